@@ -1,0 +1,293 @@
+"""`Config`: everything that bears identity, read from `monoglot.yaml`.
+
+One frozen model per stage, so that a stage's cache key takes exactly the slice it uses. Where and
+how a run happens (device, keys, concurrency) lives in `settings.py` and never enters a key. The
+field descriptions are the help text of the Prefect form and of the file `monoglot init` writes.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from monoglot.errors import ConfigError
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class Section(BaseModel):
+    """Base of all sections: frozen, and a misspelt key is an error, not a silent default."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class KnowledgeBaseConfig(Section):
+    """The rows that answer: a CSV, TSV, JSONL or Parquet file."""
+
+    path: Path = Field(description="Knowledge base file: .csv, .tsv, .jsonl or .parquet.")
+    columns: dict[str, str] = Field(
+        default_factory=dict,
+        description="Our column name -> yours, where they differ, e.g. {query: question}. "
+        "Ours: row_id, query, label, label_path, label_text, answer.",
+    )
+    language: str = Field("en", description="BCP 47 code of the knowledge base's language.")
+    max_chars: int = Field(2000, ge=1, description="A longer query is rejected with its reason.")
+    max_reject_share: Share = Field(
+        0.2, description="Stop when more than this share of the rows is rejected."
+    )
+
+
+class LanguageConfig(Section):
+    """One target language: what users write in."""
+
+    code: str = Field(description="BCP 47 code, e.g. hi-Latn, ar, es.", min_length=2)
+    name: str = Field(description="The language's name as one would tell a translator.")
+    style: str = Field("", description="How users type it, e.g. 'mixed with English, on a phone'.")
+    translations: Path | None = Field(
+        None,
+        description="File of existing translations (columns source or row_id, translation). "
+        "Left out: the LLM translates.",
+    )
+
+
+class QueriesFile(Section):
+    """Labelled target-language queries: columns text, language, label and optionally english."""
+
+    path: Path | None = Field(None, description="CSV, TSV, JSONL or Parquet file.")
+    columns: dict[str, str] = Field(
+        default_factory=dict,
+        description="Our column name -> yours. Ours: text, language, label, english, query_id.",
+    )
+
+
+class SplitConfig(Section):
+    """Index set and training set, per label (arXiv 2506.02527, section 3.1)."""
+
+    index_share: float = Field(
+        0.3, gt=0.0, lt=1.0, description="Share of each label's rows kept as index set."
+    )
+    evaluation_share: float = Field(
+        0.15,
+        ge=0.0,
+        lt=1.0,
+        description="Share of the training rows whose translations are held out for evaluation "
+        "when no evaluation file is given.",
+    )
+    seed: int = Field(0, description="Seed of the split; rows do not move when others change.")
+
+
+class GenerationConfig(Section):
+    """What the LLM is asked. The endpoint and its key are settings, not part of the identity."""
+
+    model: str = Field(
+        "", description="Model name at the endpoint. Empty: the setting MONOGLOT_LLM_MODEL."
+    )
+    temperature: float = Field(0.3, ge=0.0, le=2.0, description="Sampling temperature.")
+    synthetic_per_label: int = Field(
+        0, ge=0, description="Native queries the LLM writes per label and language (0: none)."
+    )
+    glossary: tuple[str, ...] = Field((), description="Terms that a translation must keep as is.")
+    max_length_ratio: float = Field(
+        4.0, gt=1.0, description="Translations this many times longer or shorter are rejected."
+    )
+
+
+class SimilarityConfig(Section):
+    """Label x label similarity, which makes a negative hard (Algorithm 1 of the paper)."""
+
+    source: Literal["centroid", "text", "path"] = Field(
+        "centroid",
+        description="centroid: mean vector of the label's own English training queries; "
+        "text: label_text; path: shared levels of label_path.",
+    )
+    temperature: float = Field(
+        0.1, gt=0.0, description="Softmax temperature: lower makes negatives harder."
+    )
+
+
+class SamplingConfig(Section):
+    """Positives and negatives of each anchor."""
+
+    strategy: Literal["algorithm1", "random", "hardest", "weighted"] = Field(
+        "algorithm1",
+        description="algorithm1: random and similarity-weighted negatives, mixed (the paper); "
+        "random, weighted and hardest: one kind alone.",
+    )
+    random_negatives: int = Field(1, ge=0, le=16, description="Random negatives per anchor.")
+    hard_negatives: int = Field(2, ge=0, le=16, description="Hard negatives per anchor.")
+    positives: Literal["index", "all"] = Field(
+        "all",
+        description="Draw the positive from the label's index set (the paper) or all its rows.",
+    )
+    own_source_share: Share = Field(
+        0.3, description="Share of anchors paired with their own English source (positives: all)."
+    )
+    similarity: SimilarityConfig = SimilarityConfig()
+
+
+class TrainingConfig(Section):
+    """InfoNCE fine-tuning."""
+
+    objective: Literal["in_batch", "explicit"] = Field(
+        "in_batch",
+        description="explicit: only the sampled negatives (the paper); in_batch: also every "
+        "other row of the batch with another label.",
+    )
+    epochs: int = Field(6, ge=1, description="Passes over the anchors.")
+    batch_size: int = Field(128, ge=2, description="Anchors per optimiser step.")
+    learning_rate: float = Field(2e-4, gt=0.0, description="Peak learning rate (AdamW).")
+    warmup_share: Share = Field(0.1, description="Share of the steps with a rising rate.")
+    temperature: float = Field(0.05, gt=0.0, description="InfoNCE temperature.")
+    english_replay: bool = Field(
+        True, description="Train on the English source beside its translation, against forgetting."
+    )
+    max_tokens: int = Field(128, ge=8, le=512, description="Longer texts are cut, with a count.")
+    seed: int = Field(0, description="Seed of sampling, shuffling and dropout.")
+
+
+class GateConfig(Section):
+    """When a candidate replaces the release in production."""
+
+    metric: Literal["mrr", "hit@1", "hit@3", "hit@5"] = Field(
+        "mrr", description="The metric that decides, over all target-language queries."
+    )
+    min_gain: float = Field(0.0, description="The candidate must gain more than this.")
+    max_english_loss: float = Field(
+        0.01, ge=0.0, description="The English control may lose at most this much."
+    )
+
+
+class PolicyConfig(Section):
+    """What a change of the knowledge base asks for."""
+
+    retrain_share: Share = Field(
+        0.05, description="Retrain when more than this share of the rows changed; below: refresh."
+    )
+    retrain_on_new_label: bool = Field(True, description="Retrain when a label is new.")
+
+
+class Config(Section):
+    """The whole of `monoglot.yaml`. See `load_config` for reading it from a file."""
+
+    knowledge_base: KnowledgeBaseConfig
+    languages: tuple[LanguageConfig, ...] = Field(
+        (), description="Target languages; may be empty when labelled native queries are given."
+    )
+    evaluation: QueriesFile = QueriesFile()
+    training: QueriesFile = Field(
+        QueriesFile(), description="Labelled native queries to train on, where you have them."
+    )
+    base_model: str = Field(
+        "intfloat/multilingual-e5-base",
+        description="A hub name (name@revision to pin it), a folder, or offline-minilm.",
+    )
+    store: str = Field("./store", description="Folder for artifacts, index, ledger and releases.")
+    split: SplitConfig = SplitConfig()
+    generation: GenerationConfig = GenerationConfig()
+    sampling: SamplingConfig = SamplingConfig()
+    fine_tuning: TrainingConfig = TrainingConfig()
+    gate: GateConfig = GateConfig()
+    policy: PolicyConfig = PolicyConfig()
+
+    @model_validator(mode="after")
+    def _languages_are_distinct(self) -> "Config":
+        codes = [language.code for language in self.languages]
+        twice = sorted({code for code in codes if codes.count(code) > 1})
+        if twice:
+            raise ValueError(f"languages: {', '.join(twice)} is listed twice")
+        return self
+
+
+def load_config(path: Path) -> Config:
+    """Read and check `monoglot.yaml`; relative paths in it are taken from its own folder.
+
+    Raises:
+        ConfigError: the file is missing, is not YAML, or a field is wrong; names file and field.
+    """
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(
+            f"{path}: no such file. `monoglot init DIR` writes one to start from."
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read as UTF-8 text: {error}") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: is not valid YAML: {error}") from error
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{path}: expected settings by name, such as `knowledge_base:`.")
+    return parse_config(raw, path)
+
+
+def parse_config(raw: dict[str, Any], path: Path) -> Config:
+    """Check an already parsed config; `path` is the file it came from (for errors and folders)."""
+    try:
+        config = Config.model_validate(raw)
+    except ValidationError as error:
+        raise ConfigError(f"{path}: {_explain(error)}") from None
+    return _resolved(config, path.resolve().parent)
+
+
+def _explain(error: ValidationError) -> str:
+    """One line per wrong field, in the words of the file."""
+    lines = []
+    for problem in error.errors():
+        where = ".".join(str(part) for part in problem["loc"])
+        if problem["type"] == "extra_forbidden":
+            lines.append(f"{where}: unknown setting (a typo?). {_known_near(where)}")
+        elif problem["type"] == "missing":
+            lines.append(f"{where}: is required")
+        else:
+            lines.append(f"{where}: {problem['msg']} (got {problem['input']!r})"[:300])
+    return "; ".join(lines)
+
+
+def _known_near(where: str) -> str:
+    """The settings that exist beside an unknown one."""
+    section: type[BaseModel] | None = Config
+    for part in where.split(".")[:-1]:
+        if part.isdigit():
+            continue
+        section = _section_of(section, part) if section else None
+    return f"Known here: {', '.join(section.model_fields)}." if section else ""
+
+
+def _section_of(section: type[BaseModel], name: str) -> type[BaseModel] | None:
+    field = section.model_fields.get(name)
+    kinds = (field.annotation, *getattr(field.annotation, "__args__", ())) if field else ()
+    for kind in kinds:
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            return kind
+    return None
+
+
+def _resolved(config: Config, folder: Path) -> Config:
+    """The config with every file and folder made absolute, seen from the config's own folder."""
+
+    def absolute(path: Path | None) -> Path | None:
+        return None if path is None else (folder / path.expanduser()).resolve()
+
+    base = config.base_model
+    if (base.startswith((".", "/", "~"))) or (folder / base).is_dir():
+        base = str((folder / Path(base).expanduser()).resolve())
+    store = config.store
+    if "://" not in store:
+        store = str((folder / Path(store).expanduser()).resolve())
+    return config.model_copy(
+        update={
+            "knowledge_base": config.knowledge_base.model_copy(
+                update={"path": absolute(config.knowledge_base.path)}
+            ),
+            "languages": tuple(
+                language.model_copy(update={"translations": absolute(language.translations)})
+                for language in config.languages
+            ),
+            "evaluation": config.evaluation.model_copy(
+                update={"path": absolute(config.evaluation.path)}
+            ),
+            "training": config.training.model_copy(update={"path": absolute(config.training.path)}),
+            "base_model": base,
+            "store": store,
+        }
+    )

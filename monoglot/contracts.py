@@ -1,0 +1,75 @@
+"""The tables that travel between stages: columns, types, keys and rules, by name.
+
+Each table is a dataframely schema, so that a rule is an expression with a name, and `filter`
+returns the good rows and, per bad row, the rules it breaks. Files that people give are checked by
+`knowledge/` in these terms, with file, row and reason kept in a `Rejects` table.
+"""
+
+import dataframely as dy
+import polars as pl
+
+
+class KnowledgeBase(dy.Schema):
+    """The rows that answer, in one language; one row a query."""
+
+    row_id = dy.String(primary_key=True)
+    query = dy.String(nullable=False, min_length=1)
+    label = dy.String(nullable=False, min_length=1)
+    label_path = dy.String(nullable=True)
+    label_text = dy.String(nullable=True)
+    answer = dy.String(nullable=True)
+
+
+class Split(dy.Schema):
+    """Which part of the knowledge base a row plays: index set or training set.
+
+    `held_out` marks training rows whose translations are kept for evaluation; they train nothing.
+    """
+
+    row_id = dy.String(primary_key=True)
+    query = dy.String(nullable=False)
+    label = dy.String(nullable=False)
+    part = dy.Enum(["index", "training", "held_out"], nullable=False)
+
+
+class Queries(dy.Schema):
+    """Queries with a label in any language: anchors to train on, or questions to evaluate on."""
+
+    query_id = dy.String(primary_key=True)
+    text = dy.String(nullable=False, min_length=1)
+    language = dy.String(nullable=False)
+    label = dy.String(nullable=False)
+    origin = dy.Enum(["native", "translated", "synthetic", "english"], nullable=False)
+    source_row_id = dy.String(nullable=True)
+    english = dy.String(nullable=True)
+
+
+class Rejects(dy.Schema):
+    """What was not used, and why: nothing is dropped silently."""
+
+    file = dy.String(nullable=False)
+    row = dy.Int64(nullable=True)
+    column = dy.String(nullable=True)
+    value = dy.String(nullable=True)
+    rule = dy.String(nullable=False)
+    reason = dy.String(nullable=False)
+
+
+class Triplets(dy.Schema):
+    """Anchor, positive and negatives of one epoch (arXiv 2506.02527, Algorithm 1).
+
+    `probabilities[i]` is the probability with which `negative_rows[i]` was drawn, given the ones
+    before it in the list: what a sampler without replacement can be checked against.
+    """
+
+    epoch = dy.Int32(primary_key=True)
+    anchor = dy.String(primary_key=True)
+    positive_row = dy.String(nullable=False)
+    negative_rows = dy.List(dy.String(nullable=False), nullable=False)
+    probabilities = dy.List(dy.Float64(nullable=False), nullable=False)
+    strategy = dy.String(nullable=False)
+
+
+def empty(schema: type[dy.Schema]) -> pl.DataFrame:
+    """A table of the schema without rows, as a plain frame."""
+    return pl.DataFrame(schema.create_empty())

@@ -1,0 +1,82 @@
+"""Digests: what makes two inputs, tables or settings the same thing.
+
+Everything here is stable across processes, machines and library versions, which neither Python's
+nor polars' own hashes are. Values that cannot be written canonically are refused, not guessed.
+"""
+
+import hashlib
+import json
+import re
+import unicodedata
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+from pydantic import BaseModel
+
+_CHUNK = 1 << 20
+_SPACES = re.compile(r"\s+")
+_NOT_WORD = re.compile(r"[^\w\s]|_")
+
+
+def canonical_json(value: Any) -> str:
+    """JSON with sorted keys and no spaces, so that equal values have equal text.
+
+    Raises:
+        TypeError: for sets, bytes, objects and other values without one obvious order or form.
+    """
+    if isinstance(value, BaseModel):
+        value = value.model_dump(mode="json")
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def digest(value: Any) -> str:
+    """SHA-256 (hex) of `canonical_json(value)`."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+def text_digest(*parts: str) -> str:
+    """First 16 hex digits (64 bits) of the SHA-256 of some texts: ids of rows and queries.
+
+    At a million rows the chance of any collision is 3e-8; a collision would show as a duplicate
+    row id, which the contract of every table rejects.
+    """
+    return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()[:16]
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 (hex) of a file's bytes, read in pieces."""
+    sha = hashlib.sha256()
+    with path.open("rb") as stream:
+        while piece := stream.read(_CHUNK):
+            sha.update(piece)
+    return sha.hexdigest()
+
+
+def files_digest(folder: Path, names: Iterable[str] | None = None) -> str:
+    """Digest of a folder's files (relative names and bytes), or of the named ones alone."""
+    chosen = (
+        sorted(path for path in folder.rglob("*") if path.is_file())
+        if names is None
+        else sorted(folder / name for name in names)
+    )
+    return digest({str(path.relative_to(folder)): file_digest(path) for path in chosen})
+
+
+def frame_digest(frame: pl.DataFrame) -> str:
+    """Digest of a table's columns, types and rows in their order.
+
+    The rows are hashed as JSON lines: parquet bytes change with the writer's version and a frame's
+    own hash with its chunks, the text does not.
+    """
+    sha = hashlib.sha256(canonical_json({n: str(t) for n, t in frame.schema.items()}).encode())
+    for piece in frame.iter_slices(100_000):
+        sha.update(piece.write_ndjson().encode())
+    return sha.hexdigest()
+
+
+def normalised(text: str) -> str:
+    """Text as compared for leaks and joins: NFKC, case-folded, no punctuation, single spaces."""
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    return _SPACES.sub(" ", _NOT_WORD.sub(" ", folded)).strip()

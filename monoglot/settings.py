@@ -1,0 +1,60 @@
+"""Where and how a run happens: endpoint, key, device, concurrency.
+
+Read from the environment (`MONOGLOT_...`) once, at the edge, and handed on. Nothing here bears
+identity: two runs that differ only in settings share every cached result. The one exception is
+the LLM's model name, which `Settings.applied_to` copies into the config before any key is made.
+"""
+
+from typing import Literal
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from monoglot.config import Config
+from monoglot.errors import ConfigError
+
+
+class Settings(BaseSettings):
+    """The environment of one process; build it with `read_settings`."""
+
+    model_config = SettingsConfigDict(env_prefix="MONOGLOT_", frozen=True, extra="ignore")
+
+    llm_base_url: str = Field("", description="Base URL of an OpenAI-compatible endpoint.")
+    llm_api_key: SecretStr = Field(SecretStr(""), description="Its key; local servers need none.")
+    llm_model: str = Field("", description="Model name used where the config names none.")
+    llm_concurrency: int = Field(8, ge=1, description="Requests in flight.")
+    llm_rows_per_request: int = Field(10, ge=1, le=100, description="Rows packed in a request.")
+    llm_timeout_s: float = Field(300.0, gt=0, description="Seconds until a request is given up.")
+    llm_structured: Literal["json_schema", "json_object", "prompt"] = Field(
+        "json_schema", description="How the endpoint is asked for JSON."
+    )
+    device: str = Field("", description="cpu, cuda, cuda:1 or mps. Empty: the best there is.")
+    encode_batch: int = Field(256, ge=1, description="Texts per encoding batch.")
+
+    def applied_to(self, config: Config) -> Config:
+        """The config with the LLM's model name filled in from the environment if it has none."""
+        if config.generation.model or not self.llm_model:
+            return config
+        generation = config.generation.model_copy(update={"model": self.llm_model})
+        return config.model_copy(update={"generation": generation})
+
+    @property
+    def has_endpoint(self) -> bool:
+        """Whether an endpoint is set, so that translation by LLM can be planned."""
+        return bool(self.llm_base_url)
+
+
+def read_settings() -> Settings:
+    """Read the environment.
+
+    Raises:
+        ConfigError: a variable has a value of the wrong kind; names the variable.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        problems = "; ".join(
+            f"MONOGLOT_{str(problem['loc'][0]).upper()}: {problem['msg']}"
+            for problem in error.errors()
+        )
+        raise ConfigError(f"environment: {problems}") from None

@@ -1,0 +1,333 @@
+"""`Store`: the artifacts of every stage, found again by key; and the store's one-writer lock.
+
+    store/
+      store.json                       format version, written once
+      artifacts/<stage>/<key>/         data files and, written last, record.json
+      index/                           LanceDB tables, one per model
+      releases/                        manifests and the current pointer
+      runs/                            what each run did, and its report
+      ledger.sqlite                    every paid LLM reply
+      tmp/                             unfinished writes; swept by the next writer
+
+An artifact is written under a temporary name, gets its record last, and is then renamed: if the
+record exists the artifact is whole. One that is gone or damaged is recomputed, never trusted.
+"""
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import shutil
+import socket
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+from pydantic import BaseModel, ConfigDict
+
+from monoglot.errors import StoreBusyError, StoreError
+from monoglot.identity import digest, file_digest, files_digest
+
+FORMAT = 1
+_TABLE = "table.parquet"
+_RECORD = "record.json"
+_DISK_ERRORS = frozenset(
+    (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EFBIG)
+)
+
+
+class Key(BaseModel):
+    """Identity of a stage's result: stage, version of its code, digest of inputs and config."""
+
+    model_config = ConfigDict(frozen=True)
+
+    stage: str
+    version: int
+    digest: str
+
+    @classmethod
+    def of(cls, stage: str, version: int, inputs: dict[str, str], config: Any) -> "Key":
+        """The key of `stage` for these input digests and this slice of the config."""
+        return cls(
+            stage=stage, version=version, digest=digest({"inputs": inputs, "config": config})
+        )
+
+    def __str__(self) -> str:
+        return f"{self.stage}/v{self.version}-{self.digest[:20]}"
+
+
+class Artifact(BaseModel):
+    """A reference to a stage's stored result: what tasks hand to one another.
+
+    `digest` is that of the content, so that a stage which ran again and gave the same rows leaves
+    the stages after it valid. `location` is relative to the store, which may be moved.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    stage: str
+    digest: str
+    location: str
+    rows: int
+    facts: dict[str, Any] = {}
+
+
+class Draft:
+    """An artifact being written: a folder for its files, and what its record will say."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.rows = 0
+        self.facts: dict[str, Any] = {}
+        self.digest: str | None = None
+
+    def write_table(self, frame: pl.DataFrame, name: str = _TABLE) -> None:
+        """Write a table into the artifact; the unnamed one counts as its rows."""
+        frame.write_parquet(self.folder / name)
+        if name == _TABLE:
+            self.rows = frame.height
+
+
+class Store:
+    """A local folder of artifacts. Open it with `Store.open`, which checks rights and format."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    @classmethod
+    def open(cls, location: str) -> "Store":
+        """Open a store for writing, and create it where there is none.
+
+        Raises:
+            StoreError: not a local folder, not writable, or of an unknown format.
+        """
+        root = _local(location)
+        try:
+            (root / "tmp").mkdir(parents=True, exist_ok=True)
+            marker = root / "store.json"
+            if not marker.exists():
+                write_atomically(marker, json.dumps({"format": FORMAT}))
+            probe = root / "tmp" / f"probe-{uuid.uuid4().hex}"
+            probe.write_bytes(b"\0" * 4096)
+            probe.unlink()
+        except OSError as error:
+            raise unwritable(root, error) from error
+        return cls._checked(root)
+
+    @classmethod
+    def existing(cls, location: str) -> "Store":
+        """Open a store for reading only; nothing is created or written.
+
+        Raises:
+            StoreError: there is no store there, or it has an unknown format.
+        """
+        root = _local(location)
+        if not (root / "store.json").exists():
+            raise StoreError(f"{root}: no store here yet. `monoglot run` makes one.")
+        return cls._checked(root)
+
+    @classmethod
+    def _checked(cls, root: Path) -> "Store":
+        try:
+            found = json.loads((root / "store.json").read_text(encoding="utf-8"))["format"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise StoreError(
+                f"{root}/store.json: unreadable ({error}). Restore it, or choose another store."
+            ) from error
+        if found != FORMAT:
+            raise StoreError(
+                f"{root}: store format {found}; this version of Monoglot reads format {FORMAT}. "
+                + (
+                    "Upgrade Monoglot."
+                    if isinstance(found, int) and found > FORMAT
+                    else "Choose a new folder under `store:` and run again."
+                )
+            )
+        return cls(root)
+
+    @property
+    def index_uri(self) -> str:
+        """Where LanceDB keeps the index tables."""
+        return str(self.root / "index")
+
+    @property
+    def ledger_path(self) -> Path:
+        """The SQLite file with every paid LLM reply."""
+        return self.root / "ledger.sqlite"
+
+    @property
+    def releases(self) -> Path:
+        """Folder of release manifests and the current pointer."""
+        return self.root / "releases"
+
+    @property
+    def runs(self) -> Path:
+        """Folder of run records and reports."""
+        return self.root / "runs"
+
+    def scratch(self, key: Key) -> Path:
+        """A folder for a stage's unfinished work that a later attempt may resume from."""
+        folder = self.root / "tmp" / f"resume-{key.stage}-{key.digest[:20]}"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def find(self, key: Key) -> Artifact | None:
+        """The stored result of `key`, or None where there is none, or it is damaged."""
+        folder = self.root / "artifacts" / str(key)
+        try:
+            record = json.loads((folder / _RECORD).read_text(encoding="utf-8"))
+            whole = all(
+                file_digest(folder / name) == expected for name, expected in record["files"].items()
+            )
+            return Artifact.model_validate(record["artifact"]) if whole else None
+        except (OSError, ValueError, KeyError):
+            return None
+
+    @contextlib.contextmanager
+    def writing(self, key: Key) -> Iterator[Draft]:
+        """Write the result of `key`: fill the draft; leaving the block makes it findable.
+
+        An exception inside the block leaves nothing behind.
+
+        Raises:
+            StoreError: the disk is full or the store cannot be written.
+        """
+        draft = Draft(self.root / "tmp" / f"write-{uuid.uuid4().hex}")
+        try:
+            draft.folder.mkdir(parents=True)
+            yield draft
+            self._finish(key, draft)
+        except OSError as error:
+            if error.errno not in _DISK_ERRORS:  # a lost connection is an OSError, too
+                raise
+            raise unwritable(self.root, error) from error
+        finally:
+            shutil.rmtree(draft.folder, ignore_errors=True)
+
+    def _finish(self, key: Key, draft: Draft) -> None:
+        location = f"artifacts/{key}"
+        files = {
+            str(path.relative_to(draft.folder)): file_digest(path)
+            for path in sorted(draft.folder.rglob("*"))
+            if path.is_file()
+        }
+        artifact = Artifact(
+            stage=key.stage,
+            digest=draft.digest or files_digest(draft.folder),
+            location=location,
+            rows=draft.rows,
+            facts=draft.facts,
+        )
+        record = {
+            "key": key.model_dump(),
+            "artifact": artifact.model_dump(mode="json"),
+            "files": files,
+            "written": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        }
+        write_atomically(draft.folder / _RECORD, json.dumps(record, indent=1))
+        final = self.root / location
+        final.parent.mkdir(parents=True, exist_ok=True)
+        if final.exists():  # damaged, or finished by another process meanwhile
+            final.rename(self.root / "tmp" / f"replaced-{uuid.uuid4().hex}")
+        draft.folder.rename(final)
+        sync_folder(final.parent)
+
+    def folder(self, artifact: Artifact) -> Path:
+        """The folder of an artifact's files."""
+        return self.root / artifact.location
+
+    def table(self, artifact: Artifact, name: str = _TABLE) -> pl.DataFrame:
+        """A table of an artifact, its main one if no name is given.
+
+        Raises:
+            StoreError: the file is gone or cannot be read.
+        """
+        path = self.folder(artifact) / name
+        try:
+            return pl.read_parquet(path)
+        except (OSError, pl.exceptions.PolarsError) as error:
+            raise StoreError(
+                f"{path}: cannot be read ({error}). Run again: it will be recomputed."
+            ) from error
+
+    @contextlib.contextmanager
+    def writer(self) -> Iterator[None]:
+        """Hold the store's writer lock: one run at a time.
+
+        A kernel lock, so that a killed holder never blocks the next run. Unfinished writes of
+        killed runs are swept here, when no one else can be writing.
+
+        Raises:
+            StoreBusyError: another process holds it; names process, host and since when.
+        """
+        try:
+            stream = (self.root / "lock").open("a+", encoding="utf-8")
+        except OSError as error:
+            raise unwritable(self.root, error) from error
+        with stream:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                stream.seek(0)
+                raise StoreBusyError(
+                    f"{self.root}: another run is writing to this store "
+                    f"({stream.read().strip() or 'holder unknown'}). Wait for it, or stop it."
+                ) from None
+            stream.seek(0)
+            stream.truncate()
+            since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
+            stream.write(f"process {os.getpid()} on {socket.gethostname()} since {since}")
+            stream.flush()
+            self._sweep()
+            yield
+
+    def _sweep(self) -> None:
+        for leftover in (self.root / "tmp").glob("*"):
+            if not leftover.name.startswith("resume-"):
+                shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _local(location: str) -> Path:
+    if "://" in location:
+        raise StoreError(
+            f"store: {location}: object stores are not supported yet; give a local folder."
+        )
+    return Path(location)
+
+
+def unwritable(root: Path, error: OSError) -> StoreError:
+    """A store error with the remedy for a full disk or missing rights."""
+    return StoreError(
+        f"{root}: the store cannot be written ({error.strerror or error}). "
+        "Check the free space and the owner of the folder, or set `store:` to another one."
+    )
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace a small file so that a reader sees the old or the new text, never a part.
+
+    The bytes and the rename are flushed to the disk before this returns.
+    """
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        with temporary.open("w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Flush a folder's entries to the disk, so that a rename survives a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
