@@ -1,0 +1,1 @@
+"""Monoglot: answer queries in any language from a knowledge base kept in one."""

@@ -1,0 +1,1 @@
+"""What the user gave: knowledge base, queries, translations; their checks, split and changes."""

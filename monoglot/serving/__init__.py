@@ -1,0 +1,1 @@
+"""What answers: the index, the releases and the retriever."""
