@@ -1,0 +1,52 @@
+# Needs GNU make 3.81 or later and Python 3.11 or later, on Linux or macOS. `make help` explains.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# Another installer may stand in, for instance one that picks a build of torch:
+#   make setup INSTALL="uv pip install --python .venv/bin/python --torch-backend=cpu"
+INSTALL ?= $(BIN)/python -m pip install --disable-pip-version-check --quiet
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test record-versions clean
+
+help:  ## Explain the commands
+	@echo "Monoglot: answer queries in any language from a knowledge base kept in one."
+	@echo
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s%s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@echo
+	@echo "Each command sets up what it needs. PYTHON=python3.12 chooses the Python (3.11 or later)."
+
+setup: $(VENV)/.installed  ## Build .venv with the pinned environment (2.5 GB; again only when a pin changes)
+
+# The stamp is written last: an interrupted installation is taken up again by the next command.
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "Monoglot needs Python 3.11 or later; '$(PYTHON)' is" \
+	    "$$($(PYTHON) --version 2>&1 || true)." \
+	    "Name another one, for example: make $(or $(MAKECMDGOALS),setup) PYTHON=python3.12" >&2; \
+	  exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { \
+	  echo "No virtual environment could be made in $(VENV)." \
+	    "On Debian and Ubuntu: apt install python3-venv" >&2; \
+	  rm -rf $(VENV); exit 1; }
+	@echo "Installing into $(VENV); a few minutes the first time ..."
+	@$(INSTALL) -c constraints.txt hatchling
+	@$(INSTALL) -c constraints.txt --no-build-isolation -e '.[dev]'
+	@touch $@
+
+demo: setup  ## Run the whole line on the bundled sample and answer three questions
+	@$(BIN)/monoglot demo
+
+test: setup  ## Lint, format check, type check and tests: what CI runs
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
+	$(BIN)/python -m mypy
+	$(BIN)/python -m pytest
+
+record-versions: setup  ## Record the code of each stage after its version was bumped, or rightly kept
+	@$(BIN)/python tests/test_stage_versions.py
+
+clean:  ## Remove .venv, caches, builds and the demo's store; your own stores stay
+	rm -rf $(VENV) build dist demo-store .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
