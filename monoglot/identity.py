@@ -10,10 +10,12 @@ import re
 import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import polars as pl
 from pydantic import BaseModel
+
+from monoglot.errors import DataError
 
 _CHUNK = 1 << 20
 _SPACES = re.compile(r"\s+")
@@ -34,6 +36,42 @@ def canonical_json(value: Any) -> str:
 def digest(value: Any) -> str:
     """SHA-256 (hex) of `canonical_json(value)`."""
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+@runtime_checkable
+class Reference(Protocol):
+    """Something that stands for content kept elsewhere: an artifact, a model."""
+
+    @property
+    def digest(self) -> str:
+        """Digest of the content."""
+
+
+def identity_of(value: Any) -> Any:
+    """What a value stands for in a key, as JSON: content, never a name or a place.
+
+    A reference stands for its digest, a path for the kind and bytes of its file, a pydantic model
+    for its fields; other values for themselves.
+
+    Raises:
+        DataError: a path cannot be read.
+    """
+    if isinstance(value, Reference):
+        return {"digest": value.digest}
+    if isinstance(value, Path):
+        try:
+            return {"file": file_digest(value), "kind": value.suffix.lower()}
+        except OSError as error:
+            raise DataError(
+                f"{value}: cannot be read ({error.strerror}). Check the path in monoglot.yaml."
+            ) from error
+    if isinstance(value, BaseModel):
+        return {name: identity_of(getattr(value, name)) for name in type(value).model_fields}
+    if isinstance(value, dict):
+        return {name: identity_of(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [identity_of(item) for item in value]
+    return value
 
 
 def text_digest(*parts: str) -> str:

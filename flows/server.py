@@ -1,0 +1,196 @@
+"""Prefect's temporary server: started for one command, gone with it.
+
+With `PREFECT_API_URL` set, flows talk to that server and nothing here happens. Otherwise a server
+is started on a free loopback port, with its home in the store, so that the user's own `~/.prefect`
+is left alone and the history of a store's runs stays with the store.
+
+Why not Prefect's ephemeral mode: it kills its server with the queues full, so that the history of
+the run is lost, prints the server's tracebacks to the terminal, picks a port by chance in a range
+others use, and leaves the server running when the command is killed. Why not `prefect server
+start`: it starts the scheduler, the UI and a dozen services that one run does not need, and is
+left running as well. Here a child process serves Prefect's own application in the mode made for
+one run. Measured on two cores: ready after 4 s (8 s the first time, when its database is made),
+against 5 s and 7.5 s of `prefect server start`; and most of it passes while this process imports
+what it needs itself.
+
+The child inherits the listening socket, so no port is guessed, and a pipe from its parent: when
+the parent ends in any way, kill -9 included, the pipe closes and the child stops.
+"""
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from monoglot.errors import RunError
+
+_START_S = 90.0
+_STOP_S = 10.0
+_RECORDER = "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_"
+_TUNING = {
+    # The recorder writes one task run at a time by default: four times the cost per task.
+    f"{_RECORDER}BATCH_SIZE": "100",
+    f"{_RECORDER}READ_BATCH_SIZE": "100",
+    f"{_RECORDER}FLUSH_INTERVAL": "1",
+    # Slots in memory are held for ever when a server is killed.
+    "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": (
+        "prefect.server.concurrency.lease_storage.filesystem"
+    ),
+    "PREFECT_API_BLOCKS_REGISTER_ON_START": "false",
+    "PREFECT_SERVER_UI_ENABLED": "false",
+}
+_PRIVATE = {
+    "DO_NOT_TRACK": "1",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_TELEMETRY_ENABLE_RESOURCE_METRICS": "false",
+}
+
+
+@contextlib.contextmanager
+def prefect_server(home: Path) -> Iterator[str]:
+    """Run the block against a Prefect server: the user's own, or a temporary one in `home`.
+
+    Must be entered before the flow is called; entering it before Prefect is imported saves time,
+    since the server starts up meanwhile.
+
+    Args:
+        home: folder of the temporary server: its database, and its log `server.log`.
+
+    Yields:
+        The URL of the server's API.
+
+    Raises:
+        RunError: the temporary server does not start; names its log.
+    """
+    given = os.environ.get("PREFECT_API_URL")
+    if given:
+        yield given
+        return
+    home.mkdir(parents=True, exist_ok=True)
+    log = home / "server.log"
+    with _child(home, log) as (child, url):
+        settings = {"PREFECT_API_URL": url, "PREFECT_HOME": str(home), **_PRIVATE}
+        with _environment(settings), _prefect_settings(url, home):
+            _wait_until_healthy(child, url, log)
+            try:
+                yield url
+            finally:
+                _drain()
+
+
+@contextlib.contextmanager
+def _child(home: Path, log: Path) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+    """The server process; it is asked to stop, and then made to, when the block ends."""
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")}
+    listener = socket.create_server(("127.0.0.1", 0), backlog=128)
+    port = listener.getsockname()[1]
+    with listener, log.open("wb") as stream:
+        child = subprocess.Popen(  # noqa: S603
+            [sys.executable, "-m", "flows.server", str(listener.fileno())],
+            pass_fds=[listener.fileno()],
+            stdin=subprocess.PIPE,
+            stdout=stream,
+            stderr=stream,
+            env={**inherited, **_TUNING, **_PRIVATE, "PREFECT_HOME": str(home)},
+        )
+    try:
+        yield child, f"http://127.0.0.1:{port}/api"
+    finally:
+        assert child.stdin is not None
+        child.stdin.close()
+        try:
+            child.wait(_STOP_S)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+
+
+def _wait_until_healthy(child: subprocess.Popen[bytes], url: str, log: Path) -> None:
+    """Return when the server answers; requests wait in the socket's queue until it does."""
+    until = time.monotonic() + _START_S
+    while child.poll() is None and time.monotonic() < until:
+        with contextlib.suppress(OSError), urllib.request.urlopen(f"{url}/health", timeout=5):  # noqa: S310
+            return
+        time.sleep(0.1)
+    raise RunError(
+        f"Prefect's temporary server did not start; its log is {log}. Check that the package "
+        "versions are those of constraints.txt (`monoglot doctor`), or set PREFECT_API_URL to a "
+        "running server."
+    )
+
+
+@contextlib.contextmanager
+def _environment(settings: dict[str, str]) -> Iterator[None]:
+    """Environment variables for the block, for processes it starts and a later Prefect import."""
+    before = {name: os.environ.get(name) for name in settings}
+    os.environ.update(settings)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+@contextlib.contextmanager
+def _prefect_settings(url: str, home: Path) -> Iterator[None]:
+    """Prefect's settings in this process, whether it was imported before or is now.
+
+    Heartbeats are off, which no environment variable can say: a flow waits up to a second for its
+    heartbeat thread to end, and nobody watches for heartbeats of a run started by hand.
+    """
+    from prefect import settings
+
+    updates: dict[Any, Any] = {
+        settings.PREFECT_API_URL: url,
+        settings.PREFECT_HOME: home,
+        settings.PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
+    }
+    with settings.temporary_settings(updates):
+        yield
+
+
+def _drain() -> None:
+    """Send what Prefect's background threads still hold, while there is a server to take it."""
+    from prefect.events.worker import EventsWorker
+    from prefect.logging.handlers import APILogWorker
+
+    EventsWorker.drain_all(timeout=_STOP_S, at_exit=False)
+    APILogWorker.drain_all(timeout=_STOP_S, at_exit=False)
+
+
+def _serve(descriptor: int) -> None:
+    """Serve Prefect's API on an inherited socket until stdin closes (the child's side)."""
+    import uvicorn
+    from prefect.server.api.server import create_app
+
+    config = uvicorn.Config(
+        create_app(ephemeral=True, final=True),
+        log_level="warning",
+        lifespan="on",
+        timeout_graceful_shutdown=5,
+    )
+    server = uvicorn.Server(config)
+
+    def stop_with_parent() -> None:
+        sys.stdin.buffer.read()
+        server.should_exit = True
+        time.sleep(_STOP_S)
+        os._exit(1)
+
+    threading.Thread(target=stop_with_parent, daemon=True).start()
+    server.run(sockets=[socket.socket(fileno=descriptor)])
+
+
+if __name__ == "__main__":
+    _serve(int(sys.argv[1]))

@@ -1,0 +1,130 @@
+"""What each run did: its stages with their keys, and the release it left in production.
+
+    store/runs/<key>.json       record of the last run with these inputs, written last
+    store/runs/last.json        key of the run that ended last
+    store/runs/<run>/           report of one run
+
+A run's key covers all it depends on, so that a record under the key of the present inputs means
+there is nothing to do, and that can be told without loading Prefect or torch.
+"""
+
+import json
+import time
+from collections.abc import Mapping
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from monoglot.config import Config
+from monoglot.identity import digest, identity_of
+from monoglot.store import Artifact, Key, Store, write_atomically
+
+
+class StageRecord(BaseModel):
+    """What one stage of a run did, and why."""
+
+    model_config = ConfigDict(frozen=True)
+
+    title: str
+    key: Key
+    outcome: Literal["done", "reused"]
+    reason: str
+    rows: int
+    seconds: float
+    artifact: Artifact
+
+    def line(self) -> str:
+        """The stage in one line of a log."""
+        rejected = self.artifact.facts.get("rejected")
+        return (
+            f"{self.title}: {self.outcome}, {self.rows:,} rows"
+            + (f", {rejected:,} rejected" if rejected else "")
+            + f", {self.seconds:.1f} s ({self.reason})"
+        )
+
+
+class RunRecord(BaseModel):
+    """One finished run.
+
+    Attributes:
+        key: digest of everything the run depended on; see `run_key`.
+        run: name of the run, and of its folder.
+        release: the release that was current when the run ended.
+        promoted: whether the run's own model went into production.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    key: str
+    run: str
+    finished: str
+    release: str
+    promoted: bool
+    reasons: tuple[str, ...]
+    report: str
+    stages: tuple[StageRecord, ...]
+
+
+def config_digest(config: Config, base_model_digest: str, versions: Mapping[str, int]) -> str:
+    """Identity of everything but the knowledge base: settings, other files, models, code.
+
+    Args:
+        config: with the LLM's name filled in (`Settings.applied_to`).
+        base_model_digest: digest of the base model's files, since a name can come to mean others.
+        versions: version of each stage's code.
+
+    Raises:
+        DataError: a file that the config names cannot be read.
+    """
+    bearing = config.model_copy(
+        update={
+            "base_model": base_model_digest,
+            "store": "",
+            "knowledge_base": config.knowledge_base.model_copy(update={"path": None}),
+        }
+    )
+    return digest({"config": identity_of(bearing), "versions": dict(versions)})
+
+
+def run_key(config: Config, base_model_digest: str, versions: Mapping[str, int]) -> str:
+    """Identity of a whole run: the config's digest and the bytes of the knowledge base."""
+    return digest(
+        {
+            "config": config_digest(config, base_model_digest, versions),
+            "knowledge_base": identity_of(config.knowledge_base.path),
+        }
+    )
+
+
+def new_run_name(key: str) -> str:
+    """A name that sorts by time and tells which inputs were used."""
+    return f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{key[:8]}"
+
+
+class Runs:
+    """The run records of a store."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def find(self, key: str) -> RunRecord | None:
+        """The last run with this key, or None."""
+        try:
+            text = (self._store.runs / f"{key}.json").read_text(encoding="utf-8")
+            return RunRecord.model_validate_json(text)
+        except (OSError, ValidationError):
+            return None
+
+    def last(self) -> RunRecord | None:
+        """The run that ended last, or None."""
+        try:
+            text = (self._store.runs / "last.json").read_text(encoding="utf-8")
+            return self.find(str(json.loads(text)["key"]))
+        except (OSError, ValueError, KeyError):
+            return None
+
+    def write(self, record: RunRecord) -> None:
+        """Keep a finished run; its existence means that all it names is whole."""
+        self._store.runs.mkdir(parents=True, exist_ok=True)
+        write_atomically(self._store.runs / f"{record.key}.json", record.model_dump_json(indent=1))
+        write_atomically(self._store.runs / "last.json", json.dumps({"key": record.key}))
