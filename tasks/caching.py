@@ -25,7 +25,7 @@ from prefect.states import Completed
 from monoglot.errors import DataError, StoreError
 from monoglot.identity import identity_of
 from monoglot.runs import StageRecord
-from monoglot.store import Artifact, Key, Store
+from monoglot.store import Artifact, Draft, Key, Store
 from tasks.versions import STAGES
 from tasks.workplace import Job, Workplace
 
@@ -68,11 +68,12 @@ def stage(
             started = time.monotonic()
             found = _find(place.store, key, whole)
             if found is None:
-                _compute(place, key, heading, lambda job: function(job, *args, **kwargs))
-                if _key(name, arguments) != key:
-                    raise DataError(
-                        f"{heading}: an input file changed while it was read. Run again."
-                    )
+                with place.store.writing(key) as draft:
+                    function(_job(place, key, draft, heading), *args, **kwargs)
+                    if _key(name, arguments) != key:
+                        raise DataError(
+                            f"{heading}: an input file changed while it was read. Run again."
+                        )
             artifact = found or _find(place.store, key, None)
             if artifact is None:
                 raise StoreError(
@@ -127,17 +128,14 @@ def _find(store: Store, key: Key, whole: Whole | None) -> Artifact | None:
     return found if found is None or whole is None or whole(store, found) else None
 
 
-def _compute(place: Workplace, key: Key, heading: str, fill: Callable[[Job], None]) -> None:
-    with place.store.writing(key) as draft:
-        fill(
-            Job(
-                store=place.store,
-                settings=place.settings,
-                key=key,
-                draft=draft,
-                on_progress=place.progress(heading),
-            )
-        )
+def _job(place: Workplace, key: Key, draft: Draft, heading: str) -> Job:
+    return Job(
+        store=place.store,
+        settings=place.settings,
+        key=key,
+        draft=draft,
+        on_progress=place.progress(heading),
+    )
 
 
 def _record(
