@@ -1,0 +1,90 @@
+"""Checkpoints of a training: one safetensors file, replaced whole, read without running code.
+
+A training resumed from one takes the very steps it would have taken: weights, optimiser moments
+and the state of the random numbers are kept; batches and rates follow from the step.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+_FILE = "checkpoint.safetensors"
+
+
+@dataclass
+class TrainingState:
+    """What changes during a training."""
+
+    model: "torch.nn.Module"
+    optimiser: "torch.optim.Optimizer"
+    losses: list[float]
+    rates: list[float]
+
+
+def save(folder: Path, state: TrainingState, step: int) -> None:
+    """Replace the checkpoint in `folder` by the state after `step` steps."""
+    from safetensors.torch import save_file
+
+    tensors = {f"model.{name}": value for name, value in state.model.state_dict().items()}
+    for number, moments in state.optimiser.state_dict()["state"].items():
+        tensors |= {f"optimiser.{number}.{name}": value for name, value in moments.items()}
+    tensors |= _random_states()
+    # Tied weights share memory, which safetensors refuses; a copy is written once a minute.
+    tensors = {name: value.detach().cpu().clone() for name, value in tensors.items()}
+    progress = {"step": step, "losses": state.losses, "rates": state.rates}
+    partial = folder / f".{_FILE}"
+    save_file(tensors, partial, metadata={"progress": json.dumps(progress)})
+    partial.replace(folder / _FILE)
+
+
+def load(folder: Path, state: TrainingState) -> int:
+    """Put the checkpoint's state in place; returns its step, or 0 where there is none."""
+    from safetensors import safe_open
+
+    path = folder / _FILE
+    if not path.exists():
+        return 0
+    with safe_open(path, framework="pt") as stream:
+        progress = json.loads(stream.metadata()["progress"])
+        tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
+    state.model.load_state_dict(_under("model.", tensors))
+    moments: dict[int, dict[str, Tensor]] = {}
+    for name, value in _under("optimiser.", tensors).items():
+        number, _, what = name.partition(".")
+        moments.setdefault(int(number), {})[what] = value
+    groups = state.optimiser.state_dict()["param_groups"]
+    state.optimiser.load_state_dict({"state": moments, "param_groups": groups})
+    _restore_random_states(tensors)
+    state.losses[:] = progress["losses"]
+    state.rates[:] = progress["rates"]
+    return int(progress["step"])
+
+
+def _under(prefix: str, tensors: "dict[str, Tensor]") -> "dict[str, Tensor]":
+    return {
+        name.removeprefix(prefix): value
+        for name, value in tensors.items()
+        if name.startswith(prefix)
+    }
+
+
+def _random_states() -> "dict[str, Tensor]":
+    import torch
+
+    states = {"random.cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        states["random.cuda"] = torch.cuda.get_rng_state()
+    return states
+
+
+def _restore_random_states(tensors: "dict[str, Tensor]") -> None:
+    import torch
+
+    torch.set_rng_state(tensors["random.cpu"])
+    if "random.cuda" in tensors and torch.cuda.is_available():
+        torch.cuda.set_rng_state(tensors["random.cuda"])

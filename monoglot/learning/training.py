@@ -1,0 +1,316 @@
+"""Fine-tuning of an encoder on triplets: a plain loop over sentence-transformers' modules.
+
+The library's own trainer pads a batch to its longest text, knows no labels to mask by, and reads a
+fixed table of pairs. This loop encodes each distinct text of a batch once, in sub-batches of like
+length, in bf16 where that is faster, and draws new partners every epoch. Gradients are the same:
+the loss is computed on the whole batch's vectors.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from monoglot.config import TrainingConfig
+from monoglot.errors import RunError
+from monoglot.learning import checkpoint
+from monoglot.learning.encoder import Encoder, bf16_is_faster, precision
+from monoglot.learning.objectives import OBJECTIVES, Batch
+
+if TYPE_CHECKING:
+    import torch
+
+Integers = NDArray[np.int64]
+OnStep = Callable[[int, int, float], None]
+
+_SUB_BATCH = {"cuda": 512, "mps": 128}
+_CPU_SUB_BATCH = 48
+_SECONDS_BETWEEN_CHECKPOINTS = 30.0
+_MAX_GRADIENT_NORM = 1.0
+_WEIGHT_DECAY = 0.01
+
+
+@dataclass(frozen=True)
+class TrainingLog:
+    """What a training did.
+
+    Attributes:
+        steps: one row an optimiser step: step, epoch, loss, learning_rate.
+        seconds: wall-clock time of this process's share; less than the whole after a resume.
+        texts: texts encoded with gradients in this process's share.
+        bf16: whether matrix products were computed in bf16.
+        cut: distinct texts longer than `max_tokens`, which were cut.
+        resumed_at: the step of the checkpoint it went on from; 0 for a start from nothing.
+    """
+
+    steps: pl.DataFrame
+    seconds: float
+    texts: int
+    bf16: bool
+    cut: int
+    resumed_at: int
+
+
+@dataclass(frozen=True)
+class _Lesson:
+    """One epoch's anchors with their partners, as positions in one table of texts.
+
+    Attributes:
+        anchors, positives: (n,) positions of texts.
+        negatives: (n, k) positions of texts.
+        sources: (n,) the anchor's English source, or -1: replayed against forgetting.
+        labels, negative_labels: (n,) and (n, k) label codes.
+    """
+
+    anchors: Integers
+    positives: Integers
+    negatives: Integers
+    sources: Integers
+    labels: Integers
+    negative_labels: Integers
+
+
+def fine_tune(
+    encoder: Encoder,
+    anchors: pl.DataFrame,
+    rows: pl.DataFrame,
+    triplets: pl.DataFrame,
+    config: TrainingConfig,
+    *,
+    scratch: Path,
+    on_step: OnStep | None = None,
+) -> TrainingLog:
+    """Train the encoder in place; killed and called again with the same scratch, it goes on.
+
+    Args:
+        encoder: the base model; its weights are changed.
+        anchors: `contracts.Queries` the triplets name as anchors.
+        rows: knowledge-base rows (row_id, query, label) the triplets name.
+        triplets: `contracts.Triplets` of `config.epochs` epochs.
+        config: objective, batch, rate and so on.
+        scratch: folder for checkpoints, of this very training alone.
+        on_step: called with (steps done, steps in all, loss).
+
+    Raises:
+        RunError: the loss is no longer finite.
+    """
+    texts, lessons = _lessons(anchors, rows, triplets)
+    run = _Run(encoder, config, lessons, texts)
+    resumed_at = checkpoint.load(scratch, run.state)
+    started = saved = time.perf_counter()
+    encoder.model.train()
+    for step in range(resumed_at, run.total):
+        loss = run.step(step)
+        if on_step is not None:
+            on_step(step + 1, run.total, loss)
+        if time.perf_counter() - saved > _SECONDS_BETWEEN_CHECKPOINTS:
+            checkpoint.save(scratch, run.state, step + 1)
+            saved = time.perf_counter()
+    encoder.model.eval()
+    return TrainingLog(
+        steps=run.log(),
+        seconds=time.perf_counter() - started,
+        texts=run.encoded,
+        bf16=run.bf16,
+        cut=_count_cut(encoder, texts),
+        resumed_at=resumed_at,
+    )
+
+
+class _Run:
+    """The moving parts of one training: batches, optimiser, schedule, log."""
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        config: TrainingConfig,
+        lessons: Sequence[_Lesson],
+        texts: Sequence[str],
+    ) -> None:
+        import torch
+
+        self.encoder = encoder
+        self.config = config
+        self.lessons = lessons
+        self.texts = texts
+        self.per_epoch = -(-len(lessons[0].anchors) // config.batch_size)
+        self.total = self.per_epoch * len(lessons)
+        self.encoded = 0
+        self.bf16 = bf16_is_faster(encoder.model)
+        torch.manual_seed(config.seed)
+        self.state = checkpoint.TrainingState(
+            encoder.model, _optimiser(encoder, config), losses=[], rates=[]
+        )
+
+    def step(self, step: int) -> float:
+        """One optimiser step; returns its loss."""
+        import torch
+
+        rate = self.config.learning_rate * self._schedule(step)
+        for group in self.state.optimiser.param_groups:
+            group["lr"] = rate
+        loss = self._loss(*self._batch(step))
+        self.state.optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(self.encoder.model.parameters(), _MAX_GRADIENT_NORM)
+        self.state.optimiser.step()
+        value = float(loss.detach())
+        if not np.isfinite(value):
+            raise RunError(
+                f"fine_tuning: the loss is {value} at step {step + 1} of {self.total}. "
+                "Lower fine_tuning.learning_rate, or raise fine_tuning.temperature."
+            )
+        self.state.losses.append(value)
+        self.state.rates.append(rate)
+        return value
+
+    def _schedule(self, step: int) -> float:
+        """Share of the peak rate: linear rise, then linear fall to zero."""
+        warm_up = max(1, round(self.config.warmup_share * self.total))
+        return min((step + 1) / warm_up, (self.total - step) / max(1, self.total - warm_up + 1))
+
+    def _batch(self, step: int) -> tuple[_Lesson, Integers]:
+        """The lesson of a step and which of its anchors are in the batch."""
+        epoch, number = divmod(step, self.per_epoch)
+        lesson = self.lessons[epoch]
+        rng = np.random.default_rng([self.config.seed, epoch])
+        order = rng.permutation(len(lesson.anchors))
+        return lesson, order[number * self.config.batch_size :][: self.config.batch_size]
+
+    def _loss(self, lesson: _Lesson, chosen: Integers) -> "torch.Tensor":
+        """Mean of the objective over the anchors and, in equal parts, their English sources."""
+        import torch
+
+        device = self.encoder.model.device
+        objective = OBJECTIVES[self.config.objective]
+        negatives = lesson.negatives[chosen]
+        sources = lesson.sources[chosen]
+        replayed = np.flatnonzero(sources >= 0) if self.config.english_replay else sources[:0]
+        parts = [
+            lesson.anchors[chosen],
+            lesson.positives[chosen],
+            negatives.ravel(),
+            sources[replayed],
+        ]
+        vectors = torch.split(self._encode(np.concatenate(parts)), [len(part) for part in parts])
+        batch = Batch(
+            anchors=vectors[0],
+            positives=vectors[1],
+            negatives=vectors[2].reshape(*negatives.shape, -1),
+            labels=torch.as_tensor(lesson.labels[chosen], device=device),
+            negative_labels=torch.as_tensor(lesson.negative_labels[chosen], device=device),
+        )
+        loss = objective(batch, self.config.temperature)
+        if len(replayed) == 0:
+            return loss
+        picked = torch.as_tensor(replayed, device=device)
+        english = Batch(
+            anchors=vectors[3],
+            positives=batch.positives[picked],
+            negatives=batch.negatives[picked],
+            labels=batch.labels[picked],
+            negative_labels=batch.negative_labels[picked],
+        )
+        return (loss + objective(english, self.config.temperature)) / 2
+
+    def _encode(self, positions: Integers) -> "torch.Tensor":
+        """Unit vectors (n, d) with gradients; each distinct text once, like lengths together."""
+        import torch
+
+        distinct, inverse = np.unique(positions, return_inverse=True)
+        texts = [self.encoder.prefix + self.texts[position] for position in distinct]
+        self.encoded += len(texts)
+        model = self.encoder.model
+        order = np.argsort([len(text) for text in texts], kind="stable")
+        size = _SUB_BATCH.get(model.device.type, _CPU_SUB_BATCH)
+        pieces = []
+        for part in np.array_split(order, -(-len(order) // size)):
+            features = model.preprocess([texts[number] for number in part])
+            features = {name: _moved(value, model.device) for name, value in features.items()}
+            with precision(model.device.type, bf16=self.bf16):
+                pieces.append(model(features)["sentence_embedding"].float())
+        back = np.empty(len(order), dtype=np.int64)
+        back[order] = np.arange(len(order))
+        vectors = torch.nn.functional.normalize(torch.cat(pieces), dim=1)
+        return vectors[torch.as_tensor(back[inverse], device=vectors.device)]
+
+    def log(self) -> pl.DataFrame:
+        """Loss and rate of every step so far, those before a resume included."""
+        steps = np.arange(len(self.state.losses))
+        return pl.DataFrame(
+            {
+                "step": steps + 1,
+                "epoch": steps // self.per_epoch + 1,
+                "loss": self.state.losses,
+                "learning_rate": self.state.rates,
+            },
+            schema_overrides={"loss": pl.Float64, "learning_rate": pl.Float64},
+        )
+
+
+def _optimiser(encoder: Encoder, config: TrainingConfig) -> "torch.optim.AdamW":
+    """AdamW; weight decay on matrices only, as is usual for transformers."""
+    import torch
+
+    trained = [weights for weights in encoder.model.parameters() if weights.requires_grad]
+    groups = [
+        {"params": [w for w in trained if w.ndim >= 2], "weight_decay": _WEIGHT_DECAY},
+        {"params": [w for w in trained if w.ndim < 2], "weight_decay": 0.0},
+    ]
+    fused = encoder.model.device.type in ("cpu", "cuda")
+    return torch.optim.AdamW(groups, lr=config.learning_rate, fused=fused)
+
+
+def _lessons(
+    anchors: pl.DataFrame, rows: pl.DataFrame, triplets: pl.DataFrame
+) -> tuple[list[str], list[_Lesson]]:
+    """All texts in one list, and the triplets of each epoch as positions in it."""
+    anchors = anchors.sort("query_id")
+    rows = rows.sort("row_id")
+    texts = anchors["text"].to_list() + rows["query"].to_list()
+    label_names = pl.concat([anchors["label"], rows["label"]]).unique().sort().to_numpy()
+    anchor_labels = np.searchsorted(label_names, anchors["label"].to_numpy())
+    row_labels = np.searchsorted(label_names, rows["label"].to_numpy())
+    anchor_ids, row_ids = anchors["query_id"].to_numpy(), rows["row_id"].to_numpy()
+    source = anchors["source_row_id"].fill_null("").to_numpy()
+    source_row = np.minimum(np.searchsorted(row_ids, source), len(row_ids) - 1)
+    source_text = np.where(row_ids[source_row] == source, source_row + len(anchor_ids), -1)
+    lessons = []
+    for (_,), epoch in triplets.sort("epoch", "anchor").group_by("epoch", maintain_order=True):
+        anchor = np.searchsorted(anchor_ids, epoch["anchor"].to_numpy())
+        positive = np.searchsorted(row_ids, epoch["positive_row"].to_numpy())
+        width = int(epoch["negative_rows"].list.len().max() or 0)  # type: ignore[arg-type]
+        flat = epoch["negative_rows"].explode().drop_nulls().to_numpy()
+        negative = np.searchsorted(row_ids, flat).reshape(len(anchor), width)
+        lessons.append(
+            _Lesson(
+                anchors=anchor,
+                positives=positive + len(anchor_ids),
+                negatives=negative + len(anchor_ids),
+                sources=source_text[anchor],
+                labels=anchor_labels[anchor],
+                negative_labels=row_labels[negative],
+            )
+        )
+    return texts, lessons
+
+
+def _count_cut(encoder: Encoder, texts: Sequence[str]) -> int:
+    """How many distinct texts are longer than the model is given to read."""
+    limit, tokenizer = encoder.model.max_seq_length, encoder.model.tokenizer
+    if encoder.model.transformers_model is None or limit is None:
+        return 0
+    long = [encoder.prefix + text for text in set(texts) if len(text) > limit]
+    if not long:
+        return 0
+    lengths = tokenizer(long, truncation=False, return_length=True, verbose=False)["length"]
+    return sum(length > limit for length in lengths)
+
+
+def _moved(value: Any, device: "torch.device") -> Any:
+    return value.to(device) if hasattr(value, "to") else value

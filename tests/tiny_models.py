@@ -1,0 +1,74 @@
+"""Tiny real models for the tests, built in code: nothing is downloaded."""
+
+from pathlib import Path
+
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import Pooling, StaticEmbedding, Transformer
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from tokenizers.trainers import BpeTrainer, UnigramTrainer
+
+SPECIAL = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+
+
+def static_model(folder: Path, texts: list[str], dimensions: int = 48, seed: int = 0) -> Path:
+    """A static-embedding model whose subword vocabulary is learned from the texts."""
+    import torch
+
+    torch.manual_seed(seed)
+    tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.train_from_iterator(
+        texts, BpeTrainer(vocab_size=800, special_tokens=["<unk>"], show_progress=False)
+    )
+    model = SentenceTransformer(modules=[StaticEmbedding(tokenizer, embedding_dim=dimensions)], device="cpu")
+    model.save(str(folder), create_model_card=False)
+    return folder
+
+
+def xlm_roberta(folder: Path, texts: list[str], seed: int = 0) -> Path:
+    """A 2-layer XLM-RoBERTa with random weights and a unigram tokenizer learned from the texts."""
+    import torch
+    from transformers import PreTrainedTokenizerFast, XLMRobertaConfig, XLMRobertaModel
+
+    tokenizer = Tokenizer(models.Unigram())
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.train_from_iterator(
+        texts,
+        UnigramTrainer(
+            vocab_size=400, special_tokens=SPECIAL, unk_token="<unk>", show_progress=False
+        ),
+    )
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
+    )
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token="<s>",
+        pad_token="<pad>",
+        eos_token="</s>",
+        unk_token="<unk>",
+        mask_token="<mask>",
+        model_max_length=64,
+    )
+    torch.manual_seed(seed)
+    config = XLMRobertaConfig(
+        vocab_size=len(fast),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=64,
+        max_position_embeddings=80,
+        pad_token_id=1,
+        bos_token_id=0,
+        eos_token_id=2,
+    )
+    raw = folder.with_name(folder.name + "-raw")
+    XLMRobertaModel(config).save_pretrained(raw)
+    fast.save_pretrained(raw)
+    transformer = Transformer(str(raw), max_seq_length=64)
+    model = SentenceTransformer(
+        modules=[transformer, Pooling(transformer.get_embedding_dimension())], device="cpu"
+    )
+    model.save(str(folder), create_model_card=False)
+    return folder
