@@ -1,0 +1,179 @@
+"""Sampling: the distribution is Algorithm 1's, and no negative shares its anchor's label."""
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from monoglot.config import SamplingConfig, SimilarityConfig
+from monoglot.errors import ConfigError, DataError
+from monoglot.learning.negatives import STRATEGIES, Pool, draw_negatives
+from monoglot.learning.similarity import LabelSimilarity, label_similarity
+
+
+def similarity_of(matrix: np.ndarray) -> LabelSimilarity:
+    hidden = matrix.astype(np.float32).copy()
+    np.fill_diagonal(hidden, -np.inf)
+    order = np.argsort(-hidden, axis=1, kind="stable")[:, : len(matrix) - 1]
+    return LabelSimilarity(
+        tuple(f"l{number:02}" for number in range(len(matrix))),
+        order.astype(np.int32),
+        np.take_along_axis(hidden, order, axis=1),
+    )
+
+
+def random_similarity(labels: int, seed: int = 0) -> LabelSimilarity:
+    return similarity_of(np.random.default_rng(seed).uniform(-0.2, 0.9, (labels, labels)))
+
+
+@pytest.mark.parametrize("strategy", sorted(STRATEGIES))
+@given(
+    sizes=st.lists(st.integers(0, 5), min_size=3, max_size=8),
+    seed=st.integers(0, 5),
+    temperature=st.sampled_from([0.01, 0.1, 10.0]),
+)
+@settings(max_examples=40, deadline=None)
+def test_negatives_are_distinct_rows_of_other_labels(strategy, sizes, seed, temperature):
+    labels = np.repeat(np.arange(len(sizes)), sizes)
+    anchors = np.arange(len(sizes)).repeat(7)
+    config = SamplingConfig(strategy=strategy, similarity=SimilarityConfig(temperature=temperature))
+    pool = Pool.of(labels, len(sizes))
+    fewest = len(labels) - max(sizes)
+    rng = np.random.default_rng(seed)
+    if fewest < 3:
+        with pytest.raises(DataError, match="3 negatives"):
+            draw_negatives(anchors, pool, random_similarity(len(sizes), seed), config, rng)
+        return
+    draws = draw_negatives(anchors, pool, random_similarity(len(sizes), seed), config, rng)
+    assert draws.rows.shape == (len(anchors), 3)
+    assert (labels[draws.rows] != anchors[:, None]).all()
+    assert all(len(set(row)) == 3 for row in draws.rows.tolist())
+    assert ((draws.probabilities > 0) & (draws.probabilities <= 1 + 1e-9)).all()
+
+
+def exact_distribution(labels, own, weights_of_row, draws):
+    """Probability of every ordered outcome of a slow, obvious sampler without replacement."""
+    outcomes = {(): 1.0}
+    for weights in weights_of_row[:draws]:
+        following = {}
+        for drawn, probability in outcomes.items():
+            left = [
+                (row, weights[row])
+                for row in range(len(labels))
+                if labels[row] != own and row not in drawn
+            ]
+            total = sum(weight for _, weight in left)
+            for row, weight in left:
+                following[(*drawn, row)] = probability * weight / total
+        outcomes = following
+    return outcomes
+
+
+@pytest.mark.parametrize("strategy", ["algorithm1", "weighted", "random"])
+def test_draws_follow_a_slow_sampler_and_report_its_probabilities(strategy):
+    labels = np.array([0, 0, 1, 1, 2, 3])
+    matrix = np.array(
+        [[1, 0.5, 0.3, -0.1], [0.5, 1, 0.2, 0.1], [0.3, 0.2, 1, 0], [-0.1, 0.1, 0, 1]]
+    )
+    config = SamplingConfig(
+        strategy=strategy,
+        random_negatives=1,
+        hard_negatives=1,
+        similarity=SimilarityConfig(temperature=0.3),
+    )
+    hard = np.exp(matrix[0][labels] / 0.3)
+    flat = np.ones(len(labels))
+    plan = {"algorithm1": [flat, hard], "weighted": [hard, hard], "random": [flat, flat]}[strategy]
+    expected = exact_distribution(labels, 0, plan, 2)
+    draws = draw_negatives(
+        np.zeros(40_000, dtype=np.int64),
+        Pool.of(labels, 4),
+        similarity_of(matrix),
+        config,
+        np.random.default_rng(7),
+    )
+    seen = {outcome: 0 for outcome in expected}
+    for outcome in map(tuple, draws.rows.tolist()):
+        seen[outcome] += 1
+    statistic = sum(
+        (seen[outcome] - 40_000 * p) ** 2 / (40_000 * p) for outcome, p in expected.items()
+    )
+    degrees = len(expected) - 1
+    # Mean plus five standard deviations of a chi-squared variable: one false alarm in 10^5.
+    assert statistic < degrees + 5 * np.sqrt(2 * degrees)
+    reported = draws.probabilities.prod(axis=1)
+    assert reported == pytest.approx([expected[tuple(row)] for row in draws.rows.tolist()])
+
+
+def test_a_random_negative_can_be_any_row_even_beyond_the_kept_neighbours():
+    labels = np.repeat(np.arange(6), 2)
+    whole = random_similarity(6)
+    near = LabelSimilarity(whole.labels, whole.neighbours[:, :2], whole.scores[:, :2])
+    config = SamplingConfig(strategy="random", random_negatives=1, hard_negatives=0)
+    draws = draw_negatives(
+        np.zeros(2000, dtype=np.int64), Pool.of(labels, 6), near, config, np.random.default_rng(0)
+    )
+    assert set(draws.rows.ravel().tolist()) == set(range(2, 12))
+
+
+def test_hardest_takes_the_nearest_label_and_the_next_only_when_it_runs_out():
+    matrix = np.array([[1, 0.9, 0.5, 0.1], [0.9, 1, 0, 0], [0.5, 0, 1, 0], [0.1, 0, 0, 1]])
+    labels = np.array([0, 1, 1, 1, 2, 2, 3])
+    config = SamplingConfig(strategy="hardest", random_negatives=0, hard_negatives=3)
+    draws = draw_negatives(
+        np.array([0, 0]),
+        Pool.of(labels, 4),
+        similarity_of(matrix),
+        config,
+        np.random.default_rng(0),
+    )
+    assert [sorted(row) for row in draws.rows.tolist()] == [[1, 2, 3]] * 2
+
+
+ROWS = pl.DataFrame(
+    {
+        "row_id": ["a", "b", "c", "d"],
+        "query": ["refund late", "refund missing", "reset password", "refund wallet"],
+        "label": ["late", "missing", "password", "wallet"],
+        "label_path": ["refunds/late", "refunds/missing", "account/password", "refunds/wallet"],
+        "label_text": ["late refund", None, "password", "wallet refund"],
+        "part": ["training", "index", "training", "training"],
+    }
+)
+
+
+def bag_of_words(texts):
+    words = sorted({word for text in texts for word in text.split()})
+    vectors = np.array(
+        [[text.split().count(word) for word in words] for text in texts], dtype=np.float32
+    )
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("path", {"missing": 1.0, "wallet": 1.0, "password": 0.0}),
+        ("text", {"missing": 0.0, "wallet": 0.5, "password": 0.0}),
+        ("centroid", {"missing": 0.5, "wallet": 0.5, "password": 0.0}),
+    ],
+)
+def test_similarity_of_each_source(source, expected):
+    encode = None if source == "path" else bag_of_words
+    found = label_similarity(ROWS, SimilarityConfig(source=source), encode)
+    own = found.labels.index("late")
+    named = {
+        found.labels[label]: float(score)
+        for label, score in zip(found.neighbours[own], found.scores[own], strict=True)
+    }
+    if source == "text":  # a label without text is described by its path: "refunds missing"
+        assert named.pop("missing") == 0.0
+        expected = {key: value for key, value in expected.items() if key != "missing"}
+    assert named == pytest.approx(expected)
+
+
+def test_path_similarity_without_paths_says_what_to_do():
+    rows = ROWS.with_columns(pl.lit(None, dtype=pl.String).alias("label_path"))
+    with pytest.raises(ConfigError, match="label_path column"):
+        label_similarity(rows, SimilarityConfig(source="path"), None)

@@ -1,0 +1,240 @@
+"""Triplets, losses, fine-tuning with resume, and the encoder, on tiny real models."""
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from safetensors.torch import load_file
+from tiny_models import static_model, xlm_roberta
+
+from monoglot.config import SamplingConfig, TrainingConfig
+from monoglot.errors import DataError, ModelError
+from monoglot.learning import training
+from monoglot.learning.encoder import Encoder
+from monoglot.learning.models import model_digest
+from monoglot.learning.objectives import Batch, explicit, in_batch
+from monoglot.learning.pairs import make_triplets
+from monoglot.learning.similarity import LabelSimilarity
+
+LABELS = ("alarm", "music", "weather")
+ENGLISH = {
+    "alarm": ["set an alarm for nine", "wake me up at six", "alarm in two hours"],
+    "music": ["play a song", "next track please", "turn the volume up"],
+    "weather": ["will it rain today", "how hot is it outside", "forecast for sunday"],
+}
+HINGLISH = {
+    "alarm": ["nau baje ka alarm lagao", "chhe baje mujhe jagao", "do ghante mein alarm"],
+    "music": ["ek gaana bajao", "agla gaana please", "awaaz badhao"],
+    "weather": ["kya aaj barish hogi", "bahar kitni garmi hai", "sunday ka mausam"],
+}
+
+
+@pytest.fixture
+def rows():
+    return pl.DataFrame(
+        [
+            {
+                "row_id": f"{label}-{number}",
+                "query": query,
+                "label": label,
+                "part": "index" if number == 0 else "training",
+            }
+            for label in LABELS
+            for number, query in enumerate(ENGLISH[label])
+        ]
+    )
+
+
+@pytest.fixture
+def anchors():
+    return pl.DataFrame(
+        [
+            {
+                "query_id": f"q-{label}-{number}",
+                "text": HINGLISH[label][number],
+                "label": label,
+                "source_row_id": f"{label}-{number}",
+            }
+            for label in LABELS
+            for number in (1, 2)
+        ]
+    )
+
+
+@pytest.fixture
+def similarity():
+    return LabelSimilarity(
+        LABELS,
+        np.array([[1, 2], [0, 2], [0, 1]], dtype=np.int32),
+        np.array([[0.5, 0.1], [0.5, 0.2], [0.1, 0.2]], dtype=np.float32),
+    )
+
+
+def triplets_of(anchors, rows, similarity, epochs=1, **sampling):
+    return make_triplets(
+        anchors, rows, similarity, SamplingConfig(**sampling), epochs=epochs, seed=3
+    )
+
+
+def all_texts():
+    return [text for part in (ENGLISH, HINGLISH) for texts in part.values() for text in texts]
+
+
+def test_positives_keep_the_label_and_the_paper_takes_them_from_the_index_set(
+    anchors, rows, similarity
+):
+    label_of = dict(rows.select("row_id", "label").iter_rows())
+    wide = triplets_of(anchors, rows, similarity, epochs=20, own_source_share=0.0)
+    paper = triplets_of(anchors, rows, similarity, epochs=20, positives="index", hard_negatives=1)
+    for table in (wide, paper):
+        named = table.join(anchors, left_on="anchor", right_on="query_id")
+        assert [label_of[row] for row in named["positive_row"]] == named["label"].to_list()
+    assert set(paper["positive_row"]) == {"alarm-0", "music-0", "weather-0"}
+    assert set(wide["positive_row"]) == set(rows["row_id"])
+
+
+def test_own_source_share_of_one_pairs_each_anchor_with_its_source(anchors, rows, similarity):
+    table = triplets_of(anchors, rows, similarity, own_source_share=1.0)
+    named = table.join(anchors, left_on="anchor", right_on="query_id")
+    assert named["positive_row"].to_list() == named["source_row_id"].to_list()
+
+
+def test_triplets_repeat_for_a_seed_and_differ_between_epochs(anchors, rows, similarity):
+    first = triplets_of(anchors, rows, similarity, epochs=2)
+    assert first.equals(triplets_of(anchors.reverse(), rows.reverse(), similarity, epochs=2))
+    halves = [first.filter(pl.col("epoch") == epoch).drop("epoch") for epoch in (0, 1)]
+    assert not halves[0].equals(halves[1])
+
+
+def test_without_anchors_the_error_points_to_the_rejects(anchors, rows, similarity):
+    with pytest.raises(DataError, match="rejects"):
+        triplets_of(anchors.clear(), rows, similarity)
+
+
+def unit(*rows):
+    return torch.nn.functional.normalize(torch.tensor(rows, dtype=torch.float32), dim=-1)
+
+
+def test_in_batch_masks_rows_of_the_same_label_wherever_they_are():
+    anchors = unit([1.0, 0.2], [0.9, 0.1], [0.0, 1.0])
+    positives = unit([1.0, 0.0], [1.0, 0.3], [0.1, 1.0])
+    batch = Batch(
+        anchors=anchors,
+        positives=positives,
+        negatives=unit([[0.5, 0.5]], [[0.4, 0.6]], [[0.9, 0.1]]),
+        labels=torch.tensor([0, 0, 1]),
+        negative_labels=torch.tensor([[1], [2], [0]]),
+    )
+    everything = torch.cat([positives, batch.negatives[:, 0]])
+    scores = torch.exp(anchors @ everything.T / 0.5)
+    # Columns: three positives (labels 0, 0, 1), three negatives (labels 1, 2, 0).
+    allowed = [[0, 2, 3, 4], [1, 2, 3, 4], [2, 0, 1, 4, 5]]
+    expected = [
+        -torch.log(scores[row, columns[0]] / scores[row, columns].sum())
+        for row, columns in enumerate(allowed)
+    ]
+    assert in_batch(batch, 0.5) == pytest.approx(torch.stack(expected).mean().item(), rel=1e-5)
+    own = torch.exp((anchors * positives).sum(1) / 0.5)
+    other = torch.exp((anchors * batch.negatives[:, 0]).sum(1) / 0.5)
+    expected_explicit = -torch.log(own / (own + other)).mean().item()
+    assert explicit(batch, 0.5) == pytest.approx(expected_explicit, rel=1e-5)
+
+
+def tuned(folder, base, anchors, rows, triplets, config, **options):
+    encoder = Encoder.load(str(base))
+    scratch = folder / "scratch"
+    scratch.mkdir(parents=True, exist_ok=True)
+    log = training.fine_tune(encoder, anchors, rows, triplets, config, scratch=scratch, **options)
+    encoder.save(folder / "model")
+    return encoder, log
+
+
+@pytest.mark.parametrize("objective", ["in_batch", "explicit"])
+def test_training_brings_translations_to_their_label(
+    tmp_path, anchors, rows, similarity, objective
+):
+    base = static_model(tmp_path / "base", all_texts())
+    config = TrainingConfig(
+        objective=objective, epochs=30, batch_size=4, learning_rate=0.02, temperature=0.1
+    )
+    table = triplets_of(anchors, rows, similarity, epochs=30)
+    encoder, log = tuned(tmp_path, base, anchors, rows, table, config)
+    scores = encoder.encode(anchors["text"].to_list()) @ encoder.encode(rows["query"].to_list()).T
+    nearest = [rows["label"][int(best)] for best in scores.argmax(axis=1)]
+    assert nearest == anchors["label"].to_list()
+    losses = log.steps["loss"]
+    assert log.steps.height == 60
+    assert losses[-5:].mean() < 0.3 * losses[:5].mean()
+    assert log.steps["learning_rate"].max() <= 0.02
+    assert log.steps["learning_rate"][-1] < 0.001
+
+
+def test_a_killed_training_goes_on_and_ends_in_the_same_weights(
+    tmp_path, anchors, rows, similarity, monkeypatch
+):
+    base = xlm_roberta(tmp_path / "tiny-e5-like", all_texts())
+    config = TrainingConfig(epochs=4, batch_size=4, learning_rate=1e-3)
+    table = triplets_of(anchors, rows, similarity, epochs=4)
+    whole, _ = tuned(tmp_path / "whole", base, anchors, rows, table, config)
+
+    class Killed(BaseException):
+        pass
+
+    def kill(done, total, loss):
+        if done == 5:
+            raise Killed
+
+    monkeypatch.setattr(training, "_SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+    with pytest.raises(Killed):
+        tuned(tmp_path / "killed", base, anchors, rows, table, config, on_step=kill)
+    _, log = tuned(tmp_path / "killed", base, anchors, rows, table, config)
+    assert log.resumed_at == 4
+    assert log.steps["step"].to_list() == list(range(1, 9))
+    weights = [load_file(tmp_path / run / "model/model.safetensors") for run in ("whole", "killed")]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    assert whole.digest == Encoder.load(str(base)).digest  # the base itself is untouched
+
+
+def test_an_e5_model_gets_its_prefix_and_keeps_it_when_saved(tmp_path):
+    base = xlm_roberta(tmp_path / "multilingual-e5-tiny", all_texts())
+    encoder = Encoder.load(str(base))
+    assert encoder.prefix == "query: "
+    encoder.save(tmp_path / "saved")
+    again = Encoder.load(str(tmp_path / "saved"))
+    assert again.prefix == "query: "
+    assert np.array_equal(again.encode(["play a song"]), encoder.encode(["play a song"]))
+    bare = Encoder.load(str(base), query_prefix="")
+    assert not np.array_equal(bare.encode(["play a song"]), encoder.encode(["play a song"]))
+    assert bare.digest != encoder.digest
+
+
+def test_encoding_is_normalised_ordered_and_indifferent_to_company(tmp_path):
+    encoder = Encoder.load(str(xlm_roberta(tmp_path / "model", all_texts())))
+    texts = [*all_texts(), "play a song", "set an alarm for nine"]
+    seen = []
+    vectors = encoder.encode(texts, on_progress=lambda done, of: seen.append((done, of)))
+    assert vectors.shape == (20, 32)
+    assert np.linalg.norm(vectors, axis=1) == pytest.approx(np.ones(20), abs=1e-6)
+    assert np.array_equal(vectors[-2], vectors[texts.index("play a song")])
+    alone = np.concatenate([encoder.encode([text]) for text in texts])
+    assert np.abs(alone - vectors).max() < 1e-5
+    assert seen == [(18, 18)]
+    assert encoder.encode([]).shape == (0, 32)
+
+
+def test_the_digest_sees_weights_and_not_the_readme(tmp_path):
+    base = static_model(tmp_path / "base", all_texts())
+    before = model_digest(str(base))
+    (base / "README.md").write_text("trained on a Tuesday")
+    assert model_digest(str(base)) == before
+    other = static_model(tmp_path / "other", all_texts(), seed=1)
+    assert model_digest(str(other)) != before
+
+
+def test_models_that_cannot_be_used_are_refused_with_a_remedy(tmp_path):
+    with pytest.raises(ModelError, match="no such folder"):
+        Encoder.load(str(tmp_path / "nowhere"))
+    (tmp_path / "pickled").mkdir()
+    (tmp_path / "pickled" / "pytorch_model.bin").write_bytes(b"x")
+    with pytest.raises(ModelError, match=r"no \.safetensors"):
+        Encoder.load(str(tmp_path / "pickled"))
