@@ -4,6 +4,7 @@ Nothing here bears identity: two runs in different places share every cached res
 """
 
 from collections.abc import Callable
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,6 +21,10 @@ def _silent(_title: str) -> Progress:
     return lambda _done, _of: None
 
 
+# Set by who starts a flow in this process and shows bars; a flow's parameters are data alone.
+PROGRESS: ContextVar[Callable[[str], Progress]] = ContextVar("PROGRESS", default=_silent)
+
+
 @dataclass(frozen=True)
 class Workplace:
     """What the flow hands to every stage beside its inputs.
@@ -33,7 +38,7 @@ class Workplace:
 
     store: Store
     settings: Settings
-    progress: Callable[[str], Progress] = _silent
+    progress: Callable[[str], Progress] = field(default_factory=PROGRESS.get)
     journal: list[StageRecord] = field(default_factory=list)
 
 
