@@ -70,6 +70,31 @@ class Triplets(dy.Schema):
     strategy = dy.String(nullable=False)
 
 
+class Outcomes(dy.Schema):
+    """What one system answered to each evaluation question.
+
+    A question whose English wording is known has a second row with `control` set: the same
+    question asked in English, which shows what the system loses to the language alone. `group`
+    names the English source (or the question itself): what a bootstrap resamples, since several
+    translations of one source are not independent. `known`: the knowledge base has the label; a
+    question whose label it lacks is a miss. `rank` is the place of the label among the distinct
+    labels, 0 where it is not among the first ten.
+    """
+
+    query_id = dy.String(primary_key=True)
+    control = dy.Bool(primary_key=True)
+    language = dy.String(nullable=False)
+    text = dy.String(nullable=False)
+    label = dy.String(nullable=False)
+    group = dy.String(nullable=False)
+    known = dy.Bool(nullable=False)
+    rank = dy.Int32(nullable=False, min=0, max=10)
+    top_labels = dy.List(dy.String(nullable=False), nullable=False)
+    top_row = dy.String(nullable=True)
+    top_query = dy.String(nullable=True)
+    top_score = dy.Float32(nullable=True)
+
+
 def empty(schema: type[dy.Schema]) -> pl.DataFrame:
     """A table of the schema without rows, as a plain frame."""
     return pl.DataFrame(schema.create_empty())
