@@ -20,6 +20,7 @@ from monoglot.config import TrainingConfig
 from monoglot.errors import RunError
 from monoglot.learning import checkpoint
 from monoglot.learning.encoder import Encoder, bf16_is_faster, precision
+from monoglot.learning.lessons import Lesson, lessons_of
 from monoglot.learning.objectives import OBJECTIVES, Batch
 
 if TYPE_CHECKING:
@@ -56,25 +57,6 @@ class TrainingLog:
     resumed_at: int
 
 
-@dataclass(frozen=True)
-class _Lesson:
-    """One epoch's anchors with their partners, as positions in one table of texts.
-
-    Attributes:
-        anchors, positives: (n,) positions of texts.
-        negatives: (n, k) positions of texts.
-        sources: (n,) the anchor's English source, or -1: replayed against forgetting.
-        labels, negative_labels: (n,) and (n, k) label codes.
-    """
-
-    anchors: Integers
-    positives: Integers
-    negatives: Integers
-    sources: Integers
-    labels: Integers
-    negative_labels: Integers
-
-
 def fine_tune(
     encoder: Encoder,
     anchors: pl.DataFrame,
@@ -99,7 +81,7 @@ def fine_tune(
     Raises:
         RunError: the loss is no longer finite.
     """
-    texts, lessons = _lessons(anchors, rows, triplets)
+    texts, lessons = lessons_of(anchors, rows, triplets)
     run = _Run(encoder, config, lessons, texts)
     resumed_at = checkpoint.load(scratch, run.state)
     started = saved = time.perf_counter()
@@ -129,7 +111,7 @@ class _Run:
         self,
         encoder: Encoder,
         config: TrainingConfig,
-        lessons: Sequence[_Lesson],
+        lessons: Sequence[Lesson],
         texts: Sequence[str],
     ) -> None:
         import torch
@@ -174,7 +156,7 @@ class _Run:
         warm_up = max(1, round(self.config.warmup_share * self.total))
         return min((step + 1) / warm_up, (self.total - step) / max(1, self.total - warm_up + 1))
 
-    def _batch(self, step: int) -> tuple[_Lesson, Integers]:
+    def _batch(self, step: int) -> tuple[Lesson, Integers]:
         """The lesson of a step and which of its anchors are in the batch."""
         epoch, number = divmod(step, self.per_epoch)
         lesson = self.lessons[epoch]
@@ -182,7 +164,7 @@ class _Run:
         order = rng.permutation(len(lesson.anchors))
         return lesson, order[number * self.config.batch_size :][: self.config.batch_size]
 
-    def _loss(self, lesson: _Lesson, chosen: Integers) -> "torch.Tensor":
+    def _loss(self, lesson: Lesson, chosen: Integers) -> "torch.Tensor":
         """Mean of the objective over the anchors and, in equal parts, their English sources."""
         import torch
 
@@ -264,40 +246,6 @@ def _optimiser(encoder: Encoder, config: TrainingConfig) -> "torch.optim.AdamW":
     ]
     fused = encoder.model.device.type in ("cpu", "cuda")
     return torch.optim.AdamW(groups, lr=config.learning_rate, fused=fused)
-
-
-def _lessons(
-    anchors: pl.DataFrame, rows: pl.DataFrame, triplets: pl.DataFrame
-) -> tuple[list[str], list[_Lesson]]:
-    """All texts in one list, and the triplets of each epoch as positions in it."""
-    anchors = anchors.sort("query_id")
-    rows = rows.sort("row_id")
-    texts = anchors["text"].to_list() + rows["query"].to_list()
-    label_names = pl.concat([anchors["label"], rows["label"]]).unique().sort().to_numpy()
-    anchor_labels = np.searchsorted(label_names, anchors["label"].to_numpy())
-    row_labels = np.searchsorted(label_names, rows["label"].to_numpy())
-    anchor_ids, row_ids = anchors["query_id"].to_numpy(), rows["row_id"].to_numpy()
-    source = anchors["source_row_id"].fill_null("").to_numpy()
-    source_row = np.minimum(np.searchsorted(row_ids, source), len(row_ids) - 1)
-    source_text = np.where(row_ids[source_row] == source, source_row + len(anchor_ids), -1)
-    lessons = []
-    for (_,), epoch in triplets.sort("epoch", "anchor").group_by("epoch", maintain_order=True):
-        anchor = np.searchsorted(anchor_ids, epoch["anchor"].to_numpy())
-        positive = np.searchsorted(row_ids, epoch["positive_row"].to_numpy())
-        width = int(epoch["negative_rows"].list.len().max() or 0)  # type: ignore[arg-type]
-        flat = epoch["negative_rows"].explode().drop_nulls().to_numpy()
-        negative = np.searchsorted(row_ids, flat).reshape(len(anchor), width)
-        lessons.append(
-            _Lesson(
-                anchors=anchor,
-                positives=positive + len(anchor_ids),
-                negatives=negative + len(anchor_ids),
-                sources=source_text[anchor],
-                labels=anchor_labels[anchor],
-                negative_labels=row_labels[negative],
-            )
-        )
-    return texts, lessons
 
 
 def _count_cut(encoder: Encoder, texts: Sequence[str]) -> int:
