@@ -1,0 +1,1 @@
+"""Measurements on public data given by path; nothing of the project imports them."""
