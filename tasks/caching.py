@@ -81,7 +81,7 @@ def stage(
                     "Check the disk, and that nothing else cleans up in this folder."
                 )
             record = _record(heading, key, artifact, found is not None, started)
-            get_run_logger().info(record.line(), extra={"stage": record})
+            _log(record)
             return Completed(
                 data=record, name="Cached" if found else "Completed", message=record.line()
             )
@@ -136,6 +136,14 @@ def _job(place: Workplace, key: Key, draft: Draft, heading: str) -> Job:
         draft=draft,
         on_progress=place.progress(heading),
     )
+
+
+def _log(record: StageRecord) -> None:
+    """One line on the stage, and its warnings, whether they are new or reused."""
+    logger = get_run_logger()
+    logger.info(record.line(), extra={"stage": record})
+    for warning in record.artifact.facts.get("warnings", ()):
+        logger.warning(warning, extra={"shown": True})
 
 
 def _record(

@@ -3,16 +3,20 @@
 Nothing here bears identity: two runs in different places share every cached result.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
+from monoglot.identity import frame_digest
 from monoglot.runs import StageRecord
 from monoglot.settings import Settings
 from monoglot.store import Artifact, Draft, Key, Store
+
+REJECTS = "rejects.parquet"
 
 Progress = Callable[[int, int], None]
 
@@ -65,6 +69,31 @@ class Job:
         """A folder for unfinished work, found again when this stage is started anew."""
         return self.store.scratch(self.key)
 
-    def table(self, artifact: Artifact, name: str | None = None) -> pl.DataFrame:
-        """A table of an input."""
-        return self.store.table(artifact) if name is None else self.store.table(artifact, name)
+    def table(self, artifact: Artifact) -> pl.DataFrame:
+        """The main table of an input."""
+        return self.store.table(artifact)
+
+    def write(
+        self,
+        rows: pl.DataFrame,
+        rejects: pl.DataFrame | None = None,
+        *,
+        warnings: Sequence[str] = (),
+        **facts: Any,
+    ) -> None:
+        """Write a table as the result, beside it what was rejected on the way.
+
+        The digest is that of the rows: a file written anew with the same rows changes nothing.
+
+        Args:
+            rows: the result.
+            rejects: `contracts.Rejects`; None: the stage rejects nothing.
+            warnings: lines that the log and the report show, in this run and when it is reused.
+            facts: numbers to keep with the result, as JSON.
+        """
+        self.draft.write_table(rows)
+        self.draft.digest = frame_digest(rows)
+        self.draft.facts |= {**facts, "warnings": list(warnings)}
+        if rejects is not None:
+            self.draft.write_table(rejects, REJECTS)
+            self.draft.facts["rejected"] = rejects.height

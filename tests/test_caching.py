@@ -90,7 +90,9 @@ def test_prefect_shows_what_was_reused(run):
         shown = set()
         while len(shown) < 2 and time.monotonic() < until:  # the server records task runs later
             runs = client.read_task_runs(flow_run_filter=only)
-            shown = {(run.name, run.state_name) for run in runs if run.state.is_final()}
+            shown = {
+                (run.name, run.state_name) for run in runs if run.state and run.state.is_final()
+            }
     assert shown == {("letters of hi-Latn", "Cached"), ("upper", "Cached")}
 
 

@@ -1,0 +1,207 @@
+"""`monoglot doctor`: looks at all that a run needs, and says what to do about what is missing.
+
+Looks only: nothing is created, downloaded or bought.
+"""
+
+import os
+import platform
+import shutil
+import urllib.request
+from collections.abc import Callable, Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from packaging.requirements import Requirement
+
+from monoglot.config import Config
+from monoglot.errors import MonoglotError
+from monoglot.generation.access import check_endpoint
+from monoglot.learning.models import OFFLINE_MINILM, model_folder
+from monoglot.settings import Settings
+from monoglot.store import Store
+
+_ENOUGH_GB = 2.0
+
+
+class Finding(NamedTuple):
+    """One thing looked at: how it is, and what to do where it is not well."""
+
+    what: str
+    state: Literal["ok", "warning", "problem"]
+    said: str
+
+
+def examine(config: Config, settings: Settings) -> list[Finding]:
+    """Everything a run with this config needs, each looked at on its own."""
+    looks: tuple[Callable[[Config, Settings], Finding], ...] = (
+        _versions,
+        _files,
+        _sources,
+        _endpoint,
+        _store,
+        _disk,
+        _base_model,
+        _device,
+        _prefect,
+    )
+    return [look(config, settings) for look in looks]
+
+
+def _versions(_config: Config, _settings: Settings) -> Finding:
+    wrong = list(_broken_requirements())
+    if wrong:
+        return Finding(
+            "packages",
+            "problem",
+            f"{'; '.join(wrong)}. Install with the constraints: `make setup`, or "
+            "`pip install -c constraints.txt -e .[pipeline]`.",
+        )
+    return Finding("packages", "ok", f"Python {platform.python_version()}, all within their bounds")
+
+
+def _broken_requirements() -> Iterator[str]:
+    """What this project asks for and does not find, in its own words."""
+    for text in metadata.requires("monoglot") or ():
+        requirement = Requirement(text)
+        if requirement.marker and not requirement.marker.evaluate({"extra": "pipeline"}):
+            continue
+        try:
+            found = metadata.version(requirement.name)
+        except metadata.PackageNotFoundError:
+            yield f"{requirement.name} is not installed"
+            continue
+        if not requirement.specifier.contains(found, prereleases=True):
+            yield f"{requirement.name} is {found}, wanted {requirement.specifier}"
+
+
+def _files(config: Config, _settings: Settings) -> Finding:
+    named = {
+        "knowledge_base.path": config.knowledge_base.path,
+        "evaluation.path": config.evaluation.path,
+        "training.path": config.training.path,
+        **{f"languages {it.code}: translations": it.translations for it in config.languages},
+    }
+    missing = [
+        f"{field}: {path} is not there or cannot be read"
+        for field, path in named.items()
+        if path is not None and not (path.is_file() and os.access(path, os.R_OK))
+    ]
+    if missing:
+        return Finding("files", "problem", f"{'; '.join(missing)}. Correct monoglot.yaml.")
+    return Finding("files", "ok", "all files that the config names can be read")
+
+
+def _sources(config: Config, settings: Settings) -> Finding:
+    from monoglot.planning import refuse_without_training_data
+
+    try:
+        refuse_without_training_data(config, settings)
+    except MonoglotError as error:
+        return Finding("training data", "problem", str(error))
+    return Finding("training data", "ok", "there is something to train on")
+
+
+def _endpoint(config: Config, settings: Settings) -> Finding:
+    if not settings.has_endpoint:
+        return Finding(
+            "LLM endpoint",
+            "ok",
+            "none set (MONOGLOT_LLM_BASE_URL): needed only where the LLM translates or writes",
+        )
+    try:
+        check_endpoint(settings, config.generation.model)
+    except MonoglotError as error:
+        return Finding("LLM endpoint", "problem", str(error))
+    key = "with a key" if settings.llm_api_key.get_secret_value() else "without a key"
+    return Finding("LLM endpoint", "ok", f"answers ({key})")
+
+
+def _store(config: Config, _settings: Settings) -> Finding:
+    root = Path(config.store)
+    if not (root / "store.json").exists():
+        parent = _existing(root)
+        if os.access(parent, os.W_OK | os.X_OK):
+            return Finding("store", "ok", f"{root}: none yet, the first run makes one")
+        return Finding("store", "problem", f"{parent}: not yours to write. Set `store:` elsewhere.")
+    try:
+        Store.existing(config.store)
+    except MonoglotError as error:
+        return Finding("store", "problem", str(error))
+    if not os.access(root, os.W_OK | os.X_OK):
+        return Finding("store", "problem", f"{root}: not yours to write. Mend its owner or rights.")
+    return Finding("store", "ok", f"{root}")
+
+
+def _disk(config: Config, _settings: Settings) -> Finding:
+    folder = _existing(Path(config.store))
+    free = shutil.disk_usage(folder).free / 1e9
+    if free < _ENOUGH_GB:
+        return Finding(
+            "disk", "warning", f"{free:.1f} GB free at {folder}; a run may need {_ENOUGH_GB:.0f}."
+        )
+    return Finding("disk", "ok", f"{free:.0f} GB free")
+
+
+def _existing(folder: Path) -> Path:
+    """The folder, or the nearest one above it that exists."""
+    return next(it for it in (folder, *folder.parents) if it.exists())
+
+
+def _base_model(config: Config, _settings: Settings) -> Finding:
+    name = config.base_model
+    if name != OFFLINE_MINILM and not Path(name).is_absolute() and not _in_hub_cache(name):
+        return Finding(
+            "base model", "warning", f"{name}: not downloaded yet; the first run fetches it."
+        )
+    try:
+        return Finding("base model", "ok", f"{name}: {model_folder(name)}")
+    except MonoglotError as error:
+        return Finding("base model", "problem", str(error))
+
+
+def _in_hub_cache(name: str) -> bool:
+    from huggingface_hub import try_to_load_from_cache
+
+    repository, _, revision = name.partition("@")
+    found = try_to_load_from_cache(repository, "config.json", revision=revision or None)
+    return isinstance(found, str)
+
+
+def _device(_config: Config, settings: Settings) -> Finding:
+    import torch
+
+    have = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": _has_mps()}
+    wanted = settings.device.partition(":")[0]
+    if wanted and not have.get(wanted, False):
+        there = ", ".join(kind for kind, is_there in have.items() if is_there)
+        return Finding(
+            "device",
+            "problem",
+            f"MONOGLOT_DEVICE={settings.device}, but torch {torch.__version__} sees: {there}. "
+            "Unset it, or install torch for your GPU (see the README).",
+        )
+    best = next(kind for kind in ("cuda", "mps", "cpu") if have[kind])
+    return Finding("device", "ok", f"{settings.device or best}, torch {torch.__version__}")
+
+
+def _has_mps() -> bool:
+    import torch
+
+    return torch.backends.mps.is_available()
+
+
+def _prefect(_config: Config, _settings: Settings) -> Finding:
+    url = os.environ.get("PREFECT_API_URL")
+    if not url:
+        return Finding("Prefect", "ok", "a temporary server is started for each command")
+    try:
+        with urllib.request.urlopen(f"{url.rstrip('/')}/health", timeout=5):  # noqa: S310
+            return Finding("Prefect", "ok", f"{url} answers")
+    except (OSError, ValueError) as error:
+        return Finding(
+            "Prefect",
+            "problem",
+            f"PREFECT_API_URL={url} does not answer ({error}). Start it, or unset the variable to "
+            "use a temporary server.",
+        )
