@@ -153,6 +153,11 @@ class GateConfig(Section):
         "mrr", description="The metric that decides, over all target-language queries."
     )
     min_gain: float = Field(0.0, description="The candidate must gain more than this.")
+    certain: bool = Field(
+        True,
+        description="The gain's whole 95 % interval must lie above min_gain, so that chance alone "
+        "replaces no model. false: the measured gain decides.",
+    )
     max_english_loss: float = Field(
         0.01, ge=0.0, description="The English control may lose at most this much."
     )

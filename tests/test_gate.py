@@ -1,0 +1,106 @@
+"""The gate's rule on figures, and the figures on outcomes."""
+
+import polars as pl
+import pytest
+
+from monoglot.config import GateConfig
+from monoglot.learning.bootstrap import Interval
+from monoglot.learning.gate import Comparison, Measured, compare, decide
+
+
+def measured(gain, low, high, questions=400):
+    return Measured(questions, 0.7 + gain, 0.7, Interval(gain, low, high))
+
+
+def comparison(target, english=None):
+    return Comparison("release r1", "mrr", target, english)
+
+
+SURE = measured(0.1, 0.05, 0.15)
+UNSURE = measured(0.01, -0.02, 0.04)
+SAME = measured(0.0, 0.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("target", "english", "config", "promote"),
+    [
+        (SURE, SAME, {}, True),
+        (SURE, None, {}, True),
+        (SAME, SAME, {}, False),
+        (UNSURE, SAME, {}, False),
+        (UNSURE, SAME, {"certain": False}, True),
+        (SURE, SAME, {"min_gain": 0.04}, True),
+        (SURE, SAME, {"min_gain": 0.05}, False),
+        (SURE, SAME, {"min_gain": 0.09, "certain": False}, True),
+        (SURE, SAME, {"min_gain": 0.1, "certain": False}, False),
+        (SURE, measured(-0.01, -0.03, 0.01), {}, True),
+        (SURE, measured(-0.011, -0.03, 0.01), {}, False),
+        (SURE, measured(-0.011, -0.03, 0.01), {"max_english_loss": 0.02}, True),
+        (measured(-0.1, -0.2, -0.05), measured(0.1, 0.05, 0.2), {"certain": False}, False),
+    ],
+)
+def test_rule(target, english, config, promote):
+    assert decide(comparison(target, english), GateConfig(**config)).promote is promote
+
+
+def test_what_floats_leave_behind_decides_nothing():
+    lost_one_of_100 = measured(0.69 - 0.7, -0.03, 0.0)
+    assert lost_one_of_100.gain.mean < -0.01
+    assert decide(comparison(SURE, lost_one_of_100), GateConfig()).promote
+    gained_one_of_100 = measured(0.71 - 0.7, 0.0, 0.03)
+    assert gained_one_of_100.gain.mean > 0.01
+    config = GateConfig(min_gain=0.01, certain=False)
+    assert not decide(comparison(gained_one_of_100), config).promote
+
+
+def test_reasons_carry_the_figures():
+    decision = decide(comparison(SURE, measured(-0.02, -0.03, -0.01)), GateConfig())
+    assert decision.reasons == (
+        "mrr over 400 questions: 0.800, against 0.700 of release r1; gain +0.100 "
+        "(95 % interval +0.050 to +0.150). All of the interval is above 0.000.",
+        "English control over 400 questions: 0.680, against 0.700; loss -0.020 "
+        "(95 % interval -0.030 to -0.010). It may lose at most 0.010, and lost more.",
+    )
+
+
+def test_what_was_not_measured_is_said():
+    without_control = decide(comparison(SURE), GateConfig())
+    assert without_control.reasons[1].startswith("English was not checked")
+    nothing = decide(comparison(None), GateConfig())
+    assert not nothing.promote
+    assert "split.evaluation_share" in nothing.reasons[0]
+    few = decide(comparison(measured(1.0, 1.0, 1.0, questions=3)), GateConfig())
+    assert "of little worth with fewer than 30 questions" in few.reasons[0]
+
+
+def outcomes(ranks, *, control):
+    count = len(ranks)
+    return pl.DataFrame(
+        {
+            "query_id": [f"q{number}" for number in range(count)],
+            "control": control,
+            "language": "hi-Latn",
+            "label": "a",
+            "group": [f"g{number}" for number in range(count)],
+            "known": True,
+            "rank": pl.Series(ranks, dtype=pl.Int32),
+        }
+    )
+
+
+def test_compare_measures_questions_and_control_apart():
+    reference = pl.concat([outcomes([2] * 40, control=False), outcomes([1] * 40, control=True)])
+    candidate = pl.concat([outcomes([1] * 40, control=False), outcomes([2] * 40, control=True)])
+    found = compare(candidate, reference, "the untuned model", GateConfig())
+    assert found.target == Measured(40, 1.0, 0.5, Interval(0.5, 0.5, 0.5))
+    assert found.english == Measured(40, 0.5, 1.0, Interval(-0.5, -0.5, -0.5))
+    assert not decide(found, GateConfig()).promote
+
+
+def test_compare_uses_the_configured_metric_and_may_find_nothing_to_measure():
+    config = GateConfig(metric="hit@1")
+    ten = outcomes([2] * 10, control=False)
+    found = compare(ten, ten, "the untuned model", config)
+    assert found.target == Measured(10, 0.0, 0.0, Interval(0.0, 0.0, 0.0))
+    assert found.english is None
+    assert compare(ten.clear(), ten.clear(), "the untuned model", config).target is None
