@@ -4,9 +4,10 @@ Everything here is stable across processes, machines and library versions, which
 nor polars' own hashes are. Values that cannot be written canonically are refused, not guessed.
 """
 
+import functools
 import hashlib
 import json
-import re
+import sys
 import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
@@ -18,8 +19,6 @@ from pydantic import BaseModel
 from monoglot.errors import DataError
 
 _CHUNK = 1 << 20
-_SPACES = re.compile(r"\s+")
-_NOT_WORD = re.compile(r"[^\w\s]|_")
 
 
 def canonical_json(value: Any) -> str:
@@ -115,6 +114,17 @@ def frame_digest(frame: pl.DataFrame) -> str:
 
 
 def normalised(text: str) -> str:
-    """Text as compared for leaks and joins: NFKC, case-folded, no punctuation, single spaces."""
+    """Text as compared for leaks and joins: NFKC, case-folded, no punctuation, single spaces.
+
+    Punctuation is told by its Unicode category: a regular expression's word characters leave out
+    the vowel signs of Devanagari and its relatives, without which words fall together.
+    """
     folded = unicodedata.normalize("NFKC", text).casefold()
-    return _SPACES.sub(" ", _NOT_WORD.sub(" ", folded)).strip()
+    return " ".join(folded.translate(_punctuation()).split())
+
+
+@functools.cache
+def _punctuation() -> dict[int, str]:
+    """A space for every punctuation mark and symbol."""
+    codes = range(sys.maxunicode + 1)
+    return {code: " " for code in codes if unicodedata.category(chr(code))[0] in "PS"}

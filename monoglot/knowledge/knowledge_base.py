@@ -1,0 +1,168 @@
+"""The knowledge base: read, checked, with row ids and a fingerprint."""
+
+from pathlib import Path
+
+import polars as pl
+
+from monoglot.config import KnowledgeBaseConfig
+from monoglot.contracts import KnowledgeBase
+from monoglot.errors import DataError
+from monoglot.identity import frame_digest, normalised, text_digest
+from monoglot.knowledge.files import ROW, Loaded, RejectList, cleaned, read_table
+
+# Control characters other than tab and line ends, which count as spaces.
+CONTROL = r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]"
+_COLUMNS = ("row_id", "query", "label", "label_path", "label_text", "answer")
+
+
+def load_knowledge_base(config: KnowledgeBaseConfig) -> Loaded:
+    """Read and check the knowledge base.
+
+    A row id that is not given is a hash of label and query: then an edited query reads as one row
+    removed and one added. Of several rows with one query, the first is kept: a contradiction that
+    someone adds must not take down the answer that was there.
+
+    Returns:
+        `contracts.KnowledgeBase` sorted by row id, the rejects, and warnings.
+
+    Raises:
+        DataError: the file cannot be used, too many rows are rejected, or one label is left.
+    """
+    raw, rejects = read_table(
+        config.path,
+        config.columns,
+        ("query", "label"),
+        ("row_id", "label_path", "label_text", "answer"),
+    )
+    total = raw.height + len(rejects.entries)
+    rows = raw.with_columns(
+        *cleaned("row_id", "query", "label", "label_path", "label_text"),
+        pl.col("answer").str.normalize("NFC").str.strip_chars().replace("", None),
+    )
+    rows = _without_bad_texts(rows, config.max_chars, rejects)
+    rows = _with_row_ids(rows)
+    rows = _without_repeats(rows, rejects)
+    rejected = rejects.table()
+    _refuse_too_many(config, total, rejected)
+    if rows["label"].n_unique() < 2:
+        raise DataError(
+            f"{config.path}: has rows of {rows['label'].n_unique()} label; two or more are needed, "
+            "or there is nothing to tell apart."
+        )
+    checked = KnowledgeBase.validate(rows.select(_COLUMNS), cast=True)
+    return Loaded(pl.DataFrame(checked).sort("row_id"), rejected, _warnings(rows, config.path))
+
+
+def fingerprint(rows: pl.DataFrame) -> str:
+    """Digest of a knowledge base's rows, whatever their order."""
+    return frame_digest(rows.select(_COLUMNS).sort("row_id"))
+
+
+def _without_bad_texts(rows: pl.DataFrame, max_chars: int, rejects: RejectList) -> pl.DataFrame:
+    """Rows whose query and label can be used as they are."""
+    rules = [
+        ("query", "empty", pl.col("query").is_null(), "the query is empty"),
+        ("label", "empty", pl.col("label").is_null(), "the label is empty"),
+        (
+            "query",
+            "too_long",
+            pl.col("query").str.len_chars() > max_chars,
+            f"longer than knowledge_base.max_chars ({max_chars})",
+        ),
+        (
+            "query",
+            "control_character",
+            pl.col("query").str.contains(CONTROL),
+            "holds a control character",
+        ),
+        (
+            "label",
+            "control_character",
+            pl.col("label").str.contains(CONTROL),
+            "holds a control character",
+        ),
+    ]
+    for column, rule, broken, reason in rules:
+        bad = rows.filter(broken.fill_null(value=False))
+        rejects.add_rows(bad, column, rule, reason)
+        rows = rows.filter(~broken.fill_null(value=False))
+    return rows
+
+
+def _with_row_ids(rows: pl.DataFrame) -> pl.DataFrame:
+    made = [
+        given or text_digest(label, query)
+        for given, label, query in rows.select("row_id", "label", "query").iter_rows()
+    ]
+    return rows.with_columns(pl.Series("row_id", made, dtype=pl.String))
+
+
+def _without_repeats(rows: pl.DataFrame, rejects: RejectList) -> pl.DataFrame:
+    """Rows that neither repeat an earlier one nor contradict it."""
+    first = rows.with_columns(
+        first_row=pl.col(ROW).first().over("query"),
+        first_label=pl.col("label").first().over("query"),
+    )
+    repeated = pl.col(ROW) != pl.col("first_row")
+    same = pl.col("label") == pl.col("first_label")
+    at = pl.col("first_row").cast(pl.String)
+    rejects.add_rows(
+        first.filter(repeated & same), "query", "duplicate", pl.format("same as row {}", at)
+    )
+    rejects.add_rows(
+        first.filter(repeated & ~same),
+        "query",
+        "contradiction",
+        pl.format("row {} has this query under label {}, which was kept", at, "first_label"),
+    )
+    kept = first.filter(~repeated).with_columns(id_row=pl.col(ROW).first().over("row_id"))
+    taken = pl.col(ROW) != pl.col("id_row")
+    rejects.add_rows(
+        kept.filter(taken),
+        "row_id",
+        "duplicate_row_id",
+        pl.format("row {} has this row id", pl.col("id_row").cast(pl.String)),
+    )
+    return kept.filter(~taken)
+
+
+def _refuse_too_many(config: KnowledgeBaseConfig, total: int, rejected: pl.DataFrame) -> None:
+    share = rejected.height / total
+    if share <= config.max_reject_share:
+        return
+    counts = ", ".join(
+        f"{rule} {count}" for rule, count in rejected["rule"].value_counts(sort=True).iter_rows()
+    )
+    first = rejected.row(0, named=True)
+    raise DataError(
+        f"{config.path}: {rejected.height} of {total} rows are rejected ({counts}), more than "
+        f"knowledge_base.max_reject_share ({config.max_reject_share:.0%}). The first: row "
+        f"{first['row']}, column {first['column']}: {first['reason']}. Mend the file, or raise the "
+        "share."
+    )
+
+
+def _warnings(rows: pl.DataFrame, path: Path) -> tuple[str, ...]:
+    warnings = []
+    sizes = rows.group_by("label").len()
+    single = sizes.filter(pl.col("len") == 1)["label"].sort().to_list()
+    if single:
+        warnings.append(
+            f"{path}: {len(single)} of {sizes.height} labels have one row and so train nothing "
+            f"(index only): {', '.join(single[:5])}{', ...' if len(single) > 5 else ''}"
+        )
+    alike = (
+        rows.with_columns(
+            alike=pl.Series([normalised(query) for query in rows["query"]], dtype=pl.String)
+        )
+        .group_by("alike")
+        .agg(pl.col("label").n_unique().alias("labels"), pl.col(ROW))
+        .filter(pl.col("labels") > 1)
+    )
+    if alike.height:
+        shown = sorted(alike[ROW].to_list())[:3]
+        warnings.append(
+            f"{path}: {alike.height} queries stand under several labels but for case or "
+            f"punctuation, such as rows {'; '.join(', '.join(map(str, r)) for r in shown)}"
+        )
+    return tuple(warnings)

@@ -1,0 +1,168 @@
+"""Queries people give: labelled questions in the target languages, and existing translations."""
+
+import polars as pl
+
+from monoglot.config import LanguageConfig, QueriesFile
+from monoglot.contracts import Queries
+from monoglot.errors import DataError
+from monoglot.identity import normalised, text_digest
+from monoglot.knowledge.files import ROW, Loaded, RejectList, cleaned, read_table
+
+_COLUMNS = tuple(Queries.column_names())
+
+
+def load_queries(file: QueriesFile) -> Loaded:
+    """Read labelled native queries, for evaluation or for training.
+
+    A question that occurs several times is kept as often: it counts as often as users ask it.
+
+    Returns:
+        `contracts.Queries` in the order of the file, and the rejects.
+
+    Raises:
+        DataError: the file cannot be used, or no row of it.
+    """
+    assert file.path is not None
+    raw, rejects = read_table(
+        file.path, file.columns, ("text", "language", "label"), ("english", "query_id")
+    )
+    rows = raw.with_columns(*cleaned("text", "language", "label", "english", "query_id"))
+    for column in ("text", "language", "label"):
+        rejects.add_rows(
+            rows.filter(pl.col(column).is_null()), column, "empty", f"the {column} is empty"
+        )
+    rows = rows.drop_nulls(["text", "language", "label"])
+    rows = _with_query_ids(rows, rejects)
+    if rows.is_empty():
+        raise DataError(f"{file.path}: no row can be used. {_first_reason(rejects)}")
+    return Loaded(_queries(rows, origin="native"), rejects.table())
+
+
+def load_translations(language: LanguageConfig, rows: pl.DataFrame) -> Loaded:
+    """Read existing translations and join them to the knowledge base's rows.
+
+    A translation names its row by `row_id`, or by `source`, the English text, compared without
+    case and punctuation; a source that several rows share counts for each. A row may have several
+    translations. Those of another language are left to that language.
+
+    Args:
+        language: which language, and its `translations` file.
+        rows: `contracts.KnowledgeBase`.
+
+    Returns:
+        `contracts.Queries` of origin `translated`, and the rejects.
+
+    Raises:
+        DataError: the file cannot be used, or names its rows by neither column.
+    """
+    assert language.translations is not None
+    path = language.translations
+    raw, rejects = read_table(path, {}, ("translation",), ("source", "row_id", "language"))
+    if raw["source"].null_count() + raw["row_id"].null_count() == 2 * raw.height:
+        raise DataError(f"{path}: names no row: give a column source (the English text) or row_id.")
+    given = raw.with_columns(*cleaned("translation", "source", "row_id", "language"))
+    given = given.filter(pl.col("language").is_null() | (pl.col("language") == language.code))
+    empty = pl.col("translation").is_null()
+    rejects.add_rows(given.filter(empty), "source", "empty", "the translation is empty")
+    joined = _joined(given.filter(~empty), rows, rejects)
+    first = joined.with_columns(first=pl.col(ROW).first().over("source_row_id", "text"))
+    again = pl.col(ROW) != pl.col("first")
+    rejects.add_rows(
+        first.filter(again),
+        "text",
+        "duplicate",
+        pl.format("same translation as in row {}", pl.col("first").cast(pl.String)),
+    )
+    kept = first.filter(~again).with_columns(language=pl.lit(language.code))
+    kept = kept.with_columns(
+        query_id=pl.Series(
+            [
+                text_digest(language.code, row_id, text)
+                for row_id, text in kept.select("source_row_id", "text").iter_rows()
+            ],
+            dtype=pl.String,
+        )
+    )
+    return Loaded(_queries(kept, origin="translated"), rejects.table())
+
+
+def unknown_labels(questions: pl.DataFrame, rows: pl.DataFrame) -> str | None:
+    """A warning about questions whose label the knowledge base lacks, or None."""
+    lacking = questions.filter(~pl.col("label").is_in(rows["label"].unique().implode()))
+    if lacking.is_empty():
+        return None
+    names = lacking["label"].unique().sort().to_list()
+    return (
+        f"{lacking.height} of {questions.height} evaluation questions have a label that the "
+        f"knowledge base lacks ({len(names)} labels: {', '.join(names[:5])}"
+        f"{', ...' if len(names) > 5 else ''}); each counts as a miss"
+    )
+
+
+def _joined(given: pl.DataFrame, rows: pl.DataFrame, rejects: RejectList) -> pl.DataFrame:
+    """Translations with their row's id, label and English text; one line a matched row."""
+    known = rows.select(
+        "row_id",
+        "label",
+        pl.col("query").alias("english"),
+        folded=pl.Series([normalised(query) for query in rows["query"]], dtype=pl.String),
+    )
+    given = given.with_columns(
+        text="translation",
+        folded=pl.Series(
+            [None if source is None else normalised(source) for source in given["source"]],
+            dtype=pl.String,
+        ),
+    )
+    by_id = given.filter(pl.col("row_id").is_not_null())
+    by_source = given.filter(pl.col("row_id").is_null())
+    matched = [
+        by_id.join(known.drop("folded"), on="row_id").with_columns(source_row_id="row_id"),
+        by_source.drop("row_id").join(known, on="folded").with_columns(source_row_id="row_id"),
+    ]
+    wanted = [ROW, "text", "label", "english", "source_row_id"]
+    found = pl.concat([part.select(wanted) for part in matched]).sort(ROW, "source_row_id")
+    lost = given.filter(~pl.col(ROW).is_in(found[ROW].implode()))
+    rejects.add_rows(
+        lost.with_columns(named=pl.coalesce("row_id", "source")),
+        "named",
+        "no_such_row",
+        "no row of the knowledge base has this row id or source",
+    )
+    return found
+
+
+def _with_query_ids(rows: pl.DataFrame, rejects: RejectList) -> pl.DataFrame:
+    """Ids where none are given, from the content and its occurrence; a given id counts once."""
+    occurrence = pl.int_range(pl.len()).over("language", "label", "text")
+    rows = rows.with_columns(occurrence=occurrence)
+    made = [
+        given or text_digest(language, label, text, str(number))
+        for given, language, label, text, number in rows.select(
+            "query_id", "language", "label", "text", "occurrence"
+        ).iter_rows()
+    ]
+    rows = rows.with_columns(pl.Series("query_id", made, dtype=pl.String))
+    rows = rows.with_columns(first=pl.col(ROW).first().over("query_id"))
+    again = pl.col(ROW) != pl.col("first")
+    rejects.add_rows(
+        rows.filter(again),
+        "query_id",
+        "duplicate_query_id",
+        pl.format("row {} has this query id", pl.col("first").cast(pl.String)),
+    )
+    return rows.filter(~again)
+
+
+def _queries(rows: pl.DataFrame, origin: str) -> pl.DataFrame:
+    if "source_row_id" not in rows.columns:
+        rows = rows.with_columns(source_row_id=pl.lit(None, dtype=pl.String))
+    full = rows.with_columns(origin=pl.lit(origin)).select(_COLUMNS)
+    return pl.DataFrame(Queries.validate(full, cast=True))
+
+
+def _first_reason(rejects: RejectList) -> str:
+    if not rejects.entries:
+        return ""
+    first = rejects.entries[0]
+    return f"The first: row {first['row']}, column {first['column']}: {first['reason']}."

@@ -1,0 +1,117 @@
+"""Index set and training set (arXiv 2506.02527, section 3.1), and no leak into the evaluation.
+
+A row's part is a threshold on a hash of its id, so that no other row moves when one is added or
+removed; only the seat of the lowest hash, which keeps every label in the index set, can change
+hands.
+"""
+
+import hashlib
+
+import polars as pl
+
+from monoglot.config import SplitConfig
+from monoglot.contracts import Rejects, Split
+from monoglot.identity import normalised
+
+_HEX = 13  # digits: 52 bits, as many as a double holds exactly
+
+
+def split_rows(rows: pl.DataFrame, config: SplitConfig, *, hold_out: bool) -> pl.DataFrame:
+    """Give every row of a knowledge base its part.
+
+    Args:
+        rows: `contracts.KnowledgeBase`.
+        config: shares and seed.
+        hold_out: keep the translations of some training rows for evaluation, because no evaluation
+            file is given.
+
+    Returns:
+        `contracts.Split`, sorted by row id.
+    """
+    ids = rows["row_id"].to_list()
+    placed = rows.select("row_id", "query", "label").with_columns(
+        place=pl.Series(_places(ids, f"{config.seed}"), dtype=pl.Float64),
+        other=pl.Series(_places(ids, f"{config.seed}/held_out"), dtype=pl.Float64),
+    )
+    lowest = pl.col("place") == pl.col("place").min().over("label")
+    index = lowest | (pl.col("place") < config.index_share)
+    held_out = pl.lit(hold_out) & (pl.col("other") < config.evaluation_share)
+    part = (
+        pl.when(index)
+        .then(pl.lit("index"))
+        .when(held_out)
+        .then(pl.lit("held_out"))
+        .otherwise(pl.lit("training"))
+    )
+    split = placed.select("row_id", "query", "label", part=part).sort("row_id")
+    return pl.DataFrame(Split.validate(split, cast=True))
+
+
+def _places(ids: list[str], salt: str) -> list[float]:
+    """A number in [0, 1) for each id, evenly spread."""
+    start = hashlib.sha256(f"{salt}\x1f".encode())
+    places = []
+    for row_id in ids:
+        sha = start.copy()
+        sha.update(row_id.encode())
+        places.append(int(sha.hexdigest()[:_HEX], 16) / 16**_HEX)
+    return places
+
+
+def without_leaks(
+    anchors: pl.DataFrame, evaluation: pl.DataFrame
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Anchors that give nothing of the evaluation away, and the others as rejects.
+
+    An anchor leaks if its text, or its English source, is the text or the English source of an
+    evaluation question, compared without case and punctuation.
+
+    Args:
+        anchors: `contracts.Queries` to train on.
+        evaluation: `contracts.Queries` to evaluate on.
+    """
+    asked = evaluated_texts(evaluation)
+    leaks = {
+        "evaluation_text": _is_among(anchors["text"], asked),
+        "evaluation_source": _is_among(anchors["english"], asked),
+    }
+    reasons = {
+        "evaluation_text": "an evaluation question has this text",
+        "evaluation_source": "an evaluation question has this English source",
+    }
+    rule = pl.Series(
+        [
+            next((name for name, hit in zip(leaks, hits, strict=True) if hit), None)
+            for hits in zip(*leaks.values(), strict=True)
+        ],
+        dtype=pl.String,
+    )
+    marked = anchors.with_columns(rule=rule)
+    rejected = marked.filter(pl.col("rule").is_not_null()).select(
+        file=pl.format("training ({})", pl.col("origin").cast(pl.String)),
+        row=pl.lit(None, dtype=pl.Int64),
+        column=pl.lit("text"),
+        value=pl.col("text").str.slice(0, 200),
+        rule="rule",
+        reason=pl.col("rule").replace_strict(reasons, return_dtype=pl.String),
+    )
+    kept = marked.filter(pl.col("rule").is_null()).drop("rule")
+    return kept, rejected.select(Rejects.column_names())
+
+
+def evaluated_texts(evaluation: pl.DataFrame) -> set[str]:
+    """All texts and English sources of evaluation questions, normalised."""
+    texts = pl.concat([evaluation["text"], evaluation["english"]]).drop_nulls().unique()
+    return {normalised(text) for text in texts}
+
+
+def leaking_rows(rows: pl.DataFrame, evaluation: pl.DataFrame) -> pl.Series:
+    """Whether each knowledge-base row is itself an evaluation question in English.
+
+    Such a row answers in the index, but it must not be trained on.
+    """
+    return pl.Series(_is_among(rows["query"], evaluated_texts(evaluation)), dtype=pl.Boolean)
+
+
+def _is_among(texts: pl.Series, known: set[str]) -> list[bool]:
+    return [text is not None and normalised(text) in known for text in texts]
