@@ -25,6 +25,10 @@ class Settings(BaseSettings):
     llm_concurrency: int = Field(8, ge=1, description="Requests in flight.")
     llm_rows_per_request: int = Field(10, ge=1, le=100, description="Rows packed in a request.")
     llm_timeout_s: float = Field(300.0, gt=0, description="Seconds until a request is given up.")
+    llm_attempts: int = Field(6, ge=1, description="Attempts at a request that finds trouble.")
+    llm_retry_wait_s: float = Field(
+        0.5, gt=0, description="Seconds before the second attempt; doubled for each one after."
+    )
     llm_structured: Literal["json_schema", "json_object", "prompt"] = Field(
         "json_schema", description="How the endpoint is asked for JSON."
     )

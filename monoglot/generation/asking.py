@@ -1,0 +1,184 @@
+"""Rows asked of an LLM by way of the ledger: what is known, what is missing, what that takes.
+
+`translation` and `synthesis` say what a row is and how its answer reads; this module finds the
+answers that are already paid for, plans the rest, and has `buying` fetch them.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Any
+
+import polars as pl
+
+from monoglot.contracts import Rejects, empty
+from monoglot.generation.ledger import Entry, Ledger
+from monoglot.generation.replies import Problem, Reply, Usage, read_rows
+
+# How often a row is asked before it counts as refused. The first time it travels in a full
+# request, then with a few others, at last alone: one bad row cannot spoil its neighbours.
+MAX_TRIES = 3
+
+_CHARS_PER_TOKEN = 4
+_REPLY_TOKENS_PER_ROW = 16
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Task:
+    """One kind of question, which all its rows share.
+
+    Attributes:
+        messages: builds a request's messages from its rows, each with its id.
+        schema: JSON schema of the reply.
+        answer_of: reads the answer from a row of the reply; None where it is unusable.
+        rows_per_request: rows packed in a request at most.
+        answer_chars: about how long a row's answer will be, for the estimate of tokens.
+    """
+
+    messages: Callable[[Sequence[Mapping[str, Any]]], list[dict[str, str]]]
+    schema: Mapping[str, Any]
+    answer_of: Callable[[Mapping[str, Any]], Any | None]
+    rows_per_request: int
+    answer_chars: Callable[[Mapping[str, Any]], int]
+
+    def pack_size(self, tries: int) -> int:
+        """Rows that may share a request, given how often they were asked before."""
+        sizes = (self.rows_per_request, math.isqrt(self.rows_per_request), 1)
+        return sizes[min(tries, len(sizes) - 1)]
+
+
+@dataclass
+class Known:
+    """What the ledger holds on some rows, by key."""
+
+    answers: dict[str, Any] = field(default_factory=dict)
+    problems: dict[str, Problem] = field(default_factory=dict)
+    tries: Counter[str] = field(default_factory=Counter)
+
+    def read(self, entries: Iterable[Entry], task: Task) -> None:
+        """Take in replies, the earlier of a row before the later; its first answer stands."""
+        for _, group in groupby(entries, key=lambda entry: entry.reply):
+            rows = list(group)
+            reading = read_rows(
+                Reply.of(rows[0].body), (row.sent_as for row in rows), task.answer_of
+            )
+            for row in rows:
+                self.tries[row.key] += 1
+                if row.sent_as in reading.answers:
+                    self.answers.setdefault(row.key, reading.answers[row.sent_as])
+                else:
+                    self.problems[row.key] = reading.problems[row.sent_as]
+
+    def renew(self, newer: "Known") -> None:
+        """Take over what was looked up anew."""
+        self.tries |= newer.tries
+        self.problems |= newer.problems
+        self.answers |= newer.answers
+
+    def is_settled(self, key: str) -> bool:
+        """Whether a row needs no further request: answered, or refused for good."""
+        return key in self.answers or self.tries[key] >= MAX_TRIES
+
+
+@dataclass(frozen=True)
+class PlannedWork:
+    """What a run would ask; no call is made for it.
+
+    Attributes:
+        rows: distinct rows without an answer.
+        from_ledger: distinct rows whose answer is already paid for.
+        refused: distinct rows that were asked often enough and are not asked again.
+        requests: requests if each is answered in full.
+        prompt_tokens: estimate, at four characters a token, which is right within a fifth for
+            English and too low for other scripts.
+        completion_tokens: estimate, likewise, and 16 more a row for its id and JSON.
+    """
+
+    rows: int
+    from_ledger: int
+    refused: int
+    requests: int
+    prompt_tokens: int
+    completion_tokens: int
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What asking brought: every row has an answer or a problem, by key."""
+
+    answers: Mapping[str, Any]
+    problems: Mapping[str, Problem]
+    usage: Usage
+    from_ledger: int
+
+
+@dataclass(frozen=True)
+class Generated:
+    """Queries an LLM wrote.
+
+    Attributes:
+        rows: table `Queries`.
+        rejects: table `Rejects`: rows refused, with the reason.
+        usage: what was bought in this run.
+        from_ledger: rows answered without a request.
+    """
+
+    rows: pl.DataFrame
+    rejects: pl.DataFrame
+    usage: Usage
+    from_ledger: int
+
+
+def known_of(keys: Iterable[str], task: Task, ledger: Ledger | None) -> Known:
+    """What the ledger holds on these rows; None: there is no ledger yet."""
+    known = Known()
+    if ledger is not None:
+        known.read(ledger.found(list(keys)), task)
+    return known
+
+
+def plan(asks: Mapping[str, Mapping[str, Any]], task: Task, ledger: Ledger | None) -> PlannedWork:
+    """What answering these rows would take.
+
+    Args:
+        asks: the rows to ask, without ids, by key.
+        task: what kind of question they are.
+        ledger: replies already paid for; None: none yet.
+    """
+    known = known_of(asks, task, ledger)
+    missing = [key for key in asks if not known.is_settled(key)]
+    by_tries = Counter(known.tries[key] for key in missing)
+    requests = sum(math.ceil(rows / task.pack_size(tries)) for tries, rows in by_tries.items())
+    answer_chars = sum(task.answer_chars(asks[key]) for key in missing)
+    framing = sum(len(message["content"]) for message in task.messages([]))
+    row_chars = sum(len(str({"id": "r0000", **asks[key]})) for key in missing)
+    return PlannedWork(
+        rows=len(missing),
+        from_ledger=len(known.answers),
+        refused=len(asks) - len(missing) - len(known.answers),
+        requests=requests,
+        prompt_tokens=(requests * framing + row_chars) // _CHARS_PER_TOKEN,
+        completion_tokens=answer_chars // _CHARS_PER_TOKEN + _REPLY_TOKENS_PER_ROW * len(missing),
+    )
+
+
+def rejects_of(problems: Iterable[tuple[str, str | None, Problem]]) -> pl.DataFrame:
+    """Table `Rejects` of (source, text, problem): what the LLM was asked and did not answer."""
+    return pl.DataFrame(
+        [
+            {
+                "file": source,
+                "row": None,
+                "column": "text",
+                "value": text,
+                "rule": problem.rule,
+                "reason": problem.reason,
+            }
+            for source, text, problem in problems
+        ],
+        schema=empty(Rejects).schema,
+    )

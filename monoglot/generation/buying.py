@@ -1,0 +1,247 @@
+"""Buying the answers that the ledger lacks: packed, in parallel, each reply kept before it is read.
+
+Rows are claimed just before they are sent, so that several processes share the work instead of
+doubling it: what another is buying is left to it, and looked up when it is done. An error that no
+retry mends stops new requests; those in flight are awaited and kept before it is raised.
+"""
+
+import asyncio
+import contextlib
+import json
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from monoglot.errors import MonoglotError, StoreError
+from monoglot.generation.asking import Answers, Known, Progress, Task, known_of
+from monoglot.generation.ledger import LEASE_S, Entry, Ledger
+from monoglot.generation.llm import Endpoint, NoReplyError
+from monoglot.generation.owner import new_owner
+from monoglot.generation.prompts import sent_ids
+from monoglot.generation.replies import Problem, Reply, Usage
+
+_LOOKAHEAD = 4  # packs looked at to fill one, where other processes hold some of the rows
+_POLL_S = 0.2
+_FEWEST_FAILURES = 3  # requests without reply in a row, and at least as many as are in flight
+
+
+def answer_all(
+    asks: Mapping[str, Mapping[str, Any]],
+    task: Task,
+    connect: Callable[[], Endpoint],
+    ledger: Ledger,
+    *,
+    in_flight: int,
+    on_progress: Progress | None = None,
+) -> Answers:
+    """Answer every row, from the ledger where it can, else by asking the endpoint.
+
+    May be called from any thread, with a running event loop (a notebook) or without.
+
+    Args:
+        asks: the rows to ask, without ids, by key.
+        task: what kind of question they are.
+        connect: makes the endpoint; called only if a row must be bought.
+        ledger: where replies are found and kept.
+        in_flight: requests under way at a time.
+        on_progress: called with rows settled and rows in all, as replies come in.
+
+    Raises:
+        EndpointError: the endpoint fails or refuses; what was bought so far is kept.
+        StoreError: the ledger cannot be written.
+    """
+    known = known_of(asks, task, ledger)
+    from_ledger = len(known.answers)
+    purchase = _Purchase(asks, known, task, ledger, in_flight=in_flight, on_progress=on_progress)
+    if purchase.is_needed:
+        _run_apart(purchase.run(connect))
+    unanswered = [key for key in asks if key not in known.answers]
+    return Answers(
+        answers={key: known.answers[key] for key in asks if key in known.answers},
+        problems={key: purchase.failed.get(key) or _for_good(known, key) for key in unanswered},
+        usage=purchase.usage,
+        from_ledger=from_ledger,
+    )
+
+
+class _Purchase:
+    """One run's purchase: rows waiting, requests in flight, and what came of them."""
+
+    def __init__(
+        self,
+        asks: Mapping[str, Mapping[str, Any]],
+        known: Known,
+        task: Task,
+        ledger: Ledger,
+        *,
+        in_flight: int,
+        on_progress: Progress | None,
+    ) -> None:
+        self.usage = Usage()
+        self.failed: dict[str, Problem] = {}
+        self._asks = asks
+        self._known = known
+        self._task = task
+        self._ledger = ledger
+        self._in_flight = in_flight
+        self._on_progress = on_progress or (lambda _done, _total: None)
+        self._owner = new_owner()
+        self._waiting: dict[int, deque[str]] = {}  # by how often their requests came to nothing
+        self._setbacks: Counter[str] = Counter()
+        self._elsewhere: list[str] = []
+        self._flying: set[asyncio.Task[None]] = set()
+        self._failures_in_a_row = 0
+        self._trouble: MonoglotError | None = None
+        self._open: set[str] = set()
+        self._settle(list(asks))
+
+    @property
+    def is_needed(self) -> bool:
+        """Whether any row must be bought."""
+        return bool(self._open)
+
+    async def run(self, connect: Callable[[], Endpoint]) -> None:
+        """Buy until every row is settled."""
+        async with connect() as endpoint, self._claims():
+            while self._open:
+                await self._start_requests(endpoint)
+                if self._flying:
+                    landed, self._flying = await asyncio.wait(
+                        self._flying, return_when=asyncio.FIRST_COMPLETED
+                    )
+                    for request in landed:
+                        request.result()
+                elif self._trouble:
+                    raise self._trouble
+                else:
+                    await self._wait_for_others()
+
+    async def _start_requests(self, endpoint: Endpoint) -> None:
+        while self._trouble is None and len(self._flying) < self._in_flight:
+            pack = await self._next_pack()
+            if not pack:
+                return
+            self._flying.add(asyncio.create_task(self._request(pack, endpoint)))
+
+    async def _next_pack(self) -> list[str]:
+        """Claim the rows of the next request; empty when none is free."""
+        while setbacks := [count for count, queue in self._waiting.items() if queue]:
+            queue = self._waiting[min(setbacks)]
+            size = self._task.pack_size(min(setbacks))
+            window = [queue.popleft() for _ in range(min(len(queue), size * _LOOKAHEAD))]
+            claim = await asyncio.to_thread(self._ledger.claim, self._owner, window, size)
+            self._elsewhere += [key for key in window if key in claim.held]
+            taken = claim.held | claim.won.keys()
+            queue.extendleft(key for key in reversed(window) if key not in taken)
+            answered = [key for key, n in claim.won.items() if n != self._known.tries[key]]
+            if answered:
+                await self._look_up(answered)
+            if pack := [key for key in claim.won if key not in answered]:
+                return pack
+        return []
+
+    async def _request(self, pack: Sequence[str], endpoint: Endpoint) -> None:
+        """Send one pack, keep the reply, then read it."""
+        sent = sent_ids(pack)
+        messages = self._task.messages([{"id": sent[key], **self._asks[key]} for key in pack])
+        try:
+            reply = await endpoint.ask(messages, self._task.schema)
+            await self._keep(reply, sent)
+        except NoReplyError as error:
+            await self._set_back(sent, error)
+        except MonoglotError as error:
+            self._trouble = self._trouble or error
+        else:
+            self._failures_in_a_row = 0
+            self.usage += reply.usage
+            self._settle(pack)
+
+    async def _keep(self, reply: Reply, sent: Mapping[str, str]) -> None:
+        await asyncio.to_thread(self._ledger.record, reply, sent)
+        entries = [Entry(key, sent_as, 0, reply.body) for key, sent_as in sent.items()]
+        self._known.read(entries, self._task)
+
+    async def _set_back(self, sent: Mapping[str, str], error: NoReplyError) -> None:
+        """A request that got no reply: the endpoint is down, or one of its rows brings it down.
+
+        While others get replies, the rows are tried in smaller company. One that fails alone is
+        left out of this run, and that is recorded as one of its tries, so that it cannot stop
+        every run to come.
+        """
+        self._failures_in_a_row += 1
+        if self._failures_in_a_row >= max(_FEWEST_FAILURES, self._in_flight):
+            self._trouble = self._trouble or error
+        elif len(sent) > 1:
+            self._setbacks.update(sent.keys())
+            await asyncio.to_thread(self._ledger.release, self._owner, list(sent))
+            self._settle(sent)
+        elif self.usage.requests == 0:
+            self._trouble = self._trouble or error
+        else:
+            body = json.dumps({"error": {"code": "no_reply", "message": str(error)}})
+            await self._keep(Reply.of(body), sent)
+            self.failed |= {key: Problem("no_reply", str(error)) for key in sent}
+            self._settle(sent)
+
+    async def _wait_for_others(self) -> None:
+        """Wait for rows that other processes are buying, and take over what they leave."""
+        await asyncio.sleep(_POLL_S)
+        keys, self._elsewhere = self._elsewhere, []
+        await self._look_up(keys)
+
+    async def _look_up(self, keys: Sequence[str]) -> None:
+        """Take in replies that others bought since these rows were last looked up."""
+        self._known.renew(await asyncio.to_thread(known_of, keys, self._task, self._ledger))
+        await asyncio.to_thread(self._ledger.release, self._owner, keys)
+        self._settle(keys)
+
+    def _settle(self, keys: Sequence[str] | Mapping[str, str]) -> None:
+        """Close rows that are answered or refused, queue the others, and tell the progress."""
+        for key in keys:
+            if self._known.is_settled(key) or key in self.failed:
+                self._open.discard(key)
+            else:
+                self._open.add(key)
+                setbacks = self._known.tries[key] + self._setbacks[key]
+                self._waiting.setdefault(setbacks, deque()).append(key)
+        self._on_progress(len(self._asks) - len(self._open), len(self._asks))
+
+    @contextlib.asynccontextmanager
+    async def _claims(self) -> AsyncIterator[None]:
+        """Renew this run's claims while it lasts, and give them up at its end."""
+        renewing = asyncio.create_task(self._renew())
+        try:
+            yield
+        finally:
+            for background in (renewing, *self._flying):
+                background.cancel()
+            await asyncio.gather(renewing, *self._flying, return_exceptions=True)
+            with contextlib.suppress(StoreError):  # the error under way says more
+                self._ledger.release(self._owner)
+
+    async def _renew(self) -> None:
+        while True:
+            await asyncio.sleep(LEASE_S / 3)
+            await asyncio.to_thread(self._ledger.renew, self._owner)
+
+
+def _for_good(known: Known, key: str) -> Problem:
+    """The last problem of a row that is not asked again."""
+    problem = known.problems[key]
+    return Problem(
+        problem.rule,
+        f"{problem.reason}; asked {known.tries[key]} times and not asked again with this model "
+        "and prompt",
+    )
+
+
+def _run_apart(work: Coroutine[Any, Any, None]) -> None:
+    """Run a coroutine to its end, in a thread of its own where this one has a running loop."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        asyncio.run(work)
+    else:
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(asyncio.run, work).result()

@@ -1,0 +1,185 @@
+"""`Endpoint`: any OpenAI-compatible chat endpoint, and what to do when it does not answer.
+
+The client's own retries are off: it would retry inside a call that we believe to be one, and pay
+for each. Here a request is repeated only where that can help (408, 409, 429, 5xx, time-outs, lost
+connections), after a growing wait with jitter or the wait the endpoint asks for, which then holds
+for all requests. What repeating cannot mend (400, 401, 403, 404, an empty account) stops the run
+at once with the setting to change. A refusal for content or length is an answer: it is returned
+as a reply, to be recorded like any other.
+
+Time-outs are generous by default because a request that is given up may still be paid for.
+"""
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from monoglot.errors import EndpointError
+from monoglot.generation.access import CONNECT_S, address, check_settings, key_of, scrubbed
+from monoglot.generation.failures import cause, error_of, is_repeatable, retry_after, words
+from monoglot.generation.replies import Reply
+from monoglot.settings import Settings
+
+if TYPE_CHECKING:
+    from openai import APIStatusError
+
+Message = Mapping[str, str]
+
+_log = logging.getLogger(__name__)
+_LONGEST_WAIT_S = 30.0
+_LONGEST_RETRY_AFTER_S = 120.0
+_UNREPEATABLE_CODES = frozenset(("insufficient_quota", "billing_hard_limit_reached"))
+_CONTENT_CODES = ("content_filter", "content_policy_violation", "context_length_exceeded")
+
+
+class NoReplyError(EndpointError):
+    """Every attempt at one request failed in a way that may pass."""
+
+
+class Endpoint:
+    """One model at one endpoint. Use as an async context manager; `ask` may run concurrently."""
+
+    def __init__(self, settings: Settings, model: str, temperature: float) -> None:
+        """Prepare a client; nothing is sent yet.
+
+        Raises:
+            EndpointError: base URL or model are not set, or the URL is none.
+        """
+        check_settings(settings, model)
+        from openai import AsyncOpenAI, Timeout  # a second to import: not for `plan`
+
+        self._settings = settings
+        self._model = model
+        self._temperature = temperature
+        self._resume_at = 0.0
+        self._client = AsyncOpenAI(
+            base_url=settings.llm_base_url,
+            api_key=key_of(settings),
+            max_retries=0,
+            timeout=Timeout(settings.llm_timeout_s, connect=CONNECT_S),
+        )
+
+    async def __aenter__(self) -> "Endpoint":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._client.close()
+
+    async def ask(self, messages: Sequence[Message], schema: Mapping[str, Any]) -> Reply:
+        """Send one request, and again while that can help.
+
+        Args:
+            messages: the conversation, as role and content.
+            schema: JSON schema of the reply; how it is used says the setting `llm_structured`.
+
+        Raises:
+            NoReplyError: no attempt was answered.
+            EndpointError: the endpoint refuses the request as such; says what to set.
+        """
+        for attempt in range(1, self._settings.llm_attempts + 1):
+            await self._pause()
+            trouble, wait_s = await self._attempt(messages, schema)
+            if isinstance(trouble, Reply):
+                return trouble
+            if attempt < self._settings.llm_attempts:
+                wait_s = max(wait_s, self._backoff(attempt))
+                _log.info("%s; waiting %.1f s (attempt %d)", trouble, wait_s, attempt)
+                await asyncio.sleep(wait_s)
+        raise NoReplyError(
+            f"{trouble}, {self._settings.llm_attempts} times in a row. Everything bought so far is "
+            "kept: run again when the endpoint is well, or lower MONOGLOT_LLM_CONCURRENCY."
+        )
+
+    async def _attempt(
+        self, messages: Sequence[Message], schema: Mapping[str, Any]
+    ) -> tuple[Reply | str, float]:
+        """One attempt: the reply, or what went wrong; and how long the endpoint asks to wait."""
+        import openai
+
+        where = address(self._settings)
+        try:
+            async with asyncio.timeout(self._settings.llm_timeout_s):
+                response = await self._client.chat.completions.with_raw_response.create(
+                    **self._request(messages, schema)
+                )
+            return self._received(response.content.decode("utf-8", "replace"))
+        except openai.APIStatusError as error:
+            return self._refused(error)
+        except (TimeoutError, openai.APITimeoutError):
+            limit_s = self._settings.llm_timeout_s
+            return f"{where}: no answer within {limit_s:g} s (MONOGLOT_LLM_TIMEOUT_S)", 0.0
+        except openai.APIConnectionError as error:
+            return f"{where}: the connection failed ({scrubbed(cause(error), self._settings)})", 0.0
+
+    def _received(self, body: str) -> tuple[Reply | str, float]:
+        """A reply; some gateways wrap an error of the model behind them in a success."""
+        reply = Reply.of(body)
+        error = error_of(body)
+        code = error.get("code")
+        if error and not reply.text and isinstance(code, int) and is_repeatable(code):
+            return f"{address(self._settings)}: {scrubbed(words(error), self._settings)}", 0.0
+        return reply, 0.0
+
+    def _refused(self, error: "APIStatusError") -> tuple[Reply | str, float]:
+        """What an HTTP error means: a refusal on record, trouble that may pass, or the end."""
+        body, status = error.response.text, error.status_code
+        said = error_of(body)
+        code = str(said.get("code") or "")
+        if status in (400, 413) and (
+            code.startswith(_CONTENT_CODES) or "context length" in words(said)
+        ):
+            return Reply.of(body), 0.0
+        trouble = f"{address(self._settings)}: HTTP {status}" + scrubbed(
+            f" ({words(said)})", self._settings
+        )
+        if not is_repeatable(status) or code in _UNREPEATABLE_CODES:
+            raise EndpointError(f"{trouble}. {self._remedy(status)}") from None
+        wait_s = retry_after(error.response.headers)
+        if wait_s > _LONGEST_RETRY_AFTER_S:
+            raise EndpointError(
+                f"{trouble}: asks to wait {wait_s:.0f} s. Everything bought so far is kept: "
+                "run again then."
+            ) from None
+        self._resume_at = max(self._resume_at, time.monotonic() + wait_s)
+        return trouble, wait_s
+
+    def _remedy(self, status: int) -> str:
+        if status in (401, 403):
+            return "Set MONOGLOT_LLM_API_KEY to a key that may use this model."
+        if status == 404:
+            return (
+                f"Check MONOGLOT_LLM_BASE_URL (it usually ends in /v1) and MONOGLOT_LLM_MODEL or "
+                f"generation.model, now {self._model!r}."
+            )
+        if status in (400, 422):
+            return (
+                "Where the endpoint knows no JSON schema, set MONOGLOT_LLM_STRUCTURED to "
+                "json_object or prompt; else check generation.model and generation.temperature."
+            )
+        return "Check the account behind MONOGLOT_LLM_API_KEY and the endpoint's own log."
+
+    def _request(self, messages: Sequence[Message], schema: Mapping[str, Any]) -> dict[str, Any]:
+        """The request's parameters: few, since each is one an endpoint may not know."""
+        request: dict[str, Any] = {
+            "model": self._model,
+            "messages": list(messages),
+            "temperature": self._temperature,
+        }
+        if self._settings.llm_structured == "json_object":
+            request["response_format"] = {"type": "json_object"}
+        elif self._settings.llm_structured == "json_schema":
+            shape = {"name": "rows", "schema": schema, "strict": True}
+            request["response_format"] = {"type": "json_schema", "json_schema": shape}
+        return request
+
+    async def _pause(self) -> None:
+        """Wait while the endpoint has asked all of us to."""
+        while (wait_s := self._resume_at - time.monotonic()) > 0:
+            await asyncio.sleep(wait_s)
+
+    def _backoff(self, attempt: int) -> float:
+        longest_s = self._settings.llm_retry_wait_s * 2.0 ** (attempt - 1)
+        return min(_LONGEST_WAIT_S, longest_s) * random.uniform(0.5, 1.0)  # noqa: S311  no secret

@@ -1,0 +1,86 @@
+"""Which script a language is written in, by its BCP 47 code, and how digits are written in it."""
+
+import unicodedata
+
+# ISO 15924 codes and the Unicode scripts (as regex classes) that text in them is made of.
+_CLASSES = {
+    "Arab": ("Arabic",),
+    "Armn": ("Armenian",),
+    "Beng": ("Bengali",),
+    "Cyrl": ("Cyrillic",),
+    "Deva": ("Devanagari",),
+    "Ethi": ("Ethiopic",),
+    "Geor": ("Georgian",),
+    "Grek": ("Greek",),
+    "Gujr": ("Gujarati",),
+    "Guru": ("Gurmukhi",),
+    "Hans": ("Han",),
+    "Hant": ("Han",),
+    "Hebr": ("Hebrew",),
+    "Jpan": ("Han", "Hiragana", "Katakana"),
+    "Khmr": ("Khmer",),
+    "Knda": ("Kannada",),
+    "Kore": ("Hangul", "Han"),
+    "Laoo": ("Lao",),
+    "Latn": ("Latin",),
+    "Mlym": ("Malayalam",),
+    "Mymr": ("Myanmar",),
+    "Orya": ("Oriya",),
+    "Sinh": ("Sinhala",),
+    "Taml": ("Tamil",),
+    "Telu": ("Telugu",),
+    "Thai": ("Thai",),
+}
+
+# The script a language has when its code names none (CLDR likely subtags). Languages with two
+# scripts in everyday use (Serbian, Kazakh, Uzbek, ...) are left out on purpose: no script is wrong.
+_DEFAULTS = {
+    "Arab": "ar arz apc ary fa ps sd ug ur",
+    "Armn": "hy",
+    "Beng": "as bn",
+    "Cyrl": "be bg ky mk ru uk",
+    "Deva": "bho hi mai mr ne sa",
+    "Ethi": "am ti",
+    "Geor": "ka",
+    "Grek": "el",
+    "Gujr": "gu",
+    "Hans": "zh yue",
+    "Hebr": "he iw yi",
+    "Jpan": "ja",
+    "Khmr": "km",
+    "Knda": "kn",
+    "Kore": "ko",
+    "Laoo": "lo",
+    "Latn": "af ca cs cy da de en es et eu fi fil fr ga gl hr ht hu id is it lt lv mi ms mt nb nl "
+    "nn no pl pt ro sk sl so sq st sv sw tl tn tr vi xh yo zu",
+    "Mlym": "ml",
+    "Mymr": "my",
+    "Orya": "or",
+    "Sinh": "si",
+    "Taml": "ta",
+    "Telu": "te",
+    "Thai": "th",
+}
+_SCRIPT_OF = {language: script for script, names in _DEFAULTS.items() for language in names.split()}
+
+
+def script_classes(code: str) -> tuple[str, ...] | None:
+    """Unicode scripts that text in a language is made of; None where any may be right.
+
+    The code's own script subtag decides (`hi-Latn`: Latin), else the language's usual script.
+
+    Args:
+        code: BCP 47 code, or a name for a mixture, such as `hi-Latn-x-mixed`.
+    """
+    language, *subtags = code.split("-x-", maxsplit=1)[0].replace("_", "-").split("-")
+    named = [subtag.title() for subtag in subtags if len(subtag) == 4 and subtag.isalpha()]
+    return _CLASSES.get(named[0] if named else _SCRIPT_OF.get(language.lower(), ""))
+
+
+def digits_of_the_world() -> dict[str, str]:
+    """Every decimal digit of Unicode that is not ASCII, with its ASCII form."""
+    return {
+        chr(point): str(unicodedata.digit(chr(point)))
+        for point in range(0x80, 0x20000)
+        if unicodedata.category(chr(point)) == "Nd"
+    }

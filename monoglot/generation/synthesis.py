@@ -1,0 +1,216 @@
+"""`synthesize`: native queries for each label, as speakers of a language would type them.
+
+The model is asked in samples of a few queries, each sample in its own manner (short, polite,
+annoyed, spoken, ...), so that the queries differ; asking for more later buys further samples and
+none again. A label's examples are those with the lowest text digests: a new row in the knowledge
+base rarely changes them, and with them what is asked.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import polars as pl
+
+from monoglot.config import GenerationConfig, LanguageConfig
+from monoglot.contracts import Queries, Rejects, empty
+from monoglot.generation.asking import Generated, PlannedWork, Progress, Task, plan, rejects_of
+from monoglot.generation.buying import answer_all
+from monoglot.generation.ledger import Ledger
+from monoglot.generation.llm import Endpoint
+from monoglot.generation.prompts import (
+    MANNERS,
+    SYNTHESIS_PROMPT,
+    SYNTHESIS_SCHEMA,
+    build_synthesis_messages,
+)
+from monoglot.generation.quality import folded
+from monoglot.generation.replies import clean_text
+from monoglot.identity import digest, text_digest
+from monoglot.settings import Settings
+
+# Few enough that the queries of one sample stay different, and that a reply stays short.
+QUERIES_PER_SAMPLE = 5
+_EXAMPLES = 8
+_QUERY_CHARS = 50
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One question for queries: its key, the label, what is sent, and how many are used."""
+
+    key: str
+    label: str
+    ask: Mapping[str, Any]
+    wanted: int
+
+
+def synthesize(
+    labels: pl.DataFrame,
+    language: LanguageConfig,
+    config: GenerationConfig,
+    *,
+    kb_language: str,
+    settings: Settings,
+    ledger: Ledger,
+    on_progress: Progress | None = None,
+) -> Generated:
+    """Have `config.synthetic_per_label` queries written for each label.
+
+    Queries that say the same as another of their label are dropped as duplicates; a text that was
+    written for two labels is dropped from both, as it cannot be told whose it is. The rest is as
+    the model gave it: `quality.keep_good` says which are fit for use.
+
+    Args:
+        labels: columns label, label_text, label_path, examples (list of queries); one row a label.
+        language: the language to write in.
+        config: how many, model, temperature and glossary.
+        kb_language: BCP 47 code of the examples.
+        settings: where the endpoint is, and how it is asked.
+        ledger: where replies are found and kept.
+        on_progress: called with samples settled and in all.
+
+    Returns:
+        `Queries` of origin synthetic, ordered by label and sample; rejects for what was dropped.
+
+    Raises:
+        EndpointError: the endpoint fails or refuses; what was bought so far is kept.
+        StoreError: the ledger cannot be written.
+    """
+    model = config.model or settings.llm_model
+    samples = _samples_of(labels, language, config, model, kb_language)
+    answers = answer_all(
+        {sample.key: sample.ask for sample in samples},
+        _task_of(language, config, kb_language, settings),
+        partial(Endpoint, settings, model, config.temperature),
+        ledger,
+        in_flight=settings.llm_concurrency,
+        on_progress=on_progress,
+    )
+    source = f"synthesis in {language.code}"
+    written = pl.DataFrame(
+        [
+            (sample.label, text)
+            for sample in samples
+            for text in answers.answers.get(sample.key, ())[: sample.wanted]
+        ],
+        schema={"label": pl.String, "text": pl.String},
+        orient="row",
+    )
+    kept, dropped = _without_twins(written, source)
+    refused = rejects_of(
+        (source, sample.label, answers.problems[sample.key])
+        for sample in samples
+        if sample.key in answers.problems
+    )
+    return Generated(
+        rows=_queries_of(kept, language.code),
+        rejects=pl.concat([refused, dropped]),
+        usage=answers.usage,
+        from_ledger=answers.from_ledger,
+    )
+
+
+def pending(
+    labels: pl.DataFrame,
+    language: LanguageConfig,
+    config: GenerationConfig,
+    *,
+    kb_language: str,
+    settings: Settings,
+    ledger: Ledger | None,
+) -> PlannedWork:
+    """What `synthesize` would ask with the same arguments, in samples; no call is made."""
+    model = config.model or settings.llm_model
+    samples = _samples_of(labels, language, config, model, kb_language)
+    task = _task_of(language, config, kb_language, settings)
+    return plan({sample.key: sample.ask for sample in samples}, task, ledger)
+
+
+def _samples_of(
+    labels: pl.DataFrame,
+    language: LanguageConfig,
+    config: GenerationConfig,
+    model: str,
+    kb_language: str,
+) -> list[Sample]:
+    """Every sample, by label and number."""
+    told = {
+        "prompt": SYNTHESIS_PROMPT,
+        "model": model,
+        "temperature": config.temperature,
+        "from": kb_language,
+        "to": {"code": language.code, "name": language.name, "style": language.style},
+        "glossary": list(config.glossary),
+    }
+    samples = []
+    for row in labels.sort("label").iter_rows(named=True):
+        topic = {
+            "label": row["label"],
+            "path": row["label_path"] or "",
+            "about": row["label_text"] or "",
+            "examples": sorted(set(row["examples"] or ()), key=text_digest)[:_EXAMPLES],
+        }
+        for number in range(math.ceil(config.synthetic_per_label / QUERIES_PER_SAMPLE)):
+            manner = MANNERS[number % len(MANNERS)]
+            left = config.synthetic_per_label - number * QUERIES_PER_SAMPLE
+            ask = {**topic, "manner": manner, "count": QUERIES_PER_SAMPLE}
+            key = digest({**told, "row": ask, "sample": number})
+            samples.append(Sample(key, row["label"], ask, min(left, QUERIES_PER_SAMPLE)))
+    return samples
+
+
+def _task_of(
+    language: LanguageConfig, config: GenerationConfig, kb_language: str, settings: Settings
+) -> Task:
+    return Task(
+        messages=lambda rows: build_synthesis_messages(
+            rows, language, kb_language, config.glossary
+        ),
+        schema=SYNTHESIS_SCHEMA,
+        answer_of=_queries_in,
+        rows_per_request=max(1, settings.llm_rows_per_request // QUERIES_PER_SAMPLE),
+        answer_chars=lambda row: row["count"] * _QUERY_CHARS,
+    )
+
+
+def _queries_in(row: Mapping[str, Any]) -> list[str] | None:
+    """The usable queries of a sample; None where there are none."""
+    queries = row.get("queries")
+    texts = [clean_text(query) for query in queries] if isinstance(queries, list) else []
+    return [text for text in texts if text] or None
+
+
+def _without_twins(written: pl.DataFrame, source: str) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Drop repeats within a label, and texts that were written for several labels."""
+    judged = written.with_columns(folded(pl.col("text")).alias("_folded")).with_columns(
+        (pl.col("label").n_unique().over("_folded") > 1).alias("_contradictory"),
+        (~pl.struct("label", "_folded").is_first_distinct()).alias("_duplicate"),
+    )
+    dropped = judged.filter(pl.col("_contradictory") | pl.col("_duplicate")).select(
+        file=pl.lit(source),
+        row=pl.lit(None, pl.Int64),
+        column=pl.lit("text"),
+        value="text",
+        rule=pl.when("_contradictory").then(pl.lit("contradictory")).otherwise(pl.lit("duplicate")),
+        reason=pl.when("_contradictory")
+        .then(pl.lit("written for several labels, so it is no example of any"))
+        .otherwise(pl.lit("the same words were written for this label before")),
+    )
+    kept = judged.filter(~pl.col("_contradictory") & ~pl.col("_duplicate"))
+    return kept.select("label", "text"), dropped.cast(empty(Rejects).schema)
+
+
+def _queries_of(kept: pl.DataFrame, code: str) -> pl.DataFrame:
+    ids = [text_digest("synthetic", code, label, text) for label, text in kept.iter_rows()]
+    return kept.select(
+        pl.Series("query_id", ids, dtype=pl.String),
+        "text",
+        pl.lit(code).alias("language"),
+        "label",
+        pl.lit("synthetic").alias("origin"),
+        pl.lit(None, pl.String).alias("source_row_id"),
+        pl.lit(None, pl.String).alias("english"),
+    ).cast(empty(Queries).schema)
