@@ -140,7 +140,9 @@ class TrainingConfig(Section):
     warmup_share: Share = Field(0.1, description="Share of the steps with a rising rate.")
     temperature: float = Field(0.05, gt=0.0, description="InfoNCE temperature.")
     english_replay: bool = Field(
-        True, description="Train on the English source beside its translation, against forgetting."
+        True,
+        description="Also ask the English query of each pair for its translation, against "
+        "forgetting; costs no further encoding.",
     )
     max_tokens: int = Field(128, ge=8, le=512, description="Longer texts are cut, with a count.")
     seed: int = Field(0, description="Seed of sampling, shuffling and dropout.")

@@ -93,6 +93,17 @@ def test_positives_keep_the_label_and_the_paper_takes_them_from_the_index_set(
     assert set(wide["positive_row"]) == set(rows["row_id"])
 
 
+def test_held_out_rows_take_no_part(anchors, rows, similarity):
+    held = rows.with_columns(
+        part=pl.when(pl.col("row_id") == "alarm-0")
+        .then(pl.lit("held_out"))
+        .otherwise(pl.lit("training"))
+    )
+    table = triplets_of(anchors, held, similarity, epochs=20)
+    used = set(table["positive_row"]) | set(table["negative_rows"].explode())
+    assert used == set(rows["row_id"]) - {"alarm-0"}
+
+
 def test_own_source_share_of_one_pairs_each_anchor_with_its_source(anchors, rows, similarity):
     table = triplets_of(anchors, rows, similarity, own_source_share=1.0)
     named = table.join(anchors, left_on="anchor", right_on="query_id")

@@ -120,20 +120,30 @@ def _intervals(
     scored = scored.with_columns(pl.col("group").rank("dense").cast(pl.Int64) - 1)
     micro = _Cells.of(scored.with_columns(label=pl.lit("")))
     macro = _Cells.of(scored.filter(pl.len().over("label") >= macro_min))
-    cells = dict.fromkeys(METRICS, micro) | dict.fromkeys(MACRO, macro)
-    used = [name for name in metrics if len(cells[name].group)]
+    chosen = [
+        (cells, [name for name in metrics if name in known])
+        for cells, known in ((micro, METRICS), (macro, MACRO))
+        if len(cells.group)
+    ]
     groups = scored["group"].n_unique()
+    means = [_means(chosen, np.ones((1, groups)))]  # of the questions as they are
     rng = np.random.default_rng(seed)
-    means: dict[str, list[Values]] = {name: [] for name in used}
     block = max(1, _CELLS_PER_BLOCK // scored.height)
     for start in range(0, resamples, block):
-        drawn = _draws(rng, min(block, resamples - start), groups)
-        for name in used:
-            means[name].append(cells[name].means(name, drawn))
-    exact = np.ones((1, groups))
+        means.append(_means(chosen, _draws(rng, min(block, resamples - start), groups)))
     return {
-        name: _interval(cells[name].means(name, exact), np.concatenate(means[name]))
-        for name in used
+        name: _interval(np.concatenate([part[name] for part in means]))
+        for _, names in chosen
+        for name in names
+    }
+
+
+def _means(chosen: "Sequence[tuple[_Cells, Sequence[str]]]", drawn: Values) -> dict[str, Values]:
+    """Metric -> its value in each resample."""
+    return {
+        name: values
+        for cells, names in chosen
+        for name, values in zip(names, cells.means(names, drawn), strict=True)
     }
 
 
@@ -145,9 +155,10 @@ def _draws(rng: np.random.Generator, resamples: int, groups: int) -> Values:
     return counts.reshape(resamples, groups).astype(np.float64)
 
 
-def _interval(exact: Values, resampled: Values) -> Interval:
-    low, high = np.nanquantile(resampled, (0.025, 0.975))
-    return Interval(float(exact[0]), float(low), float(high))
+def _interval(values: Values) -> Interval:
+    """From the measured value and, after it, those of the resamples."""
+    low, high = np.nanquantile(values[1:], (0.025, 0.975))
+    return Interval(float(values[0]), float(low), float(high))
 
 
 @dataclass(frozen=True)
@@ -173,12 +184,16 @@ class _Cells:
             starts=by.filter(pl.col("label").is_first_distinct())["index"].cast(int).to_numpy(),
         )
 
-    def means(self, metric: str, drawn: Values) -> Values:
-        """The mean over labels in each resample (resamples,); a label not drawn is left out."""
+    def means(self, metrics: Sequence[str], drawn: Values) -> list[Values]:
+        """Each metric's mean over labels in each resample; a label not drawn is left out."""
         weights = drawn[:, self.group]
         sizes = np.add.reduceat(weights * self.count, self.starts, axis=1)
-        values = self.sums[metric.removeprefix("macro_")]
-        totals = np.add.reduceat(weights * values, self.starts, axis=1)
         labels = (sizes > 0).sum(axis=1)
-        sums = (totals / np.maximum(sizes, 1)).sum(axis=1)
-        return np.where(labels > 0, sums / np.maximum(labels, 1), np.nan)
+        sizes = np.maximum(sizes, 1)
+        means = []
+        for metric in metrics:
+            values = self.sums[metric.removeprefix("macro_")]
+            totals = np.add.reduceat(weights * values, self.starts, axis=1)
+            sums = (totals / sizes).sum(axis=1)
+            means.append(np.where(labels > 0, sums / np.maximum(labels, 1), np.nan))
+        return means

@@ -16,14 +16,12 @@ class Lesson:
     Attributes:
         anchors, positives: (n,) positions of texts.
         negatives: (n, k) positions of texts.
-        sources: (n,) the anchor's English source, or -1: replayed against forgetting.
         labels, negative_labels: (n,) and (n, k) label codes.
     """
 
     anchors: Integers
     positives: Integers
     negatives: Integers
-    sources: Integers
     labels: Integers
     negative_labels: Integers
 
@@ -45,9 +43,6 @@ def lessons_of(
     anchor_labels = np.searchsorted(label_names, anchors["label"].to_numpy())
     row_labels = np.searchsorted(label_names, rows["label"].to_numpy())
     anchor_ids, row_ids = anchors["query_id"].to_numpy(), rows["row_id"].to_numpy()
-    source = anchors["source_row_id"].fill_null("").to_numpy()
-    source_row = np.minimum(np.searchsorted(row_ids, source), len(row_ids) - 1)
-    source_text = np.where(row_ids[source_row] == source, source_row + len(anchor_ids), -1)
     lessons = []
     for (_,), epoch in triplets.sort("epoch", "anchor").group_by("epoch", maintain_order=True):
         anchor = np.searchsorted(anchor_ids, epoch["anchor"].to_numpy())
@@ -60,7 +55,6 @@ def lessons_of(
                 anchors=anchor,
                 positives=positive + len(anchor_ids),
                 negatives=negative + len(anchor_ids),
-                sources=source_text[anchor],
                 labels=anchor_labels[anchor],
                 negative_labels=row_labels[negative],
             )

@@ -56,6 +56,20 @@ def in_batch(batch: Batch, temperature: float) -> "Tensor":
     return torch.nn.functional.cross_entropy(logits.masked_fill(masked, float("-inf")), own)
 
 
+def reversed_in_batch(batch: Batch, temperature: float) -> "Tensor":
+    """Each positive against all anchors of the batch: the English query asks, translations answer.
+
+    This replays English beside its translations without encoding a text more.
+    """
+    import torch
+
+    logits = batch.positives @ batch.anchors.T / temperature
+    own = torch.arange(len(logits), device=logits.device)
+    masked = batch.labels[:, None] == batch.labels[None, :]
+    masked[own, own] = False
+    return torch.nn.functional.cross_entropy(logits.masked_fill(masked, float("-inf")), own)
+
+
 OBJECTIVES: dict[str, Callable[[Batch, float], "Tensor"]] = {
     "explicit": explicit,
     "in_batch": in_batch,

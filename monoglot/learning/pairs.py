@@ -46,7 +46,8 @@ def make_triplets(
         )
     labels = np.asarray(similarity.labels)
     anchors = anchors.sort("query_id")
-    usable = rows.filter(pl.col("part") == "index") if config.positives == "index" else rows
+    parts = ["index"] if config.positives == "index" else ["index", "training"]
+    usable = rows.filter(pl.col("part").cast(pl.String).is_in(parts))
     usable = usable.sort("row_id")
     ids = usable["row_id"].to_numpy()
     pool = Pool.of(np.searchsorted(labels, usable["label"].to_numpy()), len(labels))

@@ -21,7 +21,7 @@ from monoglot.errors import RunError
 from monoglot.learning import checkpoint
 from monoglot.learning.encoder import Encoder, bf16_is_faster, precision
 from monoglot.learning.lessons import Lesson, lessons_of
-from monoglot.learning.objectives import OBJECTIVES, Batch
+from monoglot.learning.objectives import OBJECTIVES, Batch, reversed_in_batch
 
 if TYPE_CHECKING:
     import torch
@@ -165,20 +165,12 @@ class _Run:
         return lesson, order[number * self.config.batch_size :][: self.config.batch_size]
 
     def _loss(self, lesson: Lesson, chosen: Integers) -> "torch.Tensor":
-        """Mean of the objective over the anchors and, in equal parts, their English sources."""
+        """The objective, and in equal parts the English queries' own with replay."""
         import torch
 
         device = self.encoder.model.device
-        objective = OBJECTIVES[self.config.objective]
         negatives = lesson.negatives[chosen]
-        sources = lesson.sources[chosen]
-        replayed = np.flatnonzero(sources >= 0) if self.config.english_replay else sources[:0]
-        parts = [
-            lesson.anchors[chosen],
-            lesson.positives[chosen],
-            negatives.ravel(),
-            sources[replayed],
-        ]
+        parts = [lesson.anchors[chosen], lesson.positives[chosen], negatives.ravel()]
         vectors = torch.split(self._encode(np.concatenate(parts)), [len(part) for part in parts])
         batch = Batch(
             anchors=vectors[0],
@@ -187,18 +179,10 @@ class _Run:
             labels=torch.as_tensor(lesson.labels[chosen], device=device),
             negative_labels=torch.as_tensor(lesson.negative_labels[chosen], device=device),
         )
-        loss = objective(batch, self.config.temperature)
-        if len(replayed) == 0:
+        loss = OBJECTIVES[self.config.objective](batch, self.config.temperature)
+        if not self.config.english_replay:
             return loss
-        picked = torch.as_tensor(replayed, device=device)
-        english = Batch(
-            anchors=vectors[3],
-            positives=batch.positives[picked],
-            negatives=batch.negatives[picked],
-            labels=batch.labels[picked],
-            negative_labels=batch.negative_labels[picked],
-        )
-        return (loss + objective(english, self.config.temperature)) / 2
+        return (loss + reversed_in_batch(batch, self.config.temperature)) / 2
 
     def _encode(self, positions: Integers) -> "torch.Tensor":
         """Unit vectors (n, d) with gradients; each distinct text once, like lengths together."""
