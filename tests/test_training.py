@@ -160,15 +160,17 @@ def tuned(folder, base, anchors, rows, triplets, config, **options):
     return encoder, log
 
 
-@pytest.mark.parametrize("objective", ["in_batch", "explicit"])
+@pytest.mark.parametrize(("objective", "hard"), [("in_batch", 0), ("in_batch", 2), ("explicit", 2)])
 def test_training_brings_translations_to_their_label(
-    tmp_path, anchors, rows, similarity, objective
+    tmp_path, anchors, rows, similarity, objective, hard
 ):
     base = static_model(tmp_path / "base", all_texts())
     config = TrainingConfig(
         objective=objective, epochs=30, batch_size=4, learning_rate=0.02, temperature=0.1
     )
-    table = triplets_of(anchors, rows, similarity, epochs=30)
+    table = triplets_of(
+        anchors, rows, similarity, epochs=30, random_negatives=0, hard_negatives=hard
+    )
     encoder, log = tuned(tmp_path, base, anchors, rows, table, config)
     scores = encoder.encode(anchors["text"].to_list()) @ encoder.encode(rows["query"].to_list()).T
     nearest = [rows["label"][int(best)] for best in scores.argmax(axis=1)]

@@ -175,7 +175,7 @@ class _Run:
         batch = Batch(
             anchors=vectors[0],
             positives=vectors[1],
-            negatives=vectors[2].reshape(*negatives.shape, -1),
+            negatives=vectors[2].reshape(*negatives.shape, vectors[0].shape[1]),
             labels=torch.as_tensor(lesson.labels[chosen], device=device),
             negative_labels=torch.as_tensor(lesson.negative_labels[chosen], device=device),
         )
