@@ -175,6 +175,12 @@ class Store:
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
+    def discard_scratch(self, key: Key) -> None:
+        """Remove what `scratch` gave, once the stage's result is written."""
+        shutil.rmtree(
+            self.root / "tmp" / f"resume-{key.stage}-{key.digest[:20]}", ignore_errors=True
+        )
+
     def find(self, key: Key) -> Artifact | None:
         """The stored result of `key`, or None where there is none, or it is damaged."""
         folder = self.root / "artifacts" / str(key)

@@ -74,6 +74,7 @@ def stage(
                         raise DataError(
                             f"{heading}: an input file changed while it was read. Run again."
                         )
+                place.store.discard_scratch(key)
             artifact = found or _find(place.store, key, None)
             if artifact is None:
                 raise StoreError(

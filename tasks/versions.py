@@ -15,7 +15,21 @@ class StageCode(NamedTuple):
     modules: tuple[str, ...]
 
 
-STAGES: dict[str, StageCode] = {}
+STAGES: dict[str, StageCode] = {
+    "knowledge_base": StageCode(1, ("tasks.knowledge_base",)),
+    "split": StageCode(1, ("tasks.split",)),
+    "queries": StageCode(1, ("tasks.queries",)),
+    "given_translations": StageCode(1, ("tasks.given_translations",)),
+    "translation": StageCode(1, ("tasks.translation",)),
+    "synthesis": StageCode(1, ("tasks.synthesis",)),
+    "questions": StageCode(1, ("tasks.questions",)),
+    "anchors": StageCode(1, ("tasks.anchors",)),
+    "triplets": StageCode(1, ("tasks.triplets",)),
+    "training": StageCode(1, ("tasks.training",)),
+    "index": StageCode(1, ("tasks.index",)),
+    "evaluation": StageCode(1, ("tasks.evaluation",)),
+    "tfidf": StageCode(1, ("tasks.baseline",)),
+}
 
 
 def versions() -> dict[str, int]:

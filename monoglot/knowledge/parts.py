@@ -1,0 +1,54 @@
+"""Choosing by the split: whose translations train, what is held out, what a label is about."""
+
+from collections.abc import Sequence
+
+import polars as pl
+
+from monoglot.config import SplitConfig
+from monoglot.contracts import Queries, empty
+from monoglot.identity import text_digest
+
+
+def of_part(translations: Sequence[pl.DataFrame], parts: pl.DataFrame, part: str) -> pl.DataFrame:
+    """The translations (`contracts.Queries`) whose source row plays a part in the split.
+
+    Args:
+        translations: of knowledge-base rows, one table a language.
+        parts: `contracts.Split`.
+        part: index, training or held_out.
+    """
+    sources = parts.filter(pl.col("part").cast(pl.String) == part).select("row_id")
+    rows = pl.concat([empty(Queries), *translations])
+    chosen = rows.join(sources, left_on="source_row_id", right_on="row_id", how="semi")
+    return chosen.sort("query_id")
+
+
+def held_out_share(native: pl.DataFrame, config: SplitConfig) -> pl.DataFrame:
+    """The share of native queries that is evaluated on where there is no evaluation file.
+
+    A threshold on the hash of text and seed: a repeated query is on one side with all its copies.
+    """
+    places = [int(text_digest(text, str(config.seed)), 16) / 16**16 for text in native["text"]]
+    return native.filter(pl.Series(places, dtype=pl.Float64) < config.evaluation_share)
+
+
+def topics_of(rows: pl.DataFrame, parts: pl.DataFrame) -> pl.DataFrame:
+    """One row a label: label, label_text, label_path, and its queries as `examples`.
+
+    Held-out rows are no examples: what is written after them would give the evaluation away.
+
+    Args:
+        rows: `contracts.KnowledgeBase`.
+        parts: `contracts.Split` of it.
+    """
+    shown = parts.filter(pl.col("part").cast(pl.String) != "held_out").select("row_id")
+    return (
+        rows.join(shown, on="row_id", how="semi")
+        .sort("row_id")
+        .group_by("label")
+        .agg(
+            pl.col("label_text", "label_path").drop_nulls().first(),
+            pl.col("query").alias("examples"),
+        )
+        .sort("label")
+    )

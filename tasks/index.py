@@ -1,0 +1,46 @@
+"""The index of one model: every row of the knowledge base, encoded once."""
+
+from monoglot.errors import MonoglotError
+from monoglot.identity import digest
+from monoglot.serving.index import Index
+from monoglot.store import Artifact, Store
+from tasks.caching import stage
+from tasks.models import ModelRef, load_encoder
+from tasks.workplace import Job
+
+
+def _is_there(store: Store, artifact: Artifact) -> bool:
+    """Whether the table's version still exists and holds what it held."""
+    try:
+        index = Index.at(store.index_uri, artifact.facts["table"], artifact.facts["version"])
+        return index.content == artifact.facts["content"] and len(index) == artifact.rows
+    except MonoglotError:
+        return False
+
+
+@stage("index", title="index for {model.name}", whole=_is_there, tags=["gpu"])
+def build_index(job: Job, knowledge_base: Artifact, model: ModelRef) -> None:
+    """A version of the model's table with exactly these rows; only new texts are encoded.
+
+    The rows live in LanceDB; the artifact names table and version. Built before the evaluation,
+    which uses the same vectors: what is measured is what will answer.
+    """
+    encoder = load_encoder(job, model)
+    index = Index.of_model(job.store.index_uri, model.digest, encoder.dimensions)
+    done = index.sync(
+        job.table(knowledge_base),
+        lambda texts: encoder.encode(texts, batch_size=job.settings.encode_batch),
+        on_progress=job.on_progress,
+    )
+    job.draft.rows = done.rows
+    job.draft.digest = digest({"model": model.digest, "content": done.content})
+    job.draft.facts = {
+        "table": done.table,
+        "version": done.version,
+        "content": done.content,
+        "added": done.added,
+        "updated": done.updated,
+        "removed": done.removed,
+        "encoded": done.encoded,
+        "recall": done.recall,
+    }

@@ -1,0 +1,19 @@
+"""The knowledge base, checked: the rows that answer, and the ones that were rejected."""
+
+from monoglot.config import KnowledgeBaseConfig
+from monoglot.knowledge.knowledge_base import fingerprint, load_knowledge_base
+from tasks.caching import stage
+from tasks.workplace import Job
+
+
+@stage("knowledge_base", title="knowledge base")
+def read_knowledge_base(job: Job, config: KnowledgeBaseConfig) -> None:
+    """`contracts.KnowledgeBase` of the file; its fingerprint is kept with it."""
+    loaded = load_knowledge_base(config)
+    job.write(
+        loaded.rows,
+        loaded.rejects,
+        warnings=loaded.warnings,
+        fingerprint=fingerprint(loaded.rows),
+        labels=loaded.rows["label"].n_unique(),
+    )

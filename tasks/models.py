@@ -1,0 +1,66 @@
+"""`ModelRef`: a base model by name, or one that a run trained; found again by its digest."""
+
+import functools
+
+from pydantic import BaseModel, ConfigDict
+
+from monoglot.errors import ModelError
+from monoglot.learning.encoder import Encoder
+from monoglot.learning.models import model_digest
+from monoglot.store import Artifact, Store
+from tasks.workplace import Job
+
+MODEL_FOLDER = "model"
+
+
+class ModelRef(BaseModel):
+    """A model to encode with; only its digest bears identity.
+
+    Attributes:
+        name: how people call it.
+        digest: of its weights, configuration, tokenizer and prefix.
+        artifact: where a trained one is kept; None for a base model, which its name finds.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    digest: str
+    artifact: Artifact | None = None
+
+
+def base_model(name: str) -> ModelRef:
+    """The untuned model of a config; its files are hashed.
+
+    Raises:
+        ModelError: it cannot be found.
+    """
+    return ModelRef(name=name, digest=model_digest(name))
+
+
+def trained_model(artifact: Artifact, base: ModelRef) -> ModelRef:
+    """What `tasks.training.train` stored."""
+    return ModelRef(name=f"{base.name}, tuned", digest=artifact.digest, artifact=artifact)
+
+
+def locate(store: Store, model: ModelRef) -> str:
+    """What `Encoder.load` takes: the folder of a trained model, the name of a base model."""
+    if model.artifact is None:
+        return model.name
+    return str(store.folder(model.artifact) / MODEL_FOLDER)
+
+
+def load_encoder(job: Job, model: ModelRef) -> Encoder:
+    """The model, ready to encode; the last one is kept, since several stages in a row use it.
+
+    For encoding only: training changes a model's weights and loads its own.
+    """
+    return _encoder(locate(job.store, model), model.digest, job.settings.device)
+
+
+@functools.lru_cache(maxsize=1)
+def _encoder(place: str, digest: str, device: str) -> Encoder:
+    encoder = Encoder.load(place, device=device)
+    if encoder.digest != digest:
+        raise ModelError(f"{place}: the model's files changed since this run began. Run again.")
+    return encoder

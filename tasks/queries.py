@@ -1,0 +1,13 @@
+"""Labelled queries that people gave: to evaluate on, or to train on."""
+
+from monoglot.config import QueriesFile
+from monoglot.knowledge.queries import load_queries
+from tasks.caching import stage
+from tasks.workplace import Job
+
+
+@stage("queries", title="queries of {file.path.name}")
+def read_queries(job: Job, file: QueriesFile) -> None:
+    """`contracts.Queries` of a file."""
+    loaded = load_queries(file)
+    job.write(loaded.rows, loaded.rejects, warnings=loaded.warnings)

@@ -1,0 +1,58 @@
+"""Fine-tuning of the base model; killed and started again, it goes on at its last checkpoint."""
+
+from monoglot.config import TrainingConfig
+from monoglot.learning.encoder import Encoder
+from monoglot.learning.models import model_digest
+from monoglot.learning.training import fine_tune
+from monoglot.store import Artifact
+from tasks.caching import stage
+from tasks.models import MODEL_FOLDER, ModelRef, locate
+from tasks.workplace import Job
+
+STEPS = "steps.parquet"
+
+
+@stage("training", title="fine-tune", tags=["gpu"])
+def train(
+    job: Job,
+    *,
+    anchors: Artifact,
+    parts: Artifact,
+    triplets: Artifact,
+    base: ModelRef,
+    config: TrainingConfig,
+) -> None:
+    """The tuned model, and the loss of every step.
+
+    Takes the split and not the knowledge base: an edited answer trains no other model.
+    """
+    encoder = Encoder.load(
+        locate(job.store, base), device=job.settings.device, max_tokens=config.max_tokens
+    )
+    log = fine_tune(
+        encoder,
+        job.table(anchors),
+        job.table(parts),
+        job.table(triplets),
+        config,
+        scratch=job.scratch,
+        on_step=lambda done, of, _loss: job.on_progress(done, of),
+    )
+    folder = job.draft.folder / MODEL_FOLDER
+    encoder.save(folder)
+    job.draft.write_table(log.steps, STEPS)
+    job.draft.rows = job.table(anchors).height
+    job.draft.digest = model_digest(str(folder))
+    job.draft.facts = {
+        "steps": log.steps.height,
+        "seconds": round(log.seconds, 1),
+        "bf16": log.bf16,
+        "cut": log.cut,
+        "resumed_at": log.resumed_at,
+        "warnings": [
+            f"fine-tune: {log.cut:,} texts are longer than {config.max_tokens} tokens and were cut "
+            "(fine_tuning.max_tokens)."
+        ]
+        if log.cut
+        else [],
+    }
