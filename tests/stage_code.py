@@ -1,11 +1,13 @@
 """The code each stage uses, as digests of syntax trees: what `test_stage_versions.py` compares.
 
 Starts at the modules that `tasks/versions.py` lists for a stage and follows what they name into
-the rest of the library, definition by definition: a stage that uses one function of a module does
-not depend on the others there. Comments, docstrings, layout and the Python version do not count.
+the rest of the library and of the tasks, definition by definition: a stage that uses one function
+of a module does not depend on the others there. Comments, docstrings, layout and the version of
+Python do not count.
 
 Not followed, since they cannot change a stage's rows: errors (texts), settings and store (where
-and how), runs (bookkeeping), and config (its values are in the key already).
+and how), runs (bookkeeping), config (its values are in the key already), and what binds a stage
+to Prefect.
 """
 
 import ast
@@ -15,7 +17,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-PLUMBING = {f"monoglot.{name}" for name in ("errors", "settings", "store", "runs", "config")}
+PLUMBING = {
+    *(f"monoglot.{name}" for name in ("errors", "settings", "store", "runs", "config")),
+    *(f"tasks.{name}" for name in ("caching", "versions", "workplace")),
+}
 
 BUMP = (
     "If results can differ, raise the version in tasks/versions.py, or stale ones will be reused; "
@@ -128,7 +133,8 @@ class Walk:
     def _follow_import(self, base: str, name: str | None) -> None:
         """Take what an import stands for: a module, or a definition (perhaps re-exported)."""
         as_module = base if name is None else f"{base}.{name}"
-        if not base.startswith("monoglot") or {base, as_module} & PLUMBING:
+        ours = base.partition(".")[0] in {"monoglot", "tasks"}
+        if not ours or {base, as_module} & PLUMBING:
             return
         if name is None or self.module(as_module):
             self.whole(as_module)
