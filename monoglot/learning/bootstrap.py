@@ -129,8 +129,10 @@ def _intervals(
     means = [_means(chosen, np.ones((1, groups)))]  # of the questions as they are
     rng = np.random.default_rng(seed)
     block = max(1, _CELLS_PER_BLOCK // scored.height)
-    for start in range(0, resamples, block):
-        means.append(_means(chosen, _draws(rng, min(block, resamples - start), groups)))
+    means += [
+        _means(chosen, _draws(rng, min(block, resamples - start), groups))
+        for start in range(0, resamples, block)
+    ]
     return {
         name: _interval(np.concatenate([part[name] for part in means]))
         for _, names in chosen
