@@ -1,0 +1,245 @@
+"""`Index`: the knowledge base's rows and their vectors in LanceDB, one table per model.
+
+A table grows by versions. A release names one version and reads that one for ever, while the next
+is being written: `Index.at` never follows. Nothing here tags a version or cleans one up, since a
+release may name it, and a tag on an old version makes LanceDB's `optimize` fail.
+"""
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import polars as pl
+
+from monoglot.errors import StaleVectorsError
+from monoglot.serving import neighbours, syncing, tables
+from monoglot.serving.neighbours import Effort, Floats
+from monoglot.serving.syncing import Encode, Progress
+
+if TYPE_CHECKING:
+    from lancedb.table import LanceTable
+
+EXACT_BELOW = 20_000  # so few vectors are kept in memory and searched one and all
+_ANSWERING = ("row_id", "query", "label", "label_path", "answer")
+
+
+class Vectors(NamedTuple):
+    """All vectors of an index: row i has id `row_ids[i]`, label `labels[i]`, vector `matrix[i]`."""
+
+    row_ids: pl.Series
+    labels: pl.Series
+    matrix: Floats
+
+
+@dataclass(frozen=True)
+class SyncResult:
+    """What a sync did, and the version it left.
+
+    Attributes:
+        table: name of the table.
+        version: the version that holds exactly the rows that were asked for.
+        rows: rows in it.
+        added: rows whose id is new, in this process's share.
+        updated: rows with another text, label or answer, in this process's share.
+        removed: rows deleted.
+        encoded: texts that were encoded; the others had a vector already.
+        content: digest of the rows, in no order.
+        recall: of the approximate search against the exact one; None: the search is exact.
+    """
+
+    table: str
+    version: int
+    rows: int
+    added: int
+    updated: int
+    removed: int
+    encoded: int
+    content: str
+    recall: float | None
+
+
+class Index:
+    """One model's table, or one version of it. Open it with `of_model` or `at`."""
+
+    def __init__(self, uri: str, table: "LanceTable") -> None:
+        self._uri = uri
+        self._table = table
+        self._held: tuple[int, pl.DataFrame, Floats] | None = None
+
+    @classmethod
+    def of_model(cls, uri: str, model_digest: str, dimensions: int) -> "Index":
+        """Open the newest version of a model's table for writing; create it where there is none.
+
+        Raises:
+            StaleVectorsError: the table was made by another model, or has other dimensions.
+            StoreError: it cannot be opened or created.
+        """
+        table = tables.open_or_create(uri, model_digest, dimensions)
+        index = cls(uri, table)
+        index._check_model(model_digest, dimensions)
+        return index
+
+    @classmethod
+    def at(cls, uri: str, table: str, version: int) -> "Index":
+        """Open one version of a table for reading. It never follows later writes.
+
+        Raises:
+            StoreError: the table or the version is gone.
+        """
+        return cls(uri, tables.open_at(uri, table, version))
+
+    def _check_model(self, model_digest: str, dimensions: int) -> None:
+        if self.model_digest != model_digest or self.dimensions != dimensions:
+            raise StaleVectorsError(
+                f"{self._uri}: table {self.name} holds vectors of {self.dimensions} dimensions of "
+                f"model {self.model_digest[:16] or 'unknown'}, not {dimensions} of model "
+                f"{model_digest[:16]}. Remove the table's folder; `monoglot run` builds it again."
+            )
+
+    @property
+    def name(self) -> str:
+        """Name of the table."""
+        return str(self._table.name)
+
+    @property
+    def version(self) -> int:
+        """Version that is read."""
+        return int(self._table.version)
+
+    @property
+    def model_digest(self) -> str:
+        """Digest of the model that made the vectors."""
+        return tables.model_of(self._table.schema)
+
+    @property
+    def dimensions(self) -> int:
+        """Length d of a vector."""
+        return tables.dimensions_of(self._table.schema)
+
+    @property
+    def content(self) -> str:
+        """Digest of the rows as the sync that made this version recorded it; empty before one."""
+        return str(tables.facts_of(self._table.schema).get("content", ""))
+
+    @property
+    def effort(self) -> Effort | None:
+        """How hard an approximate search of this version looks; None: it is searched exactly."""
+        kept = tables.facts_of(self._table.schema).get("effort")
+        return None if kept is None else Effort(**kept)
+
+    def __len__(self) -> int:
+        return int(self._table.count_rows())
+
+    def sync(
+        self,
+        rows: pl.DataFrame,
+        encode: Encode,
+        *,
+        on_progress: Progress | None = None,
+        chunk: int = 20_000,
+    ) -> SyncResult:
+        """Make the table hold exactly these rows, in a new version; encode only new texts.
+
+        A row whose text has a vector in the table already takes that one: a new answer or label,
+        or a text under another id, costs no encoding. Chunks are committed as they are finished,
+        so that a killed sync, run again, goes on where it was. Readers of older versions see
+        nothing of it.
+
+        Args:
+            rows: `contracts.KnowledgeBase`.
+            encode: n texts to (n, d) vectors of length 1, by the model of this table.
+            on_progress: told `(rows written, rows to write)`.
+            chunk: distinct texts per commit.
+
+        Raises:
+            DataError: no rows, or an id twice.
+            StaleVectorsError: the encoder's vectors have another length.
+            ModelError: a vector is zero, not finite or not normalised.
+            StoreError: the table cannot be written.
+        """
+        wanted = tables.with_digests(rows)
+        have = tables.digests_of(self._table)
+        changed = wanted.join(have, on=["row_id", "row_digest"], how="anti")
+        removed = have.join(wanted, on="row_id", how="anti")["row_id"]
+        updated = changed.join(have, on="row_id", how="semi").height
+        encoded = 0
+        if changed.height:
+            before = tables.open_at(self._uri, self.name, self.version)
+            encoded = syncing.write_rows(
+                self._table, before, changed, encode, on_progress=on_progress, chunk=chunk
+            )
+        syncing.delete_rows(self._table, removed)
+        content = tables.content_digest(wanted["row_digest"])
+        if content != self.content:
+            self._finish(content)
+        return SyncResult(
+            table=self.name,
+            version=self.version,
+            rows=len(self),
+            added=changed.height - updated,
+            updated=updated,
+            removed=len(removed),
+            encoded=encoded,
+            content=content,
+            recall=self.effort.recall if self.effort else None,
+        )
+
+    def _finish(self, content: str) -> None:
+        """Record what the table now holds and how it is to be searched: the sync's last commit."""
+        effort = syncing.make_searchable(self._table) if len(self) >= EXACT_BELOW else None
+        facts = {"content": content, "effort": None if effort is None else asdict(effort)}
+        with tables.explained("written"):
+            self._table.update_field_metadata(tables.facts_update(facts))
+
+    def vectors(self) -> Vectors:
+        """Every row's id, label and vector, in the order of the ids."""
+        rows, matrix = self._read(("row_id", "label"))
+        return Vectors(rows["row_id"], rows["label"], matrix)
+
+    def _read(self, columns: tuple[str, ...]) -> tuple[pl.DataFrame, Floats]:
+        with tables.explained("read"):
+            found = self._table.search().select([*columns, "vector"]).to_arrow()
+        rows = pl.DataFrame(found.drop_columns("vector"))
+        order = rows["row_id"].arg_sort()
+        return rows[order], tables.matrix_of(found)[order.to_numpy()]
+
+    def search(self, vectors: Floats, k: int) -> pl.DataFrame:
+        """The k rows nearest to each vector, best first, equal scores in the order of the ids.
+
+        Args:
+            vectors: (q, d), of length 1, by the model of this table.
+            k: rows per vector; there are fewer where the table has fewer.
+
+        Returns:
+            `question` (number of the vector), row_id, query, label, label_path, answer, `score`
+            (cosine).
+
+        Raises:
+            StaleVectorsError: the vectors have another length than the table's.
+        """
+        if vectors.ndim != 2 or vectors.shape[1] != self.dimensions:
+            raise StaleVectorsError(
+                f"vectors of shape {vectors.shape} cannot be searched in {self.name}, which holds "
+                f"{self.dimensions} dimensions. Encode with the model of the index."
+            )
+        if len(self) < EXACT_BELOW:
+            return self._search_in_memory(vectors, k)
+        query = self._table.search(vectors).distance_type("cosine")
+        effort = self.effort
+        if effort is None or effort.recall < neighbours.ENOUGH_RECALL:
+            return tables.hits(query.bypass_vector_index(), _ANSWERING, k)
+        # The effort was measured at this depth: fewer candidates would find less.
+        depth = max(k, neighbours.DEPTH)
+        query = query.nprobes(effort.nprobes).refine_factor(effort.refine)
+        found = tables.hits(query, _ANSWERING, depth)
+        return found.filter(pl.int_range(pl.len()).over("question") < k)
+
+    def _search_in_memory(self, vectors: Floats, k: int) -> pl.DataFrame:
+        held = self._held
+        if held is None or held[0] != self.version:
+            held = self._held = (self.version, *self._read(_ANSWERING))
+        _version, rows, matrix = held
+        found = neighbours.nearest(matrix, vectors, k)
+        answers = rows[found["position"]]
+        return answers.select(
+            found["question"], *(pl.col(name) for name in _ANSWERING), found["score"]
+        )

@@ -1,0 +1,138 @@
+"""The nearest rows of a query: exactly, and how much of that an approximate search finds.
+
+Vectors have length 1, so the dot product is the cosine.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from monoglot.errors import ModelError, StaleVectorsError
+
+Floats = NDArray[np.float32]
+
+DEPTH = 200  # rows that are read for distinct labels, in evaluation and in production alike
+NEIGHBOURS = 10  # recall is measured at this depth, as LanceDB and ann-benchmarks do
+ENOUGH_RECALL = 0.99
+_QUERIES_PER_BLOCK = 128
+_LENGTH_TOLERANCE = 1e-3
+_SAME_SCORE = 1e-5  # rounding of float32 dot products summed in another order
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How hard an approximate search looks, and what it found of the true neighbours.
+
+    Attributes:
+        nprobes: partitions of the index that are read.
+        refine: times the asked rows that are scored again with their full vectors.
+        recall: share of the true `NEIGHBOURS` nearest rows that were found.
+    """
+
+    nprobes: int
+    refine: int
+    recall: float
+
+
+def check_vectors(vectors: Floats, texts: Sequence[str], dimensions: int) -> Floats:
+    """The vectors as float32 (n, d), if each can be found by a cosine search.
+
+    LanceDB accepts infinite vectors, and a zero vector silently vanishes from its results, so
+    both are refused here.
+
+    Raises:
+        StaleVectorsError: there are not n vectors of d dimensions.
+        ModelError: a vector is not finite or not of length 1; names the first such text.
+    """
+    if vectors.shape != (len(texts), dimensions):
+        raise StaleVectorsError(
+            f"{len(texts)} texts gave vectors of shape {vectors.shape}, the index holds "
+            f"{dimensions} dimensions: another model made it. Encode with the model of the index."
+        )
+    lengths = np.linalg.norm(vectors.astype(np.float64), axis=1)
+    bad = ~(np.abs(lengths - 1.0) <= _LENGTH_TOLERANCE)  # also true for NaN and infinity
+    if bad.any():
+        first = int(np.argmax(bad))
+        raise ModelError(
+            f"{int(bad.sum())} of {len(texts)} vectors are not of length 1, the first (length "
+            f"{lengths[first]:.4g}) is of {texts[first][:80]!r}. The training may have diverged, "
+            "or the encoder does not normalise."
+        )
+    return np.ascontiguousarray(vectors, dtype=np.float32)
+
+
+def nearest(rows: Floats, queries: Floats, k: int) -> pl.DataFrame:
+    """The k nearest rows of each query, best first, equal scores in the order of the rows.
+
+    Args:
+        rows: (n, d).
+        queries: (q, d).
+        k: rows per query; all of them where there are fewer.
+
+    Returns:
+        A frame with `question` (number of the query), `position` (number of the row), `score`.
+    """
+    k = min(k, len(rows))
+    positions = np.empty((len(queries), k), np.uint32)
+    scores = np.empty((len(queries), k), np.float32)
+    for start in range(0, len(queries), _QUERIES_PER_BLOCK):
+        block = queries[start : start + _QUERIES_PER_BLOCK] @ rows.T
+        for number, own in enumerate(block, start):
+            reached = np.partition(own, len(own) - k)[len(own) - k]
+            reaching = np.flatnonzero(own >= reached)
+            best = reaching[np.argsort(-own[reaching], kind="stable")[:k]]
+            positions[number], scores[number] = best, own[best]
+    return pl.DataFrame(
+        {
+            "question": np.repeat(np.arange(len(queries), dtype=np.uint32), k),
+            "position": positions.ravel(),
+            "score": scores.ravel(),
+        }
+    )
+
+
+def reached_scores(blocks: Iterable[Floats], queries: Floats) -> Floats:
+    """For each query the score of its tenth nearest row, read in blocks of bounded memory."""
+    best = np.full((len(queries), 0), -np.inf, np.float32)
+    for block in blocks:
+        best = np.concatenate([best, queries @ block.T], axis=1)
+        if best.shape[1] > NEIGHBOURS:
+            best = np.partition(best, best.shape[1] - NEIGHBOURS, axis=1)[:, -NEIGHBOURS:]
+    return np.asarray(best.min(axis=1))
+
+
+def recall(found: pl.DataFrame, reached: Floats) -> float:
+    """Share of the true nearest rows among the first `NEIGHBOURS` that a search found.
+
+    A row counts if it scores what the tenth true neighbour does, so that rows of one text, of
+    which either may come first, are no error.
+
+    Args:
+        found: `question` and `score` of a search, best first.
+        reached: from `reached_scores`.
+    """
+    first = found.filter(pl.int_range(pl.len()).over("question") < NEIGHBOURS)
+    enough = first["score"].to_numpy() >= reached[first["question"].to_numpy()] - _SAME_SCORE
+    return float(enough.sum() / (NEIGHBOURS * len(reached)))
+
+
+# Tried in this order; the last reads every partition, and so loses only what 1-bit codes lose.
+_EFFORTS = ((20, 1), (20, 5), (100, 5), (1_000_000, 20))
+
+
+def least_effort(search: Callable[[int, int], pl.DataFrame], reached: Floats) -> Effort:
+    """The cheapest effort with enough recall, or else the best one.
+
+    Args:
+        search: runs the sample of queries with (nprobes, refine).
+        reached: from `reached_scores` of the same queries.
+    """
+    tried = []
+    for nprobes, refine in _EFFORTS:
+        tried.append(Effort(nprobes, refine, recall(search(nprobes, refine), reached)))
+        if tried[-1].recall >= ENOUGH_RECALL:
+            return tried[-1]
+    return max(tried, key=lambda effort: effort.recall)

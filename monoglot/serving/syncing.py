@@ -1,0 +1,137 @@
+"""Bring a table to hold exactly the given rows: write, delete, and see to its search index."""
+
+from collections.abc import Callable, Iterator, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+
+from monoglot.serving import neighbours, tables
+from monoglot.serving.neighbours import Effort, Floats
+
+if TYPE_CHECKING:
+    from lancedb.table import LanceTable
+
+Encode = Callable[[Sequence[str]], Floats]
+Progress = Callable[[int, int], None]
+
+_SAMPLE = 200  # queries that recall is measured on
+_UNINDEXED_LIMIT = 5_000  # rows that a search reads one by one, since the index lacks them
+_NEVER = timedelta(days=36_500)  # keeps `optimize` from removing versions
+_IDS_PER_DELETE = 5_000
+_ROWS_PER_BLOCK = 8_192
+
+
+def write_rows(
+    table: "LanceTable",
+    before: "LanceTable",
+    changed: pl.DataFrame,
+    encode: Encode,
+    *,
+    on_progress: Progress | None = None,
+    chunk: int = 20_000,
+) -> int:
+    """Insert or replace rows, committed chunk by chunk; the number of texts that were encoded.
+
+    Rows of one text are in one chunk, so that no text is encoded twice.
+
+    Args:
+        table: open for writing.
+        before: the version that is changed, pinned: LanceDB's row ids hold in one version only.
+        changed: from `tables.with_digests`.
+        encode: n texts to (n, d) vectors.
+        on_progress: told `(rows written, rows to write)`.
+        chunk: distinct texts per commit.
+    """
+    known = tables.digests_of(before).unique("text_digest").select("text_digest", "_rowid")
+    pieces = (
+        changed.join(known, on="text_digest", how="left")
+        .sort("text_digest", "row_id")
+        .with_columns(chunk=(pl.col("text_digest").rank("dense") - 1) // chunk)
+        .partition_by("chunk", maintain_order=True, include_key=False)
+    )
+    encoded = done = 0
+    for piece in pieces:
+        texts = piece.unique("text_digest", maintain_order=True)
+        new = texts.filter(pl.col("_rowid").is_null())
+        vectors = pl.concat(
+            [_kept(before, texts.drop_nulls("_rowid")), _encoded(before, new, encode)]
+        )
+        _upsert(table, piece.drop("_rowid").join(vectors, on="text_digest"))
+        encoded += new.height
+        done += piece.height
+        if on_progress is not None:
+            on_progress(done, changed.height)
+    return encoded
+
+
+def _kept(before: "LanceTable", texts: pl.DataFrame) -> pl.DataFrame:
+    """Vectors that the table holds already: text_digest, vector."""
+    query = before.take_row_ids(texts["_rowid"].to_list()).select(["text_digest", "vector"])
+    with tables.explained("read"):
+        return pl.DataFrame(query.to_arrow())
+
+
+def _encoded(before: "LanceTable", texts: pl.DataFrame, encode: Encode) -> pl.DataFrame:
+    """New vectors, checked: text_digest, vector."""
+    dimensions = tables.dimensions_of(before.schema)
+    queries = texts["query"].to_list()
+    vectors = encode(queries) if queries else np.zeros((0, dimensions), np.float32)
+    vectors = neighbours.check_vectors(vectors, queries, dimensions)
+    kind = pl.Array(pl.Float32, dimensions)
+    return texts.select("text_digest", vector=pl.Series(vectors, dtype=kind))
+
+
+def _upsert(table: "LanceTable", whole: pl.DataFrame) -> None:
+    schema = table.schema
+    merge = table.merge_insert("row_id").when_matched_update_all().when_not_matched_insert_all()
+    with tables.explained("written"):
+        merge.execute(whole.select(schema.names).to_arrow().cast(schema))
+
+
+def delete_rows(table: "LanceTable", row_ids: pl.Series) -> None:
+    """Delete rows by id."""
+    for piece in row_ids.to_frame().iter_slices(_IDS_PER_DELETE):
+        quoted = ", ".join("'" + name.replace("'", "''") + "'" for name in piece["row_id"])
+        with tables.explained("written"):
+            table.delete(f"row_id IN ({quoted})")
+
+
+def make_searchable(table: "LanceTable") -> Effort:
+    """Build or extend the table's approximate index, and measure what it finds.
+
+    Rows that the index lacks are found all the same, one by one; beyond a few thousand they are
+    added to it. Where recall has fallen below what is needed, the index is built anew, since the
+    rows may have moved away from what it was built on.
+    """
+    from lancedb.index import IvfRq
+
+    with tables.explained("indexed"):
+        found = table.index_stats("vector_idx") if table.list_indices() else None
+        if found is not None:
+            if found.num_unindexed_rows > _UNINDEXED_LIMIT:
+                table.optimize(cleanup_older_than=_NEVER)
+            effort = _measured(table)
+            if effort.recall >= neighbours.ENOUGH_RECALL:
+                return effort
+        table.create_index("vector", config=IvfRq(distance_type="cosine"), replace=True)
+        return _measured(table)
+
+
+def _measured(table: "LanceTable") -> Effort:
+    """The least effort that finds enough, measured on queries of the knowledge base itself."""
+    ids = tables.digests_of(table).sort("row_digest").head(_SAMPLE)["_rowid"].to_list()
+    sample = tables.matrix_of(table.take_row_ids(ids).select(["vector"]).to_arrow())
+    reached = neighbours.reached_scores(_blocks(table), sample)
+
+    def search(nprobes: int, refine: int) -> pl.DataFrame:
+        query = table.search(sample).distance_type("cosine").nprobes(nprobes).refine_factor(refine)
+        return tables.hits(query, ["row_id"], neighbours.DEPTH)
+
+    return neighbours.least_effort(search, reached)
+
+
+def _blocks(table: "LanceTable") -> Iterator[Floats]:
+    batches = table.search().select(["vector"]).to_batches(batch_size=_ROWS_PER_BLOCK)
+    return (tables.matrix_of(batch) for batch in batches)
