@@ -1,0 +1,222 @@
+"""The ledger: durable, found by row, shared by processes, and plain about what is wrong with it."""
+
+import os
+import socket
+import sqlite3
+import subprocess
+import sys
+import textwrap
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from monoglot.errors import StoreError
+from monoglot.generation import ledger as ledger_module
+from monoglot.generation.ledger import Ledger
+from monoglot.generation.owner import is_dead, new_owner
+from monoglot.generation.replies import Reply, Usage
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "ledger.sqlite"
+
+
+@pytest.fixture
+def ledger(path):
+    with Ledger(path) as opened:
+        yield opened
+
+
+def reply(body, usage=None):
+    return Reply(body=body, model="m", usage=usage or Usage(1, 10, 5, 2))
+
+
+def test_a_reply_is_found_by_each_of_its_rows(ledger):
+    ledger.record(reply("first"), {"a": "r1", "b": "r2"})
+    ledger.record(reply("second"), {"b": "r9"})
+    found = [(entry.key, entry.sent_as, entry.body) for entry in ledger.found(["b", "a", "c"])]
+    assert sorted(found) == [("a", "r1", "first"), ("b", "r2", "first"), ("b", "r9", "second")]
+    assert [body for key, _, body in found if key == "b"] == ["first", "second"]
+
+
+def test_rows_are_found_across_lookups_of_bounded_size(ledger, monkeypatch):
+    monkeypatch.setattr(ledger_module, "_CHUNK", 2)
+    keys = [f"k{n}" for n in range(7)]
+    for key in keys:
+        ledger.record(reply(f"body of {key}"), {key: "r"})
+    assert {entry.key: entry.body for entry in ledger.found(keys)} == {
+        key: f"body of {key}" for key in keys
+    }
+
+
+def test_a_raw_reply_is_stored_once_with_its_tokens(ledger, path):
+    ledger.record(reply("body"), {f"k{n}": f"r{n}" for n in range(10)})
+    ledger.record(reply("uncounted", Usage(1, uncounted=1)), {"x": "r"})
+    with sqlite3.connect(path) as other:
+        stored = other.execute(
+            "SELECT body, model, prompt_tokens, completion_tokens, cached_tokens FROM replies"
+        ).fetchall()
+    other.close()
+    assert stored == [("body", "m", 10, 5, 2), ("uncounted", "m", None, None, None)]
+
+
+def test_a_reply_is_flushed_to_the_disk_and_a_claim_is_not(ledger):
+    statements = []
+    ledger._database.set_trace_callback(statements.append)
+    ledger.record(reply("body"), {"a": "r"})
+    assert statements[0] == "PRAGMA synchronous = FULL"
+    statements.clear()
+    ledger.claim(new_owner(), ["b"], 1)
+    assert statements[0] == "PRAGMA synchronous = NORMAL"
+    assert ledger._database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+def test_a_reply_survives_a_process_that_is_killed_right_after(path):
+    program = f"""
+        import os
+        from pathlib import Path
+        from monoglot.generation.ledger import Ledger
+        from monoglot.generation.replies import Reply
+        ledger = Ledger(Path({str(path)!r}))
+        ledger.record(Reply("paid"), {{"a": "r"}})
+        os.kill(os.getpid(), 9)
+    """
+    child = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], check=False)
+    assert child.returncode == -9
+    with Ledger(path) as opened:
+        assert [entry.body for entry in opened.found(["a"])] == ["paid"]
+
+
+def test_two_buyers_share_rows_and_never_hold_the_same(ledger, path):
+    one, two = new_owner(), new_owner()
+    assert ledger.claim(one, ["a", "b", "c"], 2).won == {"a": 0, "b": 0}
+    with Ledger(path) as other:
+        claim = other.claim(two, ["a", "b", "c", "d"], 2)
+        assert (dict(claim.won), claim.held) == ({"c": 0, "d": 0}, {"a", "b"})
+        ledger.release(one, ["a"])
+        assert other.claim(two, ["a", "b"], 2).won == {"a": 0}
+        ledger.release(one)
+        assert other.claim(two, ["b"], 2).won == {"b": 0}
+
+
+def test_recording_a_reply_ends_the_claim_and_the_next_buyer_sees_the_reply(ledger):
+    ledger.claim(new_owner(), ["a"], 1)
+    ledger.record(reply("body"), {"a": "r"})
+    assert ledger.claim(new_owner(), ["a"], 1).won == {"a": 1}
+
+
+def test_a_claim_ends_with_its_lease_unless_renewed(ledger, monkeypatch):
+    clock = time.time()
+    monkeypatch.setattr(ledger_module.time, "time", lambda: clock)
+    one, two = new_owner(), new_owner()
+    ledger.claim(one, ["a"], 1)
+    clock += ledger_module.LEASE_S - 1
+    assert ledger.claim(two, ["a"], 1).held == {"a"}
+    ledger.renew(one)
+    clock += ledger_module.LEASE_S - 1
+    assert ledger.claim(two, ["a"], 1).held == {"a"}
+    clock += 2
+    assert ledger.claim(two, ["a"], 1).won == {"a": 0}
+
+
+def test_a_dead_process_holds_nothing(ledger):
+    child = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "import time; from monoglot.generation.owner import new_owner\n"
+            "print(new_owner(), flush=True); time.sleep(60)",
+        ],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    owner = child.stdout.readline().strip()
+    ledger.claim(owner, ["a"], 1)
+    assert ledger.claim(new_owner(), ["a"], 1).held == {"a"}
+    child.kill()
+    child.communicate()
+    assert ledger.claim(new_owner(), ["a"], 1).won == {"a": 0}
+
+
+def test_who_is_dead():
+    machine, _, token = new_owner().rsplit("|", 2)
+    assert not is_dead(new_owner())
+    assert not is_dead(f"{machine}|1|{token}")
+    assert is_dead(f"{machine}|{2**22 + 7}|{token}")
+    assert not is_dead(f"{socket.gethostname()}-elsewhere|{2**22 + 7}|{token}")
+
+
+def test_threads_share_a_ledger_and_buy_nothing_twice(ledger):
+    keys = [f"k{n}" for n in range(40)]
+
+    def buy(number):
+        won = ledger.claim(owner := new_owner(), keys, 10).won
+        fresh = [key for key, replies in won.items() if replies == 0]
+        ledger.record(reply(f"by {number}"), dict.fromkeys(fresh, "r"))
+        ledger.release(owner)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(buy, range(8)))
+    bought = [entry.key for entry in ledger.found(keys)]
+    assert bought
+    assert len(bought) == len(set(bought))
+
+
+def test_processes_may_create_and_write_one_ledger_at_once(path):
+    program = f"""
+        import sys
+        from pathlib import Path
+        from monoglot.generation.ledger import Ledger
+        from monoglot.generation.replies import Reply
+        with Ledger(Path({str(path)!r})) as ledger:
+            for n in range(40):
+                ledger.record(Reply(f"{{sys.argv[1]}}-{{n}}"), {{f"{{sys.argv[1]}}-{{n}}": "r"}})
+    """
+    children = [
+        subprocess.Popen([sys.executable, "-c", textwrap.dedent(program), str(number)])
+        for number in range(3)
+    ]
+    assert [child.wait() for child in children] == [0, 0, 0]
+    keys = [f"{number}-{n}" for number in range(3) for n in range(40)]
+    with Ledger(path) as opened:
+        assert {entry.key: entry.body for entry in opened.found(keys)} == {key: key for key in keys}
+
+
+def test_looking_for_a_ledger_creates_none(path):
+    assert Ledger.existing(path) is None
+    assert not path.exists()
+    Ledger(path).close()
+    with Ledger.existing(path) as opened:
+        assert list(opened.found(["a"])) == []
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda path: path.write_bytes(b"no database" * 1000), "damaged"),
+        (lambda path: path.mkdir(), "cannot be used"),
+    ],
+)
+def test_a_file_that_is_no_ledger_is_refused(path, spoil, words):
+    spoil(path)
+    with pytest.raises(StoreError, match=words) as caught:
+        Ledger(path)
+    assert str(path) in str(caught.value)
+
+
+def test_a_ledger_of_a_later_version_is_refused_and_left_as_it_is(path):
+    Ledger(path).close()
+    with sqlite3.connect(path) as other:
+        other.execute("PRAGMA user_version = 99")
+    other.close()
+    with pytest.raises(StoreError, match=r"format 99.*Upgrade"):
+        Ledger(path)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root writes anywhere")
+def test_a_read_only_folder_is_named(path):
+    path.parent.chmod(0o500)
+    with pytest.raises(StoreError, match="owner of the folder"):
+        Ledger(path)
