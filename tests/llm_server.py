@@ -26,6 +26,7 @@ from typing import Any
 
 from pydantic import SecretStr
 
+from monoglot.generation.prompts import MANNERS
 from monoglot.settings import Settings
 
 MODEL = "toy-translator"
@@ -371,10 +372,10 @@ def answer_to(row: dict[str, Any], language: str) -> dict[str, Any]:
 
 def queries_on(row: dict[str, Any], language: str) -> list[str]:
     """Native queries on a label: its examples in the language, each with its own opening."""
-    openings = _OPENINGS[len(row["manner"]) % len(_OPENINGS)]
+    opening = _OPENINGS[MANNERS.index(row["manner"])]
     sources = row["examples"] or [row["label"]]
     return [
-        translation_of(f"{openings} {number + 1} {sources[number % len(sources)]}", language)
+        translation_of(f"{opening} {number + 1} {sources[number % len(sources)]}", language)
         for number in range(row["count"])
     ]
 

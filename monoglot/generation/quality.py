@@ -22,8 +22,9 @@ _TEXT = pl.col("text")
 _ENGLISH = pl.col("english")
 _DIGITS = digits_of_the_world()
 
-# Lengths are compared with this many characters added to both: "ok" may become "theek hai".
-_LENGTH_SLACK = 10
+# Added to both lengths, so that "ok" may become "theek hai". With 2, the largest ratio among the
+# 2,993 human train rows of Hinglish-TOP is 2.2, and 95 % of rows cut to four letters are over 4.
+_LENGTH_SLACK = 2
 # A character of these scripts says about as much as this many Latin ones.
 _DENSE = {r"[\p{Han}\p{Hiragana}\p{Katakana}]": 2, r"\p{Hangul}": 1}
 # Share of a text's letters that must be in the language's script; below it, the text is in another.

@@ -1,0 +1,138 @@
+"""Synthesis: bought by label and sample, each in its own manner, without twins."""
+
+import polars as pl
+import pytest
+from llm_server import Fault, LLMServer
+
+from monoglot.config import GenerationConfig, LanguageConfig
+from monoglot.contracts import Queries, Rejects, empty
+from monoglot.generation.ledger import Ledger
+from monoglot.generation.prompts import MANNERS
+from monoglot.generation.quality import keep_good
+from monoglot.generation.synthesis import pending, synthesize
+
+HINGLISH = LanguageConfig(code="hi-Latn", name="Hinglish")
+
+
+@pytest.fixture
+def ledger(tmp_path):
+    with Ledger(tmp_path / "ledger.sqlite") as opened:
+        yield opened
+
+
+def topics(count=3, examples=4):
+    return pl.DataFrame(
+        {
+            "label": [f"label_{n}" for n in range(count)],
+            "label_text": ["about it", None, "more"][:count],
+            "label_path": [f"shop/{n}" for n in range(count)],
+            "examples": [
+                [f"where is item {word} of kind {n}" for word in "abcdefghijkl"[:examples]]
+                for n in range(count)
+            ],
+        }
+    )
+
+
+def run(labels, server, ledger, per_label=7, **changes):
+    config = GenerationConfig(synthetic_per_label=per_label, **changes)
+    return synthesize(
+        labels, HINGLISH, config, kb_language="en", settings=server.settings(), ledger=ledger
+    )
+
+
+def test_as_many_queries_as_asked_for_and_paid_for_once(ledger):
+    with LLMServer() as server:
+        written = run(topics(), server, ledger)
+        asked = [row for request in server.requests for row in request.rows]
+        again = run(topics().reverse(), server, ledger)
+        assert len(asked) == sum(len(request.rows) for request in server.requests) == 6
+    Queries.validate(written.rows)
+    assert written.rows.group_by("label").len().sort("label").rows() == [
+        (f"label_{n}", 7) for n in range(3)
+    ]
+    assert set(written.rows["origin"]) == {"synthetic"}
+    assert written.rows["source_row_id"].null_count() == 21
+    assert again.rows.equals(written.rows)
+    assert again.usage.requests == 0
+    assert {row["manner"] for row in asked} == set(MANNERS[:2])
+    assert keep_good(written.rows, HINGLISH, GenerationConfig())[0].height == 21
+
+
+def test_more_queries_buy_further_samples_only(ledger):
+    with LLMServer() as server:
+        few = run(topics(1), server, ledger, per_label=5)
+        more = run(topics(1), server, ledger, per_label=15)
+        assert [row["manner"] for request in server.requests for row in request.rows] == [
+            *MANNERS[:3]
+        ]
+        assert more.from_ledger == 1
+    assert more.rows[:5].equals(few.rows)
+
+
+def test_a_new_example_beyond_those_shown_buys_nothing(ledger):
+    with LLMServer() as server:
+        run(topics(1, examples=12), server, ledger)
+        shown = server.requests[0].rows[0]["examples"]
+        assert len(shown) == 8
+        fewer = topics(1, examples=12).with_columns(
+            pl.col("examples").list.filter(
+                pl.element().is_in(shown) | pl.element().str.contains("item a")
+            )
+        )
+        assert (
+            pending(
+                fewer,
+                HINGLISH,
+                GenerationConfig(synthetic_per_label=7),
+                kb_language="en",
+                settings=server.settings(),
+                ledger=ledger,
+            ).rows
+            == 0
+        )
+
+
+def test_twins_are_dropped_with_the_reason(ledger):
+    def fault_of(request):
+        answers = {
+            "label_0": '["paise kab", "Paise, kab?", "mera saamaan kahan"]',
+            "label_1": '["mera saamaan kahan!", "\u0915\u0940", "\u0915\u093e", null, ""]',
+        }
+        rows = ", ".join(
+            f'{{"id": "{row["id"]}", "queries": {answers[row["label"]]}}}' for row in request.rows
+        )
+        return Fault.says(f'{{"rows": [{rows}]}}')
+
+    with LLMServer(faults=fault_of) as server:
+        written = run(topics(2), server, ledger, per_label=5)
+    assert written.rows.select("label", "text").rows() == [
+        ("label_0", "paise kab"),
+        ("label_1", "\u0915\u0940"),
+        ("label_1", "\u0915\u093e"),
+    ]
+    Rejects.validate(written.rejects)
+    assert written.rejects.select("value", "rule").rows() == [
+        ("Paise, kab?", "duplicate"),
+        ("mera saamaan kahan", "contradictory"),
+        ("mera saamaan kahan!", "contradictory"),
+    ]
+
+
+def test_a_label_that_is_refused_is_reported(ledger):
+    def fault_of(request):
+        return Fault.filtered() if "label_1" in request.texts else None
+
+    with LLMServer(faults=fault_of) as server:
+        written = run(topics(), server, ledger, per_label=5)
+        assert set(written.rows["label"]) == {"label_0", "label_2"}
+    assert written.rejects.select("file", "value", "rule").rows() == [
+        ("synthesis in hi-Latn", "label_1", "content_refused")
+    ]
+
+
+def test_none_wanted_is_no_work(ledger):
+    with LLMServer() as server:
+        written = run(topics(), server, ledger, per_label=0)
+        assert server.requests == []
+    assert written.rows.equals(empty(Queries))
