@@ -1,0 +1,106 @@
+"""The benchmark's conversion, on made-up files of the public layout and on the public ones."""
+
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from benchmarks.hinglish_files import RECIPES, convert, write_config
+from benchmarks.tables import cell, table
+from monoglot.config import load_config
+from monoglot.knowledge.knowledge_base import load_knowledge_base
+from monoglot.knowledge.queries import load_queries, load_translations
+
+PUBLIC = Path(__file__).parents[2] / "shared/data/hinglish_top"
+
+
+@pytest.fixture
+def data(tmp_path):
+    """Two intents of five training queries, one of which is asked five times; one rare intent."""
+    kb, queries = ["kb_id\tlabel\tparent\ttext\tfirst_split"], []
+    for label in ("WAKE", "SLEEP"):
+        for n in range(5):
+            kb.append(f'{label}-{n}\t{label}\tclock\tsay "{label}" {n}\ttrain')
+            queries.append(
+                f'{label}-t{n}\thi-en\ttrain\t{label}\t{label}-{n}\tbolo "{label} {n}\t'
+                f'Say "{label}" {n}!'
+            )
+    queries += [f"q{n}\thi-en\ttest\tWAKE\tx{n}\tuthao {n}\twake me {n}" for n in range(5)]
+    queries.append("q5\thi-en\ttest\tSLEEP\tx5\tsulao\tlet me sleep")
+    queries.append("q6\thi-en\tvalidation\tSLEEP\tx6\tsone do\tsleep now")
+    kb.append("x0\tWAKE\tclock\twake me 0\ttest")
+    folder = tmp_path / "data"
+    folder.mkdir()
+    head = "qid\tlang\tsplit\tlabel\tkb_id\ttext\ten_text"
+    write(folder / "kb.tsv", kb)
+    write(folder / "queries.tsv", [head, *queries])
+    write(folder / "labels.tsv", ["label\tlabel_text", "WAKE\twake up", "SLEEP\tgo to sleep"])
+    return folder
+
+
+def write(path, lines):
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def test_the_files_are_what_monoglot_reads(data, tmp_path):
+    files = convert(data, "test", tmp_path / "work")
+    config = load_config(write_config(files, "default", 3, tmp_path / "work" / "seed-3"))
+    kb = load_knowledge_base(config.knowledge_base)
+    assert kb.rows.height == 10
+    assert kb.rejects.is_empty()
+    assert kb.rows.row(by_predicate=pl.col("row_id") == "WAKE-0", named=True) == {
+        "row_id": "WAKE-0",
+        "query": 'say "WAKE" 0',
+        "label": "WAKE",
+        "label_path": "clock/WAKE",
+        "label_text": "wake up",
+        "answer": None,
+    }
+    translations = load_translations(config.languages[0], kb.rows)
+    assert translations.rejects.is_empty()
+    assert translations.rows.height == 10
+    assert 'bolo "WAKE 0' in translations.rows["text"]
+    questions = load_queries(config.evaluation)
+    assert sorted(questions.rows["query_id"]) == [f"q{n}" for n in range(6)]
+    frequent = load_queries(config.evaluation.model_copy(update={"path": files.frequent}))
+    assert frequent.rows["label"].to_list() == ["WAKE"] * 5
+    assert (config.split.seed, config.fine_tuning.seed) == (3, 3)
+    assert config.store == str(tmp_path / "work" / "seed-3" / "store")
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_every_recipe_is_a_config(data, tmp_path, recipe):
+    files = convert(data, "validation", tmp_path / "work")
+    config = load_config(write_config(files, recipe, 0, tmp_path / "work"))
+    assert config.fine_tuning.objective == {"default": "in_batch", "paper": "explicit"}[recipe]
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(SystemExit, match=r"kb\.tsv: no such file"):
+        convert(tmp_path, "test", tmp_path / "work")
+
+
+@pytest.mark.skipif(not PUBLIC.is_dir(), reason="the public data is not here")
+@pytest.mark.parametrize(("split", "questions"), [("validation", 1024), ("test", 2881)])
+def test_the_public_files_lose_no_row(tmp_path, split, questions):
+    files = convert(PUBLIC, split, tmp_path)
+    config = load_config(write_config(files, "default", 0, tmp_path))
+    kb = load_knowledge_base(config.knowledge_base)
+    translations = load_translations(config.languages[0], kb.rows)
+    asked = load_queries(config.evaluation)
+    counts = (kb.rows.height, translations.rows.height, asked.rows.height)
+    assert counts == (2852, 2993 - 23, questions)
+    assert translations.rejects["rule"].to_list() == ["duplicate"] * 23
+    assert asked.rows["english"].null_count() == 0
+
+
+def test_a_cell_is_the_mean_and_the_range():
+    assert cell([0.881, 0.8849, 0.8871]) == ".884 (.881-.887)"
+    assert cell([0.5]) == ".500"
+    assert cell([1.0, 1.0]) == "1.000"
+    assert cell([]) == cell([None]) == "-"
+    assert table({"tuned": {"mrr": [0.5, 0.7]}}, {"mrr": "MRR", "hit@1": "hit@1"}, "system") == [
+        "| system | MRR | hit@1 |",
+        "|---|---|---|",
+        "| tuned | .600 (.500-.700) | - |",
+    ]
