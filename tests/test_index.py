@@ -279,7 +279,7 @@ def test_no_rows_and_an_id_twice_are_refused(tmp_path):
     index.sync(rows, encode)
     with pytest.raises(DataError, match="no rows"):
         index.sync(rows[:0], encode)
-    with pytest.raises(DataError, match="2 rows share their row_id .* 'r00000'"):
+    with pytest.raises(DataError, match=r"2 rows share their row_id .* 'r00000'"):
         index.sync(rows.with_columns(row_id=pl.Series(["r00000", "r00000", "r2"])), encode)
     assert len(index) == 3
 

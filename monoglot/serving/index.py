@@ -126,6 +126,14 @@ class Index:
         kept = tables.facts_of(self._table.schema).get("effort")
         return None if kept is None else Effort(**kept)
 
+    @property
+    def promised_recall(self) -> float:
+        """Share of the true neighbours that a search finds, at least."""
+        return 1.0 if self._is_exact() else neighbours.ENOUGH_RECALL
+
+    def _is_exact(self) -> bool:
+        return self.effort is None or self.effort.recall < neighbours.ENOUGH_RECALL
+
     def __len__(self) -> int:
         return int(self._table.count_rows())
 
@@ -195,6 +203,15 @@ class Index:
         rows, matrix = self._read(("row_id", "label"))
         return Vectors(rows["row_id"], rows["label"], matrix)
 
+    def sample(self, count: int) -> Vectors:
+        """Some rows as `vectors` gives them, always the same ones for the same content."""
+        found = tables.sample_of(self._table, count)
+        return Vectors(found["row_id"], found["label"], found["vector"].to_numpy())
+
+    def content_of_rows(self) -> str:
+        """Digest of the rows that are there, to compare with what `content` says they are."""
+        return tables.content_digest(tables.digests_of(self._table)["row_digest"])
+
     def _read(self, columns: tuple[str, ...]) -> tuple[pl.DataFrame, Floats]:
         with tables.explained("read"):
             found = self._table.search().select([*columns, "vector"]).to_arrow()
@@ -225,7 +242,7 @@ class Index:
             return self._search_in_memory(vectors, k)
         query = self._table.search(vectors).distance_type("cosine")
         effort = self.effort
-        if effort is None or effort.recall < neighbours.ENOUGH_RECALL:
+        if effort is None or self._is_exact():
             return tables.hits(query.bypass_vector_index(), _ANSWERING, k)
         # The effort was measured at this depth: fewer candidates would find less.
         depth = max(k, neighbours.DEPTH)

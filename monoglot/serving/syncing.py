@@ -121,8 +121,7 @@ def make_searchable(table: "LanceTable") -> Effort:
 
 def _measured(table: "LanceTable") -> Effort:
     """The least effort that finds enough, measured on queries of the knowledge base itself."""
-    ids = tables.digests_of(table).sort("row_digest").head(_SAMPLE)["_rowid"].to_list()
-    sample = tables.matrix_of(table.take_row_ids(ids).select(["vector"]).to_arrow())
+    sample = tables.sample_of(table, _SAMPLE)["vector"].to_numpy()
     reached = neighbours.reached_scores(_blocks(table), sample)
 
     def search(nprobes: int, refine: int) -> pl.DataFrame:

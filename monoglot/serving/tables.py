@@ -148,6 +148,14 @@ def digests_of(table: "LanceTable") -> pl.DataFrame:
         return pl.DataFrame(query.to_arrow())
 
 
+def sample_of(table: "LanceTable", count: int) -> pl.DataFrame:
+    """Rows drawn by their digest, always the same ones: row_id, label, vector."""
+    ids = digests_of(table).sort("row_digest").head(count)["_rowid"].to_list()
+    with explained("read"):
+        found = table.take_row_ids(ids).select(["row_id", "label", "vector"]).to_arrow()
+    return pl.DataFrame(found).sort("row_id")
+
+
 def matrix_of(found: "pa.Table | pa.RecordBatch") -> Floats:
     """The column `vector` as an (n, d) matrix."""
     import pyarrow as pa

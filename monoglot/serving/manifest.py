@@ -1,0 +1,72 @@
+"""`Release` and `Pointer`: what a store says about what answers."""
+
+import uuid
+from datetime import UTC, datetime
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from monoglot.store import Artifact
+
+
+def now_utc() -> str:
+    """The time as manifests write it."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _new_id() -> str:
+    now = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%f")[:-3]
+    return f"{now}-{uuid.uuid4().hex[:4]}"
+
+
+class Release(BaseModel):
+    """What answers: one model, one version of its index, and where they come from.
+
+    Attributes:
+        id: sorts by time.
+        created: UTC.
+        model: the trained model; None: the base model called `model_name`.
+        model_name: how people call the model; of a base model also what loads it.
+        model_digest: of weights, configuration, tokenizer and prefix.
+        index_table: table in the store's index.
+        index_version: the version of it that was checked, and that is read for ever.
+        index_content: digest of the rows in that version.
+        rows: rows in it: all of the knowledge base.
+        knowledge_base: its rows as they were loaded.
+        kb_fingerprint: of those rows.
+        config_digest: of all that was configured.
+        evaluation: what the model answered to the evaluation questions; None: none were asked.
+        metrics: the headline numbers, as JSON.
+        reason: why this became a release.
+        previous: id of the release it took over from; filled in by `Releases.promote`.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    id: str = Field(default_factory=_new_id, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    created: str = Field(default_factory=now_utc)
+    model: Artifact | None
+    model_name: str
+    model_digest: str
+    index_table: str
+    index_version: int
+    index_content: str
+    rows: int
+    knowledge_base: Artifact
+    kb_fingerprint: str
+    config_digest: str
+    evaluation: Artifact | None = None
+    metrics: dict[str, Any] = {}
+    reason: str = ""
+    previous: str | None = None
+
+
+class Pointer(BaseModel):
+    """Which release is current. `seq` grows by one with every move, back or forth."""
+
+    model_config = ConfigDict(frozen=True)
+
+    seq: int
+    release: str
+    moved: str
+    reason: str

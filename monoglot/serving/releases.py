@@ -1,0 +1,221 @@
+"""`Releases`: which model and which version of its index answer now, and which did before.
+
+    releases/
+      manifests/<id>.json   one per release, written once and never changed
+      current.json          {seq, release, ...}: the pointer, replaced whole
+      lock                  held for the moment in which the pointer moves
+
+A reader reads the pointer, then the manifest it names: each is whole, and the manifest names model
+and index together, so that no reader ever sees the one without the other. Folders in a manifest
+are seen from the store's own, which may be moved.
+"""
+
+import contextlib
+import fcntl
+from collections.abc import Iterator
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from monoglot.errors import InputError, StaleVectorsError, StoreBusyError, StoreError
+from monoglot.serving.index import Index
+from monoglot.serving.manifest import Pointer, Release, now_utc
+from monoglot.serving.verification import check_index
+from monoglot.store import Store, unwritable, write_atomically
+
+__all__ = ["MODEL_FOLDER", "NO_RELEASE", "Pointer", "Release", "Releases"]
+
+MODEL_FOLDER = "model"  # in the artifact of a trained model
+NO_RELEASE = "{}: has no release yet. `monoglot run` makes the first one."
+
+
+class Releases:
+    """The releases of a store. Reading them needs no lock, and writes nothing."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._folder = store.releases
+
+    def pointer(self) -> Pointer | None:
+        """The pointer as it is now; None before the first release.
+
+        Raises:
+            StoreError: it cannot be read.
+        """
+        path = self._folder / "current.json"
+        try:
+            return Pointer.model_validate_json(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValidationError) as error:
+            raise _unreadable(path, error) from error
+
+    def current(self) -> Release | None:
+        """The release that answers now; None before the first one."""
+        pointer = self.pointer()
+        return None if pointer is None else self.get(pointer.release)
+
+    def get(self, release: str) -> Release:
+        """A release by id.
+
+        Raises:
+            InputError: there is none with this id.
+            StoreError: its manifest cannot be read.
+        """
+        if release not in self._ids():  # also keeps an id from naming a file elsewhere
+            known = ", ".join(self._ids()[:5]) or "none yet"
+            raise InputError(f"{release}: no such release. The newest: {known}.")
+        path = self._manifest(release)
+        try:
+            return Release.model_validate_json(path.read_text(encoding="utf-8"))
+        except (OSError, ValidationError) as error:
+            raise _unreadable(path, error) from error
+
+    def history(self) -> list[Release]:
+        """All releases, the newest first."""
+        return [self.get(release) for release in self._ids()]
+
+    def _ids(self) -> list[str]:
+        manifests = (self._folder / "manifests").glob("[!.]*.json")  # a dot: being written
+        return sorted((path.stem for path in manifests), reverse=True)
+
+    def _manifest(self, release: str) -> Path:
+        return self._folder / "manifests" / f"{release}.json"
+
+    def model_location(self, release: Release) -> str:
+        """What `Encoder.load` takes: a trained model's folder, or a base model's name."""
+        if release.model is None:
+            return release.model_name
+        return str(self._store.folder(release.model) / MODEL_FOLDER)
+
+    def index(self, release: Release) -> Index:
+        """The version of the index that a release names.
+
+        Raises:
+            StoreError: it is gone.
+            StaleVectorsError: another model made it.
+        """
+        index = Index.at(self._store.index_uri, release.index_table, release.index_version)
+        if index.model_digest != release.model_digest:
+            raise StaleVectorsError(
+                f"release {release.id} names model {release.model_digest[:16]}, its index "
+                f"{release.index_table} is of model {index.model_digest[:16]}. "
+                "`monoglot rollback` goes back to an older release."
+            )
+        return index
+
+    def promote(self, release: Release, *, seq: int | None = None) -> Release:
+        """Check a release, write its manifest, and make it current by one swap of the pointer.
+
+        Promoting the same release again, after a crash for instance, changes nothing.
+
+        Args:
+            release: `previous` is filled in here.
+            seq: what the pointer's `seq` must be still (0: there is none yet); None: whatever.
+
+        Raises:
+            StoreBusyError: another run moved the pointer meanwhile.
+            RunError: the release does not hold what it says; see `verify`.
+            StoreError: a part of it is gone, or the store cannot be written.
+        """
+        self.verify(release)
+        with self._moving() as now:
+            if now is not None and now.release == release.id:
+                return self.get(release.id)
+            if seq is not None and seq != (now.seq if now else 0):
+                raise StoreBusyError(
+                    f"another run made {now.release if now else 'no release'} current meanwhile; "
+                    f"release {release.id} was not promoted. Run again."
+                )
+            kept = self._keep(release.model_copy(update={"previous": now.release if now else None}))
+            self._move(now, kept, kept.reason)
+            return kept
+
+    def _keep(self, release: Release) -> Release:
+        """Write the manifest, or return the one that a killed promotion left."""
+        path = self._manifest(release.id)
+        if path.exists():
+            left = self.get(release.id)
+            if left.model_copy(update={"previous": release.previous}) != release:
+                raise StoreError(f"{path}: another release has this id. Promote under a new one.")
+            return left
+        path.parent.mkdir(exist_ok=True)
+        write_atomically(path, release.model_dump_json(indent=1))
+        return release
+
+    def rollback(self, release: str | None = None) -> Release:
+        """Make an older release current again. Nothing is built: only the pointer moves.
+
+        Args:
+            release: its id; None: the one that the current release took over from.
+
+        Raises:
+            InputError: there is no such release, or none before the current one.
+            StoreError: its model or its index is gone, or the store cannot be written.
+        """
+        with self._moving() as now:
+            if now is None:
+                raise StoreError(NO_RELEASE.format(self._store.root))
+            current = self.get(now.release)
+            chosen = release or current.previous
+            if chosen is None:
+                raise InputError(f"{current.id} is the first release: there is none before it.")
+            target = self.get(chosen)
+            self.index(target)
+            self._check_model(target)
+            if target.id != current.id:
+                self._move(now, target, f"rolled back from {current.id}")
+            return target
+
+    def _move(self, now: Pointer | None, release: Release, reason: str) -> None:
+        following = now.seq + 1 if now else 1
+        moved = Pointer(seq=following, release=release.id, moved=now_utc(), reason=reason)
+        write_atomically(self._folder / "current.json", moved.model_dump_json(indent=1))
+
+    @contextlib.contextmanager
+    def _moving(self) -> Iterator[Pointer | None]:
+        """Keep the pointer still for all other processes, and give it as it is.
+
+        The kernel frees the lock of a killed process, and no one holds it for longer than it
+        takes to write two small files.
+        """
+        try:
+            self._folder.mkdir(exist_ok=True)
+            with (self._folder / "lock").open("a") as stream:
+                fcntl.flock(stream, fcntl.LOCK_EX)
+                yield self.pointer()
+        except OSError as error:
+            raise unwritable(self._store.root, error) from error
+
+    def _check_model(self, release: Release) -> None:
+        """A trained model's weights are in the store; a base model's folder is where it was."""
+        place = Path(self.model_location(release))
+        if release.model is not None and not any(place.rglob("*.safetensors")):
+            raise StoreError(
+                f"release {release.id}: its model is gone ({place}). Choose another release: "
+                "`monoglot releases` lists them."
+            )
+        if release.model is None and place.is_absolute() and not place.is_dir():
+            raise StoreError(f"release {release.id}: its base model's folder {place} is gone.")
+
+    def verify(self, release: Release) -> None:
+        """Ask the release's index for its own rows: what is there is found, and is what it says.
+
+        A sample of rows must find themselves first, or a row with an equal vector; where search
+        is approximate, as many as its recall promises.
+
+        Raises:
+            RunError: a row does not find itself, or rows are missing or others than it says.
+            StaleVectorsError: another model made the vectors.
+            StoreError: the model or the index version is gone.
+        """
+        self._check_model(release)
+        index = self.index(release)
+        check_index(index, release)
+
+
+def _unreadable(path: Path, error: Exception) -> StoreError:
+    return StoreError(
+        f"{path}: cannot be read ({error}). Restore it from a backup of the store, or run again "
+        "with a new store."
+    )

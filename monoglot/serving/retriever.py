@@ -1,0 +1,139 @@
+"""`Retriever`: a query in any language to the labels and answers of the knowledge base.
+
+    retriever = Retriever("store")
+    for answer in retriever.search("mera paisa kab wapas aayega"):
+        print(answer.score, answer.label, answer.answer)
+
+It holds one release, model and index together, until `refresh` is called and finds another one.
+"""
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from monoglot.errors import InputError, StaleVectorsError, StoreError
+from monoglot.learning.encoder import Encoder
+from monoglot.serving.index import Index
+from monoglot.serving.neighbours import DEPTH
+from monoglot.serving.releases import NO_RELEASE, Release, Releases
+from monoglot.store import Store
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One label that a query may mean, at its nearest row.
+
+    Attributes:
+        label: label of the row.
+        score: cosine of the query and the row, at most 1.
+        query: the row's own text.
+        answer: what to tell the user; None: the knowledge base has none for this row.
+        row_id: id of the row.
+        label_path: the label's place among others, such as `payments/refund`; None: not given.
+    """
+
+    label: str
+    score: float
+    query: str
+    answer: str | None
+    row_id: str
+    label_path: str | None
+
+
+@dataclass(frozen=True)
+class _Held:
+    """A release with its model and its index, swapped as one."""
+
+    release: Release
+    encoder: Encoder
+    index: Index
+
+
+class Retriever:
+    """Answers from a store's current release. Any number of threads may search at once.
+
+    Args:
+        store: the store's folder, as in `monoglot.yaml`.
+        device: `cpu`, `cuda`, `mps`; empty for the best there is.
+
+    Raises:
+        StoreError: there is no store, no release in it yet, or a part of the release is gone.
+        StaleVectorsError: the model is not the one that made the index.
+    """
+
+    def __init__(self, store: str | Path, device: str = "") -> None:
+        self._store = Store.existing(str(store))
+        self._releases = Releases(self._store)
+        self._device = device
+        self._refreshing = threading.Lock()
+        self._held = self._load(self._current(), None)
+
+    @property
+    def release(self) -> Release:
+        """The release that answers."""
+        return self._held.release
+
+    def refresh(self) -> bool:
+        """Look whether another release is current; if so, answer from that one from now on.
+
+        Searches under way, and those that start while the new release is being loaded, are
+        answered by the old one. If the new one cannot be loaded, the old one stays.
+
+        Returns:
+            Whether the release changed.
+        """
+        with self._refreshing:
+            current = self._current()
+            if current.id == self._held.release.id:
+                return False
+            self._held = self._load(current, self._held)
+            return True
+
+    def search(self, text: str, k: int = 3) -> list[Answer]:
+        """The k labels that a query most likely means, best first; see `search_many`."""
+        return self.search_many([text], k)[0]
+
+    def search_many(self, texts: Sequence[str], k: int = 3) -> list[list[Answer]]:
+        """For each query the k nearest distinct labels, each at its nearest row, best first.
+
+        Labels are looked for among the nearest 200 rows, as the evaluation does. There are fewer
+        than k where the knowledge base, or those rows, have fewer labels.
+
+        Raises:
+            InputError: a text is empty, or k is not positive.
+        """
+        if k < 1:
+            raise InputError(f"k is {k}: ask for one label at least.")
+        for number, text in enumerate(texts):
+            if not text.strip():
+                raise InputError(f"query {number + 1} of {len(texts)} is empty: nothing to search.")
+        held = self._held
+        found = held.index.search(held.encoder.encode(texts), DEPTH)
+        best = found.unique(["question", "label"], keep="first", maintain_order=True)
+        best = best.filter(pl.int_range(pl.len()).over("question") < k)
+        answers: list[list[Answer]] = [[] for _ in texts]
+        for row in best.iter_rows(named=True):
+            answers[row.pop("question")].append(Answer(**row))
+        return answers
+
+    def _current(self) -> Release:
+        release = self._releases.current()
+        if release is None:
+            raise StoreError(NO_RELEASE.format(self._store.root))
+        return release
+
+    def _load(self, release: Release, held: _Held | None) -> _Held:
+        index = self._releases.index(release)
+        if held is not None and held.encoder.digest == release.model_digest:
+            return _Held(release, held.encoder, index)
+        encoder = Encoder.load(self._releases.model_location(release), device=self._device)
+        if encoder.digest != release.model_digest:
+            raise StaleVectorsError(
+                f"release {release.id}: the model at {self._releases.model_location(release)} "
+                f"({encoder.digest[:16]}) is not the one that made the index "
+                f"({release.model_digest[:16]}). Restore its files, or `monoglot run` again."
+            )
+        return _Held(release, encoder, index)

@@ -1,0 +1,334 @@
+"""The pointer moves as one, forth and back, and names only what is whole."""
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from test_index import DIMENSIONS, encode, knowledge_base, texts_of
+
+from monoglot.errors import InputError, RunError, StaleVectorsError, StoreBusyError, StoreError
+from monoglot.serving import verification
+from monoglot.serving.index import Index
+from monoglot.serving.releases import Release, Releases
+from monoglot.store import Artifact, Store
+
+MODEL = "a" * 64
+OTHER_MODEL = "b" * 64
+
+
+def artifact(store, stage, name):
+    location = f"artifacts/{stage}/{name}"
+    return Artifact(stage=stage, digest=name, location=location, rows=1)
+
+
+def trained(store, name):
+    """A model artifact whose folder has weights of a kind."""
+    model = artifact(store, "training", name)
+    (store.folder(model) / "model").mkdir(parents=True, exist_ok=True)
+    (store.folder(model) / "model" / "model.safetensors").write_bytes(b"weights")
+    return model
+
+
+def release_of(store, texts, *, answer="yes", model_digest=MODEL, **changes):
+    """A release with its index built; its metrics tell what the reader should find."""
+    done = Index.of_model(store.index_uri, model_digest, DIMENSIONS).sync(
+        knowledge_base(texts, answer=answer), encode
+    )
+    given = {
+        "model": trained(store, model_digest[:8]),
+        "model_name": "tiny",
+        "model_digest": model_digest,
+        "index_table": done.table,
+        "index_version": done.version,
+        "index_content": done.content,
+        "rows": done.rows,
+        "knowledge_base": artifact(store, "knowledge_base", "kb"),
+        "kb_fingerprint": "f" * 64,
+        "config_digest": "c" * 64,
+        "metrics": {"table": done.table, "rows": done.rows},
+        "reason": "better",
+    }
+    return Release(**{**given, **changes})
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store.open(str(tmp_path / "store"))
+
+
+@pytest.fixture
+def releases(store):
+    return Releases(store)
+
+
+def files_of(folder):
+    return sorted(
+        (str(path.relative_to(folder)), path.read_bytes())
+        for path in folder.rglob("*")
+        if path.is_file() and path.name != "lock"
+    )
+
+
+def test_a_promoted_release_is_current_and_remembered(store, releases):
+    assert releases.current() is None
+    first = releases.promote(release_of(store, texts_of(5)))
+    second = releases.promote(release_of(store, texts_of(6)))
+    assert (first.previous, second.previous) == (None, first.id)
+    assert releases.current() == second
+    assert releases.history() == [second, first]
+    assert releases.get(first.id) == first
+    assert (releases.pointer().seq, releases.pointer().reason) == (2, "better")
+
+
+def test_promoting_the_same_release_again_changes_nothing(store, releases):
+    first = releases.promote(release_of(store, texts_of(5)))
+    second = releases.promote(release_of(store, texts_of(6)))
+    assert releases.promote(second.model_copy(update={"previous": None})) == second
+    assert releases.pointer().seq == 2
+    assert releases.get(second.id).previous == first.id
+
+
+def test_a_promotion_killed_before_the_pointer_moved_can_be_done_again(store, releases):
+    first = releases.promote(release_of(store, texts_of(5)))
+    pointer = store.releases / "current.json"
+    before = pointer.read_text()
+    second = releases.promote(release_of(store, texts_of(6)))
+    pointer.write_text(before)
+    assert releases.current() == first
+    assert releases.promote(second) == second
+    assert releases.current() == second
+
+
+def test_a_manifest_is_never_changed(store, releases):
+    first = releases.promote(release_of(store, texts_of(5)))
+    releases.promote(release_of(store, texts_of(6)))
+    with pytest.raises(StoreError, match="another release has this id"):
+        releases.promote(first.model_copy(update={"reason": "rewritten"}))
+    assert releases.get(first.id).reason == "better"
+
+
+def test_an_overtaken_promotion_loses(store, releases):
+    seen = releases.pointer()
+    assert seen is None
+    candidate = release_of(store, texts_of(6))
+    first = releases.promote(release_of(store, texts_of(5)), seq=0)
+    with pytest.raises(StoreBusyError, match=f"made {first.id} current meanwhile"):
+        releases.promote(candidate, seq=0)
+    assert releases.current() == first
+    assert releases.promote(candidate, seq=1).previous == first.id
+
+
+def test_rollback_goes_to_the_one_before_or_the_one_named(store, releases):
+    first, second, third = (
+        releases.promote(release_of(store, texts_of(count))) for count in (5, 6, 7)
+    )
+    assert releases.rollback() == second
+    assert releases.current() == second
+    assert releases.rollback() == first
+    assert releases.rollback(third.id) == third
+    assert (releases.pointer().seq, releases.pointer().reason) == (
+        6,
+        f"rolled back from {first.id}",
+    )
+    assert releases.rollback(third.id) == third  # already there
+    assert releases.pointer().seq == 6
+    fourth = releases.promote(release_of(store, texts_of(8)))
+    assert fourth.previous == third.id
+
+
+def test_rollback_to_nowhere_is_refused(store, releases):
+    with pytest.raises(StoreError, match="no release yet"):
+        releases.rollback()
+    first = releases.promote(release_of(store, texts_of(5)))
+    with pytest.raises(InputError, match="first release"):
+        releases.rollback()
+    with pytest.raises(InputError, match=f"no such release. The newest: {first.id}"):
+        releases.rollback("yesterday")
+    with pytest.raises(InputError, match="no such release"):
+        releases.get("../current")
+    assert releases.current() == first
+
+
+@pytest.mark.parametrize("gone", ["model", "table", "version"])
+def test_a_release_of_which_a_part_is_gone_is_refused(store, releases, gone):
+    first = releases.promote(release_of(store, texts_of(5)))
+    second = releases.promote(release_of(store, texts_of(6), model_digest=OTHER_MODEL))
+    table = store.root / "index" / f"{first.index_table}.lance"
+    if gone == "model":
+        (store.folder(first.model) / "model" / "model.safetensors").unlink()
+    elif gone == "table":
+        table.rename(store.root / "index" / "elsewhere")
+    else:
+        for version in (table / "_versions").iterdir():
+            version.unlink()
+    for attempt in (releases.rollback, lambda: releases.verify(first)):
+        with pytest.raises(StoreError, match=r"is gone|has no index table|opened at version"):
+            attempt()
+    assert releases.current() == second
+
+
+def test_a_base_model_in_a_folder_that_is_gone_is_refused(store, releases, tmp_path):
+    base = tmp_path / "base"
+    base.mkdir()
+    release = release_of(store, texts_of(5)).model_copy(
+        update={"model": None, "model_name": str(base)}
+    )
+    releases.verify(release)
+    base.rmdir()
+    with pytest.raises(StoreError, match="base model's folder"):
+        releases.promote(release)
+
+
+def damaged(release, what, store):
+    """The release with its index not being what the release says."""
+    if what == "content":  # a later sync replaced the rows
+        later = release_of(store, texts_of(release.rows), answer="no")
+        return release.model_copy(update={"index_version": later.index_version})
+    if what == "rows":
+        return release.model_copy(update={"rows": release.rows + 1})
+    table = Index.of_model(store.index_uri, MODEL, DIMENSIONS)._table
+    if what == "unfinished":
+        table.delete("row_id = 'r00002'")
+    else:
+        table.update(where="row_id = 'r00002'", values={"vector": [0.0] * DIMENSIONS})
+    return release.model_copy(update={"index_version": table.version})
+
+
+@pytest.mark.parametrize("what", ["content", "rows", "unfinished"])
+def test_an_index_with_other_rows_is_not_promoted(store, releases, what):
+    good = release_of(store, texts_of(5))
+    releases.verify(good)
+    bad = damaged(good, what, store)
+    with pytest.raises(RunError, match=r"holds .* rows and not the"):
+        releases.promote(bad)
+    assert releases.current() is None
+    assert releases.history() == []
+
+
+def test_an_index_in_which_a_row_does_not_find_itself_is_not_promoted(store, releases):
+    bad = damaged(release_of(store, texts_of(5)), "vector", store)
+    with pytest.raises(RunError, match="1 of 5 rows do not find themselves, the first: r00002"):
+        releases.promote(bad)
+
+
+def test_rows_of_one_text_find_themselves(store, releases):
+    releases.verify(release_of(store, ["the same"] * 3 + ["another"] + ["many"] * 15))
+
+
+def test_an_index_of_another_model_is_refused(store, releases):
+    release = release_of(store, texts_of(5)).model_copy(update={"model_digest": OTHER_MODEL})
+    with pytest.raises(StaleVectorsError, match="its index kb-aaaa"):
+        releases.promote(release)
+
+
+def test_a_store_may_be_moved(store, releases, tmp_path):
+    first = releases.promote(release_of(store, texts_of(5)))
+    releases.promote(release_of(store, texts_of(6)))
+    store.root.rename(tmp_path / "moved")
+    moved = Releases(Store.existing(str(tmp_path / "moved")))
+    assert moved.rollback() == first
+    assert len(moved.index(first)) == 5
+    assert moved.model_location(first).startswith(str(tmp_path / "moved"))
+
+
+def test_a_pointer_that_cannot_be_read_is_an_error_and_not_no_release(store, releases):
+    releases.promote(release_of(store, texts_of(5)))
+    (store.releases / "current.json").write_text("{")
+    with pytest.raises(StoreError, match=r"current\.json: cannot be read"):
+        releases.current()
+
+
+def test_reading_writes_nothing(store, releases):
+    releases.promote(release_of(store, texts_of(5)))
+    before = files_of(store.root)
+    reading = Releases(Store.existing(str(store.root)))
+    reading.verify(reading.current())
+    reading.history()
+    assert files_of(store.root) == before
+
+
+HAMMER = """
+    import sys
+    sys.path.insert(0, {tests!r})
+    from monoglot.serving.releases import Releases
+    from monoglot.store import Store
+    releases = Releases(Store.existing({root!r}))
+    ids = {ids!r}
+    for number in range({moves}):
+        releases.rollback(ids[number % len(ids)])
+"""
+
+
+def test_a_reader_sees_whole_and_matching_releases_while_two_processes_move_the_pointer(
+    store, releases
+):
+    kept = [
+        releases.promote(release_of(store, texts_of(count), model_digest=model))
+        for count, model in ((5, MODEL), (6, OTHER_MODEL), (7, MODEL))
+    ]
+    script = textwrap.dedent(
+        HAMMER.format(
+            tests=os.path.dirname(__file__),  # noqa: PTH120
+            root=str(store.root),
+            ids=[release.id for release in kept],
+            moves=100,
+        )
+    )
+    start = releases.pointer().seq
+    writers = [subprocess.Popen([sys.executable, "-c", script]) for _ in range(2)]
+    seen, sequence = set(), [start]
+    while any(writer.poll() is None for writer in writers):
+        sequence.append(releases.pointer().seq)
+        release = releases.current()
+        index = releases.index(release)
+        assert release.metrics == {"table": index.name, "rows": len(index)}
+        assert release in kept
+        seen.add(release.id)
+    assert [writer.returncode for writer in writers] == [0, 0]
+    assert sequence == sorted(sequence)
+    assert len(seen) > 1
+    # A move to where the pointer is already is none; every other one counts exactly once.
+    assert start + 100 <= releases.pointer().seq <= start + 200
+
+
+def test_promotions_at_once_form_one_history(store, releases):
+    candidates = [release_of(store, texts_of(5), reason=str(number)) for number in range(8)]
+    barrier = threading.Barrier(len(candidates))
+
+    def promote(candidate):
+        barrier.wait()
+        return Releases(store).promote(candidate)
+
+    with ThreadPoolExecutor(len(candidates)) as pool:
+        promoted = list(pool.map(promote, candidates))
+    previous = {release.id: release.previous for release in promoted}
+    chain = [releases.current().id]
+    while previous[chain[-1]] is not None:
+        chain.append(previous[chain[-1]])
+    assert sorted(chain) == sorted(previous)
+    assert json.loads((store.releases / "current.json").read_text())["seq"] == len(candidates)
+
+
+def test_an_approximate_index_may_lose_what_its_recall_allows(store, monkeypatch):
+    release = release_of(store, texts_of(100))
+    broken = damaged(release, "vector", store)
+    index = Releases(store).index(broken)
+    monkeypatch.setattr(Index, "promised_recall", 0.99)
+    verification.check_index(index, broken)
+    monkeypatch.setattr(Index, "promised_recall", 0.995)
+    with pytest.raises(RunError, match="1 of 100"):
+        verification.check_index(index, broken)
+
+
+def test_an_edit_makes_a_release_of_the_same_model(store, releases):
+    first = releases.promote(release_of(store, texts_of(5)))
+    second = releases.promote(release_of(store, texts_of(5), answer="no"))
+    assert second.index_table == first.index_table
+    asked = encode(["question number 1"])
+    assert releases.index(first).search(asked, 1)["answer"][0] == "yes"
+    assert releases.index(second).search(asked, 1)["answer"][0] == "no"
