@@ -93,7 +93,7 @@ def _files(config: Config, _settings: Settings) -> Finding:
 
 
 def _sources(config: Config, settings: Settings) -> Finding:
-    from monoglot.planning import refuse_without_training_data
+    from monoglot.standing import refuse_without_training_data
 
     try:
         refuse_without_training_data(config, settings)

@@ -1,7 +1,7 @@
 """What each run did: its stages with their keys, and the release it left in production.
 
     store/runs/<key>.json       record of the last run with these inputs, written last
-    store/runs/last.json        key of the run that ended last
+    store/runs/last.json        key of the run that ended last, and of the last that trained
     store/runs/<run>/           report of one run
 
 A run's key covers all it depends on, so that a record under the key of the present inputs means
@@ -48,16 +48,26 @@ class RunRecord(BaseModel):
 
     Attributes:
         key: digest of everything the run depended on; see `run_key`.
+        flow: which flow it was.
         run: name of the run, and of its folder.
-        release: the release that was current when the run ended.
-        promoted: whether the run's own model went into production.
+        finished: when, in UTC.
+        config: digest of all but the knowledge base; see `config_digest`.
+        knowledge_base: the rows it worked on.
+        release: id of the release that was current when the run ended.
+        promoted: whether it put a new model into production.
+        reasons: of the gate, or of the refresh.
+        report: path of the report in the store; empty: it wrote none.
+        stages: what each stage did.
     """
 
     model_config = ConfigDict(frozen=True)
 
     key: str
+    flow: Literal["retrain", "refresh"]
     run: str
     finished: str
+    config: str
+    knowledge_base: Artifact
     release: str
     promoted: bool
     reasons: tuple[str, ...]
@@ -65,13 +75,16 @@ class RunRecord(BaseModel):
     stages: tuple[StageRecord, ...]
 
 
-def config_digest(config: Config, base_model_digest: str, versions: Mapping[str, int]) -> str:
+def config_digest(
+    config: Config, base_model_digest: str, versions: Mapping[str, int], *, asks_llm: bool
+) -> str:
     """Identity of everything but the knowledge base: settings, other files, models, code.
 
     Args:
         config: with the LLM's name filled in (`Settings.applied_to`).
         base_model_digest: digest of the base model's files, since a name can come to mean others.
         versions: version of each stage's code.
+        asks_llm: whether the LLM writes anything; else what it would be asked does not matter.
 
     Raises:
         DataError: a file that the config names cannot be read.
@@ -81,18 +94,16 @@ def config_digest(config: Config, base_model_digest: str, versions: Mapping[str,
             "base_model": base_model_digest,
             "store": "",
             "knowledge_base": config.knowledge_base.model_copy(update={"path": None}),
+            "generation": config.generation if asks_llm else None,
         }
     )
     return digest({"config": identity_of(bearing), "versions": dict(versions)})
 
 
-def run_key(config: Config, base_model_digest: str, versions: Mapping[str, int]) -> str:
-    """Identity of a whole run: the config's digest and the bytes of the knowledge base."""
+def run_key(config: Config, config_identity: str) -> str:
+    """Identity of a whole run: `config_digest` and the bytes of the knowledge base."""
     return digest(
-        {
-            "config": config_digest(config, base_model_digest, versions),
-            "knowledge_base": identity_of(config.knowledge_base.path),
-        }
+        {"config": config_identity, "knowledge_base": identity_of(config.knowledge_base.path)}
     )
 
 
@@ -117,14 +128,31 @@ class Runs:
 
     def last(self) -> RunRecord | None:
         """The run that ended last, or None."""
+        return self._pointed("last")
+
+    def last_retrain(self) -> RunRecord | None:
+        """The run that trained last, whether its model went into production or not; or None."""
+        return self._pointed("retrain")
+
+    def _pointed(self, what: str) -> RunRecord | None:
+        key = self._pointers().get(what)
+        return None if key is None else self.find(key)
+
+    def _pointers(self) -> dict[str, str]:
         try:
-            text = (self._store.runs / "last.json").read_text(encoding="utf-8")
-            return self.find(str(json.loads(text)["key"]))
-        except (OSError, ValueError, KeyError):
-            return None
+            return dict(json.loads((self._store.runs / "last.json").read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError):
+            return {}
 
     def write(self, record: RunRecord) -> None:
-        """Keep a finished run; its existence means that all it names is whole."""
-        self._store.runs.mkdir(parents=True, exist_ok=True)
-        write_atomically(self._store.runs / f"{record.key}.json", record.model_dump_json(indent=1))
-        write_atomically(self._store.runs / "last.json", json.dumps({"key": record.key}))
+        """Keep a finished run; its existence means that all it names is whole.
+
+        Raises:
+            StoreError: the store cannot be written.
+        """
+        pointers = self._pointers() | {"last": record.key, record.flow: record.key}
+        folder = self._store.runs
+        with self._store.explained():
+            folder.mkdir(parents=True, exist_ok=True)
+            write_atomically(folder / f"{record.key}.json", record.model_dump_json(indent=1))
+            write_atomically(folder / "last.json", json.dumps(pointers))

@@ -131,6 +131,11 @@ class Store:
         return cls._checked(root)
 
     @classmethod
+    def if_any(cls, location: str) -> "Store | None":
+        """`existing`, or None where there is no store yet."""
+        return cls.existing(location) if (_local(location) / "store.json").exists() else None
+
+    @classmethod
     def _checked(cls, root: Path) -> "Store":
         try:
             found = json.loads((root / "store.json").read_text(encoding="utf-8"))["format"]
@@ -204,13 +209,10 @@ class Store:
         """
         draft = Draft(self.root / "tmp" / f"write-{uuid.uuid4().hex}")
         try:
-            draft.folder.mkdir(parents=True)
-            yield draft
-            self._finish(key, draft)
-        except OSError as error:
-            if error.errno not in _DISK_ERRORS:  # a lost connection is an OSError, too
-                raise
-            raise unwritable(self.root, error) from error
+            with self.explained():
+                draft.folder.mkdir(parents=True)
+                yield draft
+                self._finish(key, draft)
         finally:
             shutil.rmtree(draft.folder, ignore_errors=True)
 
@@ -241,6 +243,16 @@ class Store:
             final.rename(self.root / "tmp" / f"replaced-{uuid.uuid4().hex}")
         draft.folder.rename(final)
         sync_folder(final.parent)
+
+    @contextlib.contextmanager
+    def explained(self) -> Iterator[None]:
+        """Turn a full disk or missing rights in the block into a `StoreError` with the remedy."""
+        try:
+            yield
+        except OSError as error:
+            if error.errno not in _DISK_ERRORS:  # a lost connection is an OSError, too
+                raise
+            raise unwritable(self.root, error) from error
 
     def folder(self, artifact: Artifact) -> Path:
         """The folder of an artifact's files."""

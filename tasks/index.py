@@ -18,7 +18,7 @@ def _is_there(store: Store, artifact: Artifact) -> bool:
         return False
 
 
-@stage("index", title="index for {model.name}", whole=_is_there, tags=["gpu"])
+@stage("index", title="index {model.title}", whole=_is_there, tags=["gpu"])
 def build_index(job: Job, knowledge_base: Artifact, model: ModelRef) -> None:
     """A version of the model's table with exactly these rows; only new texts are encoded.
 

@@ -1,16 +1,19 @@
 """`ModelRef`: a base model by name, or one that a run trained; found again by its digest."""
 
 import functools
+from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
 from monoglot.errors import ModelError
 from monoglot.learning.encoder import Encoder
 from monoglot.learning.models import model_digest
+from monoglot.serving.manifest import Release
+from monoglot.serving.releases import MODEL_FOLDER
 from monoglot.store import Artifact, Store
 from tasks.workplace import Job
 
-MODEL_FOLDER = "model"
+TUNED = ", tuned"
 
 
 class ModelRef(BaseModel):
@@ -28,6 +31,12 @@ class ModelRef(BaseModel):
     digest: str
     artifact: Artifact | None = None
 
+    @property
+    def title(self) -> str:
+        """The name in a log: of a folder, its last part."""
+        folder, tuned, rest = self.name.partition(TUNED)
+        return f"{Path(folder).name if Path(folder).is_absolute() else folder}{tuned}{rest}"
+
 
 def base_model(name: str) -> ModelRef:
     """The untuned model of a config; its files are hashed.
@@ -40,7 +49,12 @@ def base_model(name: str) -> ModelRef:
 
 def trained_model(artifact: Artifact, base: ModelRef) -> ModelRef:
     """What `tasks.training.train` stored."""
-    return ModelRef(name=f"{base.name}, tuned", digest=artifact.digest, artifact=artifact)
+    return ModelRef(name=base.name + TUNED, digest=artifact.digest, artifact=artifact)
+
+
+def released_model(release: Release) -> ModelRef:
+    """The model of a release."""
+    return ModelRef(name=release.model_name, digest=release.model_digest, artifact=release.model)
 
 
 def locate(store: Store, model: ModelRef) -> str:

@@ -4,9 +4,10 @@ from monoglot.config import TrainingConfig
 from monoglot.learning.encoder import Encoder
 from monoglot.learning.models import model_digest
 from monoglot.learning.training import fine_tune
+from monoglot.serving.releases import MODEL_FOLDER
 from monoglot.store import Artifact
 from tasks.caching import stage
-from tasks.models import MODEL_FOLDER, ModelRef, locate
+from tasks.models import ModelRef, locate
 from tasks.workplace import Job
 
 STEPS = "steps.parquet"

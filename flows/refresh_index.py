@@ -1,0 +1,67 @@
+"""The knowledge base changed, the model stays: a new version of the index goes live."""
+
+from prefect import flow, get_run_logger
+
+from monoglot.errors import StoreError
+from monoglot.identity import digest
+from monoglot.runs import RunRecord, new_run_name
+from monoglot.serving.releases import NO_RELEASE, Releases
+from monoglot.standing import chosen_by_hand
+from monoglot.store import Store
+from tasks.index import build_index
+from tasks.knowledge_base import read_knowledge_base
+from tasks.models import released_model
+from tasks.record import keep_record
+from tasks.release import promote
+from tasks.request import RunRequest
+from tasks.workplace import Workplace
+
+
+@flow(name="refresh-index", flow_run_name="refresh {request.config_file.parent.name}")
+def refresh_index(request: RunRequest) -> RunRecord | None:
+    """Index the changed rows with the model in production, and put that version there.
+
+    Returns:
+        What was done; None where there was nothing to do.
+    """
+    config, settings = request.read()
+    place = Workplace(Store.existing(config.store), settings)
+    with place.store.writer():
+        current = Releases(place.store).current()
+        if current is None:
+            raise StoreError(NO_RELEASE.format(place.store.root))
+        rows = read_knowledge_base(place, config.knowledge_base)
+        unchanged = rows.facts["fingerprint"] == current.kb_fingerprint
+        reason = (
+            f"the knowledge base is that of release {current.id}, which is in production"
+            if unchanged
+            else None
+            if request.force
+            else chosen_by_hand(place.store, rows.digest)
+        )
+        if reason is not None:
+            get_run_logger().info(f"nothing to do: {reason}", extra={"shown": True})
+            return None
+        model = released_model(current)
+        index = build_index(place, rows, model)
+        release = promote(
+            place,
+            model,
+            index,
+            rows,
+            evaluation=None,
+            config_digest=current.config_digest,
+            reason="the knowledge base changed; the model is kept",
+        )
+        key = digest({"refresh": rows.digest, "model": model.digest})
+        return keep_record(
+            place,
+            key,
+            new_run_name(key),
+            flow="refresh",
+            config=current.config_digest,
+            rows=rows,
+            release=release,
+            promoted=False,
+            reasons=(release.reason,),
+        )

@@ -1,0 +1,150 @@
+"""The whole line: from a knowledge base to a model and an index in production."""
+
+from prefect import flow, get_run_logger
+
+from monoglot.config import Config
+from monoglot.planning import refuse_unready
+from monoglot.runs import RunRecord, new_run_name
+from monoglot.serving.releases import Releases
+from monoglot.standing import Inputs, standing
+from monoglot.store import Artifact, Store
+from tasks.anchors import gather_anchors
+from tasks.baseline import evaluate_tfidf
+from tasks.judgement import judge
+from tasks.knowledge_base import read_knowledge_base
+from tasks.models import ModelRef, base_model, released_model, trained_model
+from tasks.questions import gather_questions
+from tasks.record import keep_record
+from tasks.release import promote
+from tasks.report import IN_PRODUCTION, TFIDF, TUNED, UNTUNED, facts_of, write_report
+from tasks.request import RunRequest
+from tasks.sources import Data, given_questions, native_of, synthetic_of, translations_of
+from tasks.split import split
+from tasks.systems import measure
+from tasks.training import train
+from tasks.triplets import draw_triplets
+from tasks.versions import versions
+from tasks.workplace import Workplace
+
+
+@flow(name="retrain", flow_run_name="retrain {request.config_file.parent.name}")
+def retrain(request: RunRequest) -> RunRecord:
+    """Train a candidate on the knowledge base, and put it into production if it is better.
+
+    Does nothing where a finished run had the same inputs. One run at a time per store.
+    """
+    config, settings = request.read()
+    refuse_unready(config, settings, Store.if_any(config.store))
+    place = Workplace(Store.open(config.store), settings)
+    with place.store.writer():
+        inputs = Inputs.of(config, settings, versions())
+        done = standing(inputs, place.store)
+        if done is not None and not request.force:
+            get_run_logger().info(f"nothing to do: {done.reason}", extra={"shown": True})
+            return done.record
+        return train_and_release(place, config, inputs)
+
+
+def train_and_release(place: Workplace, config: Config, inputs: Inputs) -> RunRecord:
+    """The method, in its order (arXiv 2506.02527, section 3)."""
+    rows = read_knowledge_base(place, config.knowledge_base)
+    data = gather_data(place, config, rows)
+    base = base_model(config.base_model)
+    trained = fine_tune(place, config, rows, data, base)
+
+    # Candidate, untuned model and the one in production: over all rows of the new knowledge base.
+    current = Releases(place.store).current()
+    candidate = trained_model(trained, base)
+    reference = base if current is None else released_model(current)
+    systems = measure(place, (base, candidate, reference), rows, data.questions)
+    decision = judge(
+        place, config.gate, systems[candidate.digest], systems[reference.digest], current
+    )
+
+    # A rejected candidate does not hold back the knowledge base: the old model answers from it.
+    chosen = systems[candidate.digest if decision.promote else reference.digest]
+    release = promote(
+        place,
+        chosen.model,
+        chosen.index,
+        rows,
+        evaluation=chosen.outcomes,
+        config_digest=inputs.config,
+        reason=" ".join(decision.reasons),
+    )
+    run = new_run_name(inputs.key)
+    report = write_report(
+        place,
+        run,
+        facts=facts_of(config, rows, data.anchors, release),
+        systems={
+            UNTUNED: systems[base.digest].outcomes,
+            TUNED: systems[candidate.digest].outcomes,
+            IN_PRODUCTION: systems[reference.digest].outcomes,
+            TFIDF: evaluate_tfidf(place, data.questions, rows),
+        },
+        questions=data.questions,
+        trained=trained,
+        decision=decision,
+    )
+    return keep_record(
+        place,
+        inputs.key,
+        run,
+        flow="retrain",
+        config=inputs.config,
+        rows=rows,
+        release=release,
+        promoted=decision.promote,
+        reasons=decision.reasons,
+        report=report,
+    )
+
+
+def gather_data(place: Workplace, config: Config, rows: Artifact) -> Data:
+    """The split, the evaluation set, and the training set in the target languages."""
+    parts = split(place, rows, config.split, hold_out=config.evaluation.path is None)
+    translations = translations_of(place, config, rows, parts)
+    synthetic = synthetic_of(place, config, rows, parts)
+    native = native_of(place, config)
+    questions = gather_questions(
+        place,
+        given=given_questions(place, config),
+        translations=translations,
+        native=native,
+        parts=parts,
+        config=config.split,
+    )
+    anchors = gather_anchors(
+        place,
+        translations=translations,
+        others=synthetic if native is None else (*synthetic, native),
+        parts=parts,
+        questions=questions,
+    )
+    return Data(parts, questions, anchors)
+
+
+def fine_tune(
+    place: Workplace, config: Config, rows: Artifact, data: Data, base: ModelRef
+) -> Artifact:
+    """Positives of the same label, negatives drawn by label similarity, and InfoNCE on them."""
+    triplets = draw_triplets(
+        place,
+        anchors=data.anchors,
+        knowledge_base=rows,
+        parts=data.parts,
+        questions=data.questions,
+        base=base,
+        config=config.sampling,
+        epochs=config.fine_tuning.epochs,
+        seed=config.fine_tuning.seed,
+    )
+    return train(
+        place,
+        anchors=data.anchors,
+        parts=data.parts,
+        triplets=triplets,
+        base=base,
+        config=config.fine_tuning,
+    )

@@ -1,0 +1,143 @@
+"""Whether there is anything to do: told from files' digests, without tables, torch or Prefect."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from monoglot.config import Config, LanguageConfig
+from monoglot.errors import ConfigError
+from monoglot.learning.models import model_digest
+from monoglot.runs import RunRecord, Runs, config_digest, run_key
+from monoglot.serving.releases import Releases
+from monoglot.settings import Settings
+from monoglot.store import Artifact, Store
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Everything a run depends on, as two digests.
+
+    Attributes:
+        config: of all but the knowledge base.
+        key: of all.
+    """
+
+    config: str
+    key: str
+
+    @classmethod
+    def of(cls, config: Config, settings: Settings, versions: Mapping[str, int]) -> "Inputs":
+        """Hash the files that the config names, the base model's among them.
+
+        Args:
+            config: with the LLM's name filled in (`Settings.applied_to`).
+            settings: for whether there is an endpoint to ask.
+            versions: version of each stage's code.
+
+        Raises:
+            DataError: a file cannot be read.
+            ModelError: the base model cannot be found.
+        """
+        known = config_digest(
+            config,
+            model_digest(config.base_model),
+            versions,
+            asks_llm=bool(languages_to_ask(config, settings)),
+        )
+        return cls(known, run_key(config, known))
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A finished run with the present inputs, which is why there is nothing to do.
+
+    Attributes:
+        record: what that run did.
+        current: the release in production now.
+        chosen_by_hand: the pointer was moved after the run, so that `current` is another release
+            than the run's; the operator's choice is left alone.
+    """
+
+    record: RunRecord
+    current: str
+    chosen_by_hand: bool
+
+    @property
+    def reason(self) -> str:
+        """Why there is nothing to do, in a sentence."""
+        if self.chosen_by_hand:
+            return (
+                f"files, config and code are those of run {self.record.run}, after which release "
+                f"{self.current} was chosen by hand; it stays (`--force` overrules it)"
+            )
+        return (
+            f"files, config and code are those of run {self.record.run}, and its release "
+            f"{self.current} is in production"
+        )
+
+
+def standing(inputs: Inputs, store: Store) -> Standing | None:
+    """The finished run that makes another one needless, or None."""
+    runs = Runs(store)
+    record, current = runs.find(inputs.key), Releases(store).current()
+    if record is None or current is None:
+        return None
+    if not all(_is_there(store, stage.artifact) for stage in record.stages):
+        return None
+    moved = current.id != record.release
+    last = runs.last()
+    if moved and (last is None or last.key != record.key):
+        return None  # other inputs were put into production since: these are new again
+    return Standing(record, current.id, chosen_by_hand=moved)
+
+
+def chosen_by_hand(store: Store, rows_digest: str) -> str | None:
+    """Why an unchanged knowledge base is not put into production again, or None.
+
+    The last run put it there, and someone has chosen another release since: that stays.
+
+    Args:
+        store: where runs and releases are.
+        rows_digest: of the knowledge base's rows, as its stage stores them.
+    """
+    last, current = Runs(store).last(), Releases(store).current()
+    if last is None or current is None or last.release == current.id:
+        return None
+    if last.knowledge_base.digest != rows_digest:
+        return None
+    return (
+        f"the knowledge base is that of run {last.run}, after which release {current.id} was "
+        "chosen by hand; it stays (`--force` overrules it)"
+    )
+
+
+def languages_to_ask(config: Config, settings: Settings) -> tuple[LanguageConfig, ...]:
+    """The languages in which the LLM writes something."""
+    if not settings.has_endpoint:
+        return ()
+    synthesizes = config.generation.synthetic_per_label > 0
+    return tuple(it for it in config.languages if synthesizes or it.translations is None)
+
+
+def refuse_without_training_data(config: Config, settings: Settings) -> None:
+    """Refuse a config that nothing can be trained with, before any work.
+
+    Raises:
+        ConfigError: a language has neither translations nor an endpoint, and there are no native
+            queries; says what to set.
+    """
+    if config.training.path is not None or (settings.has_endpoint and config.languages):
+        return
+    lacking = [it.code for it in config.languages if it.translations is None]
+    if config.languages and not lacking:
+        return
+    what = f"for {', '.join(lacking)}" if lacking else "(`languages:` is empty)"
+    raise ConfigError(
+        f"There is nothing to train on {what}. Give one of: `translations:` under the language, a "
+        "CSV file of source and translation; an LLM that translates, by setting "
+        "MONOGLOT_LLM_BASE_URL, MONOGLOT_LLM_MODEL and, where it needs one, MONOGLOT_LLM_API_KEY; "
+        "or `training: {path: ...}`, a file of labelled native queries."
+    )
+
+
+def _is_there(store: Store, artifact: Artifact) -> bool:
+    return (store.folder(artifact) / "record.json").exists()

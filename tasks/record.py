@@ -1,0 +1,40 @@
+"""The record of a run, written last: its existence means that all it names is whole."""
+
+import time
+from typing import Literal
+
+from monoglot.runs import RunRecord, Runs
+from monoglot.serving.manifest import Release
+from monoglot.store import Artifact
+from tasks.workplace import Workplace
+
+
+def keep_record(
+    place: Workplace,
+    key: str,
+    run: str,
+    *,
+    flow: Literal["retrain", "refresh"],
+    config: str,
+    rows: Artifact,
+    release: Release,
+    promoted: bool,
+    reasons: tuple[str, ...],
+    report: str = "",
+) -> RunRecord:
+    """Write what a run did, so that the next one with the same inputs does nothing."""
+    record = RunRecord(
+        key=key,
+        flow=flow,
+        run=run,
+        finished=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        config=config,
+        knowledge_base=rows,
+        release=release.id,
+        promoted=promoted,
+        reasons=reasons,
+        report=report,
+        stages=tuple(place.journal),
+    )
+    Runs(place.store).write(record)
+    return record

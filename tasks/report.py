@@ -1,0 +1,106 @@
+"""The report of a run: a page in the store, and the same summary in Prefect's UI."""
+
+import time
+from collections.abc import Mapping
+
+import polars as pl
+from prefect import get_run_logger, task
+from prefect.artifacts import create_markdown_artifact
+from prefect.cache_policies import NO_CACHE
+
+from monoglot.config import Config
+from monoglot.contracts import Rejects, empty
+from monoglot.learning.gate import Decision
+from monoglot.report import RunReport, render_html, render_markdown
+from monoglot.serving.manifest import Release
+from monoglot.store import Artifact, write_atomically
+from tasks.evaluation import PROJECTION
+from tasks.training import STEPS
+from tasks.workplace import REJECTS, Workplace
+
+UNTUNED, TUNED, IN_PRODUCTION, TFIDF = "untuned", "tuned", "in production", "TF-IDF"
+
+
+@task(name="report", cache_policy=NO_CACHE)
+def write_report(
+    place: Workplace,
+    run: str,
+    *,
+    facts: Mapping[str, str],
+    systems: Mapping[str, Artifact],
+    questions: Artifact,
+    trained: Artifact,
+    decision: Decision,
+) -> str:
+    """Write `report.html` into the run's folder; returns its path within the store.
+
+    Args:
+        place: store and journal of the run.
+        run: name of the run.
+        facts: what is told of the run, by name.
+        systems: name -> outcomes. The one in production is left out where it is one of the others.
+        questions: what they were asked.
+        trained: the trained model, for its loss curve.
+        decision: the gate's.
+    """
+    store, journal = place.store, [record.artifact for record in place.journal]
+    title = facts["knowledge base"]
+    warnings = [warning for each in journal for warning in each.facts.get("warnings", ())]
+    report = RunReport(
+        title=title,
+        facts=facts,
+        systems={name: store.table(outcomes) for name, outcomes in _distinct(systems).items()},
+        baseline=UNTUNED,
+        candidate=TUNED,
+        evaluated_on=f"{questions.rows:,} questions of {questions.facts['source']}",
+        decision=decision,
+        steps=store.table(trained, STEPS),
+        before=store.table(systems[UNTUNED], PROJECTION),
+        after=store.table(systems[TUNED], PROJECTION),
+        rejects=pl.concat([empty(Rejects), *_rejects(place, journal)]),
+        stages=place.journal,
+        spend=_spend(journal),
+        warnings=tuple(dict.fromkeys(warnings)),
+    )
+    path = store.runs / run / "report.html"
+    with store.explained():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, render_html(report))
+    create_markdown_artifact(render_markdown(report), key="report", description=title)
+    get_run_logger().info(f"report: {path}", extra={"shown": True})
+    return str(path.relative_to(store.root))
+
+
+def facts_of(config: Config, rows: Artifact, anchors: Artifact, release: Release) -> dict[str, str]:
+    """What a reader wants to know of a run before its numbers."""
+    return {
+        "knowledge base": f"{config.knowledge_base.path.name}: {rows.rows:,} rows, "
+        f"{rows.facts['labels']:,} labels",
+        "languages": ", ".join(language.name for language in config.languages) or "native queries",
+        "base model": config.base_model,
+        "training queries": f"{anchors.rows:,}",
+        "release in production": f"{release.id} ({release.model_name})",
+        "written": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
+    }
+
+
+def _distinct(systems: Mapping[str, Artifact]) -> dict[str, Artifact]:
+    others = {outcomes.location for name, outcomes in systems.items() if name != IN_PRODUCTION}
+    return {
+        name: outcomes
+        for name, outcomes in systems.items()
+        if name != IN_PRODUCTION or outcomes.location not in others
+    }
+
+
+def _rejects(place: Workplace, journal: list[Artifact]) -> list[pl.DataFrame]:
+    return [place.store.table(each, REJECTS) for each in journal if each.facts.get("rejected")]
+
+
+def _spend(journal: list[Artifact]) -> dict[str, int | float | str]:
+    """What the LLM was asked, over all stages whose results this run uses."""
+    used = [each.facts["usage"] for each in journal if each.facts.get("usage")]
+    if not used:
+        return {}
+    totals = {name: sum(usage[name] for usage in used) for name in used[0]}
+    return {name.replace("_", " "): total for name, total in totals.items()}

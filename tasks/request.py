@@ -1,0 +1,36 @@
+"""What a flow is asked to do: its one parameter, and the form in Prefect's UI."""
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from monoglot.config import Config, load_config
+from monoglot.settings import Settings, read_settings
+
+
+class RunRequest(BaseModel):
+    """Which config to run, and where."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    config_file: Path = Field(
+        Path("monoglot.yaml"), description="The monoglot.yaml to run, on the worker's machine."
+    )
+    store: str = Field("", description="Store to use instead of the config's. Empty: the config's.")
+    force: bool = Field(
+        False,
+        description="Run although nothing changed, and put the result into production even where "
+        "another release was chosen by hand. Finished stages are still reused.",
+    )
+
+    def read(self) -> tuple[Config, Settings]:
+        """The config, with the LLM's name filled in, and the settings of this process.
+
+        Raises:
+            ConfigError: the file or an environment variable is wrong.
+        """
+        settings = read_settings()
+        config = settings.applied_to(load_config(self.config_file))
+        if self.store:
+            config = config.model_copy(update={"store": self.store})
+        return config, settings
