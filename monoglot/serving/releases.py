@@ -104,6 +104,36 @@ class Releases:
             )
         return index
 
+    def check_model(self, release: Release) -> None:
+        """See that a release's model is still there; a hub model may be had from the hub again.
+
+        Raises:
+            StoreError: the store lacks a trained model's weights, or a base model's folder is gone.
+        """
+        place = Path(self.model_location(release))
+        if release.model is not None and not any(place.rglob("*.safetensors")):
+            raise StoreError(
+                f"release {release.id}: its model is gone ({place}). Choose another release: "
+                "`monoglot releases` lists them."
+            )
+        if release.model is None and place.is_absolute() and not place.is_dir():
+            raise StoreError(f"release {release.id}: its base model's folder {place} is gone.")
+
+    def verify(self, release: Release) -> None:
+        """Ask the release's index for its own rows: what is there is found, and is what it says.
+
+        A sample of rows must find themselves first, or a row with an equal vector; where search
+        is approximate, as many as its recall promises.
+
+        Raises:
+            RunError: a row does not find itself, or rows are missing or others than it says.
+            StaleVectorsError: another model made the vectors.
+            StoreError: the model or the index version is gone.
+        """
+        self.check_model(release)
+        index = self.index(release)
+        check_index(index, release)
+
     def promote(self, release: Release, *, seq: int | None = None) -> Release:
         """Check a release, write its manifest, and make it current by one swap of the pointer.
 
@@ -162,7 +192,7 @@ class Releases:
                 raise InputError(f"{current.id} is the first release: there is none before it.")
             target = self.get(chosen)
             self.index(target)
-            self._check_model(target)
+            self.check_model(target)
             if target.id != current.id:
                 self._move(now, target, f"rolled back from {current.id}")
             return target
@@ -186,32 +216,6 @@ class Releases:
                 yield self.pointer()
         except OSError as error:
             raise unwritable(self._store.root, error) from error
-
-    def _check_model(self, release: Release) -> None:
-        """A trained model's weights are in the store; a base model's folder is where it was."""
-        place = Path(self.model_location(release))
-        if release.model is not None and not any(place.rglob("*.safetensors")):
-            raise StoreError(
-                f"release {release.id}: its model is gone ({place}). Choose another release: "
-                "`monoglot releases` lists them."
-            )
-        if release.model is None and place.is_absolute() and not place.is_dir():
-            raise StoreError(f"release {release.id}: its base model's folder {place} is gone.")
-
-    def verify(self, release: Release) -> None:
-        """Ask the release's index for its own rows: what is there is found, and is what it says.
-
-        A sample of rows must find themselves first, or a row with an equal vector; where search
-        is approximate, as many as its recall promises.
-
-        Raises:
-            RunError: a row does not find itself, or rows are missing or others than it says.
-            StaleVectorsError: another model made the vectors.
-            StoreError: the model or the index version is gone.
-        """
-        self._check_model(release)
-        index = self.index(release)
-        check_index(index, release)
 
 
 def _unreadable(path: Path, error: Exception) -> StoreError:

@@ -17,9 +17,11 @@ import polars as pl
 from monoglot.errors import InputError, StaleVectorsError, StoreError
 from monoglot.learning.encoder import Encoder
 from monoglot.serving.index import Index
-from monoglot.serving.neighbours import DEPTH
+from monoglot.serving.neighbours import DEPTH, Floats
 from monoglot.serving.releases import NO_RELEASE, Release, Releases
 from monoglot.store import Store
+
+_QUERIES_PER_SEARCH = 256  # each reads 200 rows with their texts
 
 
 @dataclass(frozen=True)
@@ -111,13 +113,12 @@ class Retriever:
             if not text.strip():
                 raise InputError(f"query {number + 1} of {len(texts)} is empty: nothing to search.")
         held = self._held
-        found = held.index.search(held.encoder.encode(texts), DEPTH)
-        best = found.unique(["question", "label"], keep="first", maintain_order=True)
-        best = best.filter(pl.int_range(pl.len()).over("question") < k)
-        answers: list[list[Answer]] = [[] for _ in texts]
-        for row in best.iter_rows(named=True):
-            answers[row.pop("question")].append(Answer(**row))
-        return answers
+        vectors = held.encoder.encode(texts)
+        return [
+            answers
+            for start in range(0, len(texts), _QUERIES_PER_SEARCH)
+            for answers in _best(held.index, vectors[start : start + _QUERIES_PER_SEARCH], k)
+        ]
 
     def _current(self) -> Release:
         release = self._releases.current()
@@ -127,6 +128,7 @@ class Retriever:
 
     def _load(self, release: Release, held: _Held | None) -> _Held:
         index = self._releases.index(release)
+        self._releases.check_model(release)
         if held is not None and held.encoder.digest == release.model_digest:
             return _Held(release, held.encoder, index)
         encoder = Encoder.load(self._releases.model_location(release), device=self._device)
@@ -137,3 +139,14 @@ class Retriever:
                 f"({release.model_digest[:16]}). Restore its files, or `monoglot run` again."
             )
         return _Held(release, encoder, index)
+
+
+def _best(index: Index, vectors: Floats, k: int) -> list[list[Answer]]:
+    """The k nearest distinct labels of each vector."""
+    found = index.search(vectors, DEPTH)
+    best = found.unique(["question", "label"], keep="first", maintain_order=True)
+    best = best.filter(pl.int_range(pl.len()).over("question") < k)
+    answers: list[list[Answer]] = [[] for _ in vectors]
+    for row in best.iter_rows(named=True):
+        answers[row.pop("question")].append(Answer(**row))
+    return answers

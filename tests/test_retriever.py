@@ -1,0 +1,240 @@
+"""What a service sees: the right rows, one release at a time, from any number of threads."""
+
+import shutil
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import polars as pl
+import pytest
+from tiny_models import static_model
+
+import monoglot
+from monoglot.errors import InputError, StaleVectorsError, StoreError
+from monoglot.learning.encoder import Encoder
+from monoglot.serving.index import Index
+from monoglot.serving.releases import Release, Releases
+from monoglot.serving.retriever import Retriever
+from monoglot.store import Artifact, Store
+
+ROWS = [
+    ("a", "where is my refund", "refund", "payments/refund", "In five days."),
+    ("b", "when do i get my money back", "refund", "payments/refund", "In five days."),
+    ("c", "my parcel is late", "delivery", None, "We are sorry."),
+    ("d", "change my password", "password", "account/password", None),
+    ("e", "how do i cancel an order", "cancel", "orders/cancel", "In your account."),
+]
+KB = pl.DataFrame(
+    ROWS, schema=["row_id", "query", "label", "label_path", "answer"], orient="row"
+).with_columns(label_text=pl.lit(None, pl.String))
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models")
+    texts = KB["query"].to_list()
+    return {
+        seed: Encoder.load(str(static_model(folder / f"m{seed}", texts, seed=seed)), device="cpu")
+        for seed in (0, 1)
+    }
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store.open(str(tmp_path / "store"))
+
+
+def promote(store, encoder, rows=KB, *, trained=True, **changes):
+    """Make a release of these rows, with the model copied into the store if it was trained."""
+    model = None
+    if trained:
+        name = encoder.digest[:8]
+        location = f"artifacts/training/{name}"
+        model = Artifact(stage="training", digest=name, location=location, rows=1)
+        if not store.folder(model).exists():
+            encoder.save(store.folder(model) / "model")
+    done = Index.of_model(store.index_uri, encoder.digest, encoder.dimensions).sync(
+        rows, encoder.encode
+    )
+    given = {
+        "model": model,
+        "model_name": encoder.name,
+        "model_digest": encoder.digest,
+        "index_table": done.table,
+        "index_version": done.version,
+        "index_content": done.content,
+        "rows": done.rows,
+        "knowledge_base": Artifact(stage="kb", digest="k", location="artifacts/kb/k", rows=1),
+        "kb_fingerprint": "f",
+        "config_digest": "c",
+    }
+    return Releases(store).promote(Release(**{**given, **changes}))
+
+
+def test_a_row_is_found_with_its_label_answer_and_score(store, models):
+    release = promote(store, models[0])
+    retriever = Retriever(store.root, device="cpu")
+    best = retriever.search("my parcel is late")[0]
+    assert (best.label, best.row_id, best.query) == ("delivery", "c", "my parcel is late")
+    assert (best.answer, best.label_path) == ("We are sorry.", None)
+    assert best.score == pytest.approx(1.0, abs=1e-5)
+    assert retriever.release == release
+
+
+def test_each_label_counts_once_at_its_nearest_row(store, models):
+    promote(store, models[0])
+    retriever = monoglot.Retriever(str(store.root), device="cpu")
+    answers = retriever.search("where is my refund", k=10)  # more than there are labels, or rows
+    assert sorted(answer.label for answer in answers) == [
+        "cancel",
+        "delivery",
+        "password",
+        "refund",
+    ]
+    vectors = models[0].encode(KB["query"].to_list())
+    scores = vectors @ models[0].encode(["where is my refund"])[0]
+    best = {}
+    for (row_id, _query, label, *_), score in zip(ROWS, scores, strict=True):
+        best[label] = max(best.get(label, (-2, "")), (score, row_id))
+    wanted = sorted(best.items(), key=lambda item: -item[1][0])
+    assert [(answer.label, answer.row_id) for answer in answers] == [
+        (label, row_id) for label, (_score, row_id) in wanted
+    ]
+    np.testing.assert_allclose([answer.score for answer in answers], [s for _, (s, _) in wanted])
+
+
+def test_a_label_that_fills_the_nearest_rows_leaves_room_for_none_beyond_them(store, models):
+    many = pl.concat(
+        [
+            KB.filter(pl.col("row_id") == "a").with_columns(row_id=pl.lit(f"a{number:03}"))
+            for number in range(199)
+        ]
+        + [KB.filter(pl.col("row_id").is_in(["c", "d"]))]
+    )
+    promote(store, models[0], many)
+    answers = Retriever(store.root, device="cpu").search("where is my refund", k=3)
+    assert answers[0].label == "refund"
+    assert len(answers) == 2  # 199 rows of one label and the next one: 200
+
+
+def test_many_texts_are_answered_in_their_order(store, models):
+    promote(store, models[0])
+    retriever = Retriever(store.root, device="cpu")
+    texts = KB["query"].to_list() * 3
+    answers = retriever.search_many(texts, k=1)
+    assert [[answer.row_id for answer in one] for one in answers] == [
+        list("abcde")[i % 5 : i % 5 + 1] for i in range(15)
+    ]
+    assert answers[1] == retriever.search(texts[1], k=1)
+    assert retriever.search_many([]) == []
+
+
+@pytest.mark.parametrize("text", ["", "  ", "\n\t"])
+def test_an_empty_query_is_refused(store, models, text):
+    promote(store, models[0])
+    retriever = Retriever(store.root, device="cpu")
+    with pytest.raises(InputError, match="query 2 of 2 is empty"):
+        retriever.search_many(["fine", text])
+    with pytest.raises(InputError, match="at least"):
+        retriever.search("fine", k=0)
+
+
+def test_a_store_without_a_release_says_what_to_do(store, tmp_path):
+    with pytest.raises(StoreError, match=r"no release yet\. `monoglot run`"):
+        Retriever(store.root)
+    with pytest.raises(StoreError, match="no store here yet"):
+        Retriever(tmp_path / "nowhere")
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_a_retriever_answers_from_its_release_until_it_looks_again(store, models):
+    first = promote(store, models[0])
+    retriever = Retriever(store.root, device="cpu")
+    encoder = retriever._held.encoder
+    edited = KB.with_columns(answer=pl.lit("Changed."))
+    second = promote(store, models[0], edited)
+    assert retriever.search("my parcel is late")[0].answer == "We are sorry."
+    assert retriever.refresh() is True
+    assert retriever.search("my parcel is late")[0].answer == "Changed."
+    assert retriever._held.encoder is encoder  # the same model is not loaded again
+    assert retriever.refresh() is False
+    third = promote(store, models[1])
+    Releases(store).rollback(first.id)
+    assert retriever.refresh() is True
+    assert retriever.search("my parcel is late")[0].answer == "We are sorry."
+    Releases(store).rollback(third.id)
+    assert retriever.refresh() is True
+    assert retriever.release.model_digest == models[1].digest
+    assert retriever.search("my parcel is late")[0].score == pytest.approx(1.0, abs=1e-5)
+    assert second.previous == first.id
+
+
+def test_a_release_that_cannot_be_loaded_leaves_the_old_one_answering(store, models):
+    first = promote(store, models[0])
+    retriever = Retriever(store.root, device="cpu")
+    second = promote(store, models[1])
+    shutil.rmtree(store.folder(second.model))
+    for _ in range(2):
+        with pytest.raises(StoreError, match="its model is gone"):
+            retriever.refresh()
+    assert retriever.release == first
+    assert retriever.search("my parcel is late")[0].label == "delivery"
+
+
+def test_a_model_that_did_not_make_the_index_is_refused(store, models):
+    release = promote(store, models[0])
+    folder = store.folder(release.model) / "model"
+    shutil.rmtree(folder)
+    models[1].save(folder)
+    with pytest.raises(StaleVectorsError, match="not the one that made the index"):
+        Retriever(store.root, device="cpu")
+
+
+def test_an_untuned_base_model_answers_too(store, models):
+    promote(store, models[0], trained=False)
+    assert Retriever(store.root, device="cpu").search("my parcel is late")[0].row_id == "c"
+
+
+def test_a_moved_store_answers(store, models, tmp_path):
+    promote(store, models[0])
+    store.root.rename(tmp_path / "moved")
+    assert Retriever(tmp_path / "moved", device="cpu").search("my parcel is late")[0].row_id == "c"
+
+
+def test_threads_search_while_the_release_changes_under_them(store, models):
+    kept = [
+        promote(store, models[seed], KB.with_columns(answer=pl.lit(models[seed].digest)))
+        for seed in (0, 1)
+    ]
+    retriever = Retriever(store.root, device="cpu")
+    stop, wrong, seen = threading.Event(), [], set()
+
+    def search():
+        while not stop.is_set():
+            best = retriever.search("my parcel is late", k=1)[0]
+            # With vectors of one model searched by another the row would not score 1.
+            if best.row_id != "c" or abs(best.score - 1) > 1e-4:
+                wrong.append(best)
+            seen.add(best.answer)
+
+    threads = [threading.Thread(target=search) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for number in range(20):
+        Releases(store).rollback(kept[number % 2].id)
+        assert retriever.refresh() is True
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+    assert seen == {models[0].digest, models[1].digest}
+
+
+def test_importing_monoglot_loads_nothing_heavy():
+    code = "import sys, monoglot; print({'torch', 'lancedb', 'polars'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+    assert monoglot.Retriever is Retriever
+    with pytest.raises(AttributeError, match="no attribute 'Retrieval'"):
+        _ = monoglot.Retrieval
