@@ -4,10 +4,8 @@ Everything here is stable across processes, machines and library versions, which
 nor polars' own hashes are. Values that cannot be written canonically are refused, not guessed.
 """
 
-import functools
 import hashlib
 import json
-import sys
 import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
@@ -25,11 +23,28 @@ def canonical_json(value: Any) -> str:
     """JSON with sorted keys and no spaces, so that equal values have equal text.
 
     Raises:
-        TypeError: for sets, bytes, objects and other values without one obvious order or form.
+        TypeError: for sets, bytes, paths, objects and other values without one obvious order or
+            form, and for names that are no text: 1 and "1" would be one name.
+        ValueError: for NaN and infinities, which JSON has no word for.
     """
     if isinstance(value, BaseModel):
-        value = value.model_dump(mode="json")
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        value = value.model_dump()
+    _refuse_other_names(value)
+    return json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    )
+
+
+def _refuse_other_names(value: Any) -> None:
+    if isinstance(value, dict):
+        other = next((name for name in value if not isinstance(name, str)), None)
+        if other is not None:
+            raise TypeError(f"a name must be text, not {type(other).__name__}: {other!r}")
+        value = value.values()
+    elif not isinstance(value, list | tuple):
+        return
+    for item in value:
+        _refuse_other_names(item)
 
 
 def digest(value: Any) -> str:
@@ -105,26 +120,66 @@ def frame_digest(frame: pl.DataFrame) -> str:
     """Digest of a table's columns, types and rows in their order.
 
     The rows are hashed as JSON lines: parquet bytes change with the writer's version and a frame's
-    own hash with its chunks, the text does not.
+    own hash with its chunks, the text does not. Floats are written as texts before, since JSON
+    would write NaN and the infinities as null.
+
+    Raises:
+        TypeError: a column holds bytes or objects, which JSON cannot hold.
     """
-    sha = hashlib.sha256(canonical_json({n: str(t) for n, t in frame.schema.items()}).encode())
-    for piece in frame.iter_slices(100_000):
+    names = [[name, str(kind)] for name, kind in frame.schema.items()]
+    sha = hashlib.sha256(canonical_json(names).encode())
+    exact = frame.cast({name: _without_floats(kind) for name, kind in frame.schema.items()})
+    for piece in exact.iter_slices(100_000):
         sha.update(piece.write_ndjson().encode())
     return sha.hexdigest()
+
+
+def _without_floats(kind: pl.DataType) -> pl.DataType:
+    """The type with texts in the place of floats, lists included."""
+    if kind.is_float():
+        return pl.String()
+    if isinstance(kind, pl.List):
+        return pl.List(_without_floats(_instance(kind.inner)))
+    if isinstance(kind, pl.Array):
+        return pl.Array(_without_floats(_instance(kind.inner)), kind.size)
+    if isinstance(kind, pl.Struct):
+        fields = {field.name: _without_floats(_instance(field.dtype)) for field in kind.fields}
+        return pl.Struct(fields)
+    if isinstance(kind, pl.Binary | pl.Object):
+        raise TypeError(f"a table with a column of type {kind} has no digest")
+    return kind
+
+
+def _instance(kind: Any) -> pl.DataType:
+    """A type as an instance; polars gives some inner types as classes."""
+    made: pl.DataType = kind() if isinstance(kind, type) else kind
+    return made
 
 
 def normalised(text: str) -> str:
     """Text as compared for leaks and joins: NFKC, case-folded, no punctuation, single spaces.
 
     Punctuation is told by its Unicode category: a regular expression's word characters leave out
-    the vowel signs of Devanagari and its relatives, without which words fall together.
+    the vowel signs of Devanagari and its relatives, without which words fall together. Marks
+    without a shape (joiners, directions, emoji variants) are dropped, since they differ from
+    keyboard to keyboard. A text of punctuation and symbols alone keeps them: "?" is not "!".
     """
-    folded = unicodedata.normalize("NFKC", text).casefold()
-    return " ".join(folded.translate(_punctuation()).split())
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+    words = unicodedata.normalize("NFKC", folded.translate(_WITHOUT_PUNCTUATION))
+    return " ".join(words.split()) or " ".join(folded.split())
 
 
-@functools.cache
-def _punctuation() -> dict[int, str]:
-    """A space for every punctuation mark and symbol."""
-    codes = range(sys.maxunicode + 1)
-    return {code: " " for code in codes if unicodedata.category(chr(code))[0] in "PS"}
+class _Characters(dict[int, str]):
+    """A space for punctuation and symbols, nothing for marks without a shape; filled when asked."""
+
+    def __missing__(self, code: int) -> str:
+        character = chr(code)
+        category = unicodedata.category(character)
+        if category == "Cf" or "\ufe00" <= character <= "\ufe0f":
+            self[code] = ""
+        else:
+            self[code] = " " if category[0] in "PS" else character
+        return self[code]
+
+
+_WITHOUT_PUNCTUATION = _Characters()

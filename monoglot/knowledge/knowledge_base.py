@@ -8,10 +8,17 @@ from monoglot.config import KnowledgeBaseConfig
 from monoglot.contracts import KnowledgeBase
 from monoglot.errors import DataError
 from monoglot.identity import frame_digest, normalised, text_digest
-from monoglot.knowledge.files import ROW, Loaded, RejectList, cleaned, read_table
+from monoglot.knowledge.files import read_table
+from monoglot.knowledge.rejects import (
+    ROW,
+    Loaded,
+    RejectList,
+    cleaned,
+    trimmed,
+    without_control,
+    without_empty,
+)
 
-# Control characters other than tab and line ends, which count as spaces.
-CONTROL = r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]"
 _COLUMNS = ("row_id", "query", "label", "label_path", "label_text", "answer")
 
 
@@ -36,21 +43,19 @@ def load_knowledge_base(config: KnowledgeBaseConfig) -> Loaded:
     )
     total = raw.height + len(rejects.entries)
     rows = raw.with_columns(
-        *cleaned("row_id", "query", "label", "label_path", "label_text"),
-        pl.col("answer").str.normalize("NFC").str.strip_chars().replace("", None),
+        *cleaned("row_id", "query", "label", "label_path", "label_text"), *trimmed("answer")
     )
     rows = _without_bad_texts(rows, config.max_chars, rejects)
     rows = _with_row_ids(rows)
     rows = _without_repeats(rows, rejects)
-    rejected = rejects.table()
-    _refuse_too_many(config, total, rejected)
-    if rows["label"].n_unique() < 2:
-        raise DataError(
-            f"{config.path}: has rows of {rows['label'].n_unique()} label; two or more are needed, "
-            "or there is nothing to tell apart."
-        )
+    _refuse_too_many(config, total, rejects)
+    if rows.is_empty():
+        raise DataError(f"{config.path}: no row can be used. {rejects.first()} Mend the file.")
+    _refuse_one_label(config, rows)
     checked = KnowledgeBase.validate(rows.select(_COLUMNS), cast=True)
-    return Loaded(pl.DataFrame(checked).sort("row_id"), rejected, _warnings(rows, config.path))
+    return Loaded(
+        pl.DataFrame(checked).sort("row_id"), rejects.table(), _warnings(rows, config.path)
+    )
 
 
 def fingerprint(rows: pl.DataFrame) -> str:
@@ -59,34 +64,14 @@ def fingerprint(rows: pl.DataFrame) -> str:
 
 
 def _without_bad_texts(rows: pl.DataFrame, max_chars: int, rejects: RejectList) -> pl.DataFrame:
-    """Rows whose query and label can be used as they are."""
-    rules = [
-        ("query", "empty", pl.col("query").is_null(), "the query is empty"),
-        ("label", "empty", pl.col("label").is_null(), "the label is empty"),
-        (
-            "query",
-            "too_long",
-            pl.col("query").str.len_chars() > max_chars,
-            f"longer than knowledge_base.max_chars ({max_chars})",
-        ),
-        (
-            "query",
-            "control_character",
-            pl.col("query").str.contains(CONTROL),
-            "holds a control character",
-        ),
-        (
-            "label",
-            "control_character",
-            pl.col("label").str.contains(CONTROL),
-            "holds a control character",
-        ),
-    ]
-    for column, rule, broken, reason in rules:
-        bad = rows.filter(broken.fill_null(value=False))
-        rejects.add_rows(bad, column, rule, reason)
-        rows = rows.filter(~broken.fill_null(value=False))
-    return rows
+    """Rows whose texts can be used as they are."""
+    rows = without_empty(rows, ("query", "label"), rejects)
+    too_long = pl.col("query").str.len_chars() > max_chars
+    reason = f"longer than knowledge_base.max_chars ({max_chars})"
+    rejects.add_rows(rows.filter(too_long), "query", "too_long", reason)
+    return without_control(
+        rows.filter(~too_long), ("row_id", "query", "label", "label_path", "label_text"), rejects
+    )
 
 
 def _with_row_ids(rows: pl.DataFrame) -> pl.DataFrame:
@@ -126,20 +111,27 @@ def _without_repeats(rows: pl.DataFrame, rejects: RejectList) -> pl.DataFrame:
     return kept.filter(~taken)
 
 
-def _refuse_too_many(config: KnowledgeBaseConfig, total: int, rejected: pl.DataFrame) -> None:
-    share = rejected.height / total
-    if share <= config.max_reject_share:
+def _refuse_too_many(config: KnowledgeBaseConfig, total: int, rejects: RejectList) -> None:
+    rejected = rejects.table()
+    if rejected.height / total <= config.max_reject_share:
         return
-    counts = ", ".join(
-        f"{rule} {count}" for rule, count in rejected["rule"].value_counts(sort=True).iter_rows()
-    )
-    first = rejected.row(0, named=True)
+    rules = rejected["rule"].value_counts().sort("count", "rule", descending=[True, False])
+    counts = ", ".join(f"{rule} {count}" for rule, count in rules.iter_rows())
     raise DataError(
         f"{config.path}: {rejected.height} of {total} rows are rejected ({counts}), more than "
-        f"knowledge_base.max_reject_share ({config.max_reject_share:.0%}). The first: row "
-        f"{first['row']}, column {first['column']}: {first['reason']}. Mend the file, or raise the "
-        "share."
+        f"knowledge_base.max_reject_share ({config.max_reject_share:.0%}). {rejects.first()} "
+        "Mend the file, or raise the share."
     )
+
+
+def _refuse_one_label(config: KnowledgeBaseConfig, rows: pl.DataFrame) -> None:
+    labels = rows["label"].unique()
+    if labels.len() < 2:
+        raise DataError(
+            f"{config.path}: all rows have one label ({labels[0]}); two or more are needed, or "
+            "there is nothing to tell apart. Look at the column, or map another one under "
+            "knowledge_base.columns."
+        )
 
 
 def _warnings(rows: pl.DataFrame, path: Path) -> tuple[str, ...]:

@@ -1,12 +1,22 @@
 """Queries people give: labelled questions in the target languages, and existing translations."""
 
+from pathlib import Path
+
 import polars as pl
 
 from monoglot.config import LanguageConfig, QueriesFile
 from monoglot.contracts import Queries
 from monoglot.errors import DataError
 from monoglot.identity import normalised, text_digest
-from monoglot.knowledge.files import ROW, Loaded, RejectList, cleaned, read_table
+from monoglot.knowledge.files import read_table
+from monoglot.knowledge.rejects import (
+    ROW,
+    Loaded,
+    RejectList,
+    cleaned,
+    without_control,
+    without_empty,
+)
 
 _COLUMNS = tuple(Queries.column_names())
 
@@ -23,18 +33,13 @@ def load_queries(file: QueriesFile) -> Loaded:
         DataError: the file cannot be used, or no row of it.
     """
     assert file.path is not None
-    raw, rejects = read_table(
-        file.path, file.columns, ("text", "language", "label"), ("english", "query_id")
-    )
-    rows = raw.with_columns(*cleaned("text", "language", "label", "english", "query_id"))
-    for column in ("text", "language", "label"):
-        rejects.add_rows(
-            rows.filter(pl.col(column).is_null()), column, "empty", f"the {column} is empty"
-        )
-    rows = rows.drop_nulls(["text", "language", "label"])
+    needed, optional = ("text", "language", "label"), ("english", "query_id")
+    raw, rejects = read_table(file.path, file.columns, needed, optional)
+    rows = without_empty(raw.with_columns(*cleaned(*needed, *optional)), needed, rejects)
+    rows = without_control(rows, (*needed, *optional), rejects)
     rows = _with_query_ids(rows, rejects)
     if rows.is_empty():
-        raise DataError(f"{file.path}: no row can be used. {_first_reason(rejects)}")
+        raise DataError(f"{file.path}: no row can be used. {rejects.first()} Mend the file.")
     return Loaded(_queries(rows, origin="native"), rejects.table())
 
 
@@ -57,31 +62,21 @@ def load_translations(language: LanguageConfig, rows: pl.DataFrame) -> Loaded:
     """
     assert language.translations is not None
     path = language.translations
-    raw, rejects = read_table(path, {}, ("translation",), ("source", "row_id", "language"))
+    names = ("translation", "source", "row_id", "language")
+    raw, rejects = read_table(path, None, names[:1], names[1:])
     if raw["source"].null_count() + raw["row_id"].null_count() == 2 * raw.height:
         raise DataError(f"{path}: names no row: give a column source (the English text) or row_id.")
-    given = raw.with_columns(*cleaned("translation", "source", "row_id", "language"))
-    given = given.filter(pl.col("language").is_null() | (pl.col("language") == language.code))
-    empty = pl.col("translation").is_null()
-    rejects.add_rows(given.filter(empty), "source", "empty", "the translation is empty")
-    joined = _joined(given.filter(~empty), rows, rejects)
-    first = joined.with_columns(first=pl.col(ROW).first().over("source_row_id", "text"))
-    again = pl.col(ROW) != pl.col("first")
-    rejects.add_rows(
-        first.filter(again),
-        "text",
-        "duplicate",
-        pl.format("same translation as in row {}", pl.col("first").cast(pl.String)),
-    )
-    kept = first.filter(~again).with_columns(language=pl.lit(language.code))
+    given = _of_language(raw.with_columns(*cleaned(*names)), language, path)
+    given = without_control(without_empty(given, names[:1], rejects), names, rejects)
+    kept = _distinct(_joined(given, rows, rejects), rejects)
+    if kept.is_empty():
+        raise DataError(f"{path}: no row can be used. {rejects.first()} Mend the file.")
+    ids = [
+        text_digest(language.code, row_id, text)
+        for row_id, text in kept.select("source_row_id", "text").iter_rows()
+    ]
     kept = kept.with_columns(
-        query_id=pl.Series(
-            [
-                text_digest(language.code, row_id, text)
-                for row_id, text in kept.select("source_row_id", "text").iter_rows()
-            ],
-            dtype=pl.String,
-        )
+        pl.Series("query_id", ids, dtype=pl.String), language=pl.lit(language.code)
     )
     return Loaded(_queries(kept, origin="translated"), rejects.table())
 
@@ -97,6 +92,34 @@ def unknown_labels(questions: pl.DataFrame, rows: pl.DataFrame) -> str | None:
         f"knowledge base lacks ({len(names)} labels: {', '.join(names[:5])}"
         f"{', ...' if len(names) > 5 else ''}); each counts as a miss"
     )
+
+
+def _of_language(given: pl.DataFrame, language: LanguageConfig, path: Path) -> pl.DataFrame:
+    """The rows of this language, or of none; a language tag has no upper and lower case."""
+    code = pl.col("language").str.to_lowercase()
+    chosen = given.filter(code.is_null() | (code == language.code.lower()))
+    if chosen.is_empty():
+        others = given["language"].unique().sort().to_list()
+        raise DataError(
+            f"{path}: has no translation into {language.code}; its column language holds "
+            f"{', '.join(others[:5])}. Write the code there, or leave the column out."
+        )
+    return chosen
+
+
+def _distinct(joined: pl.DataFrame, rejects: RejectList) -> pl.DataFrame:
+    """Each translation of a row once."""
+    first = joined.with_columns(
+        first=pl.col(ROW).first().over("source_row_id", "text"), translation="text"
+    )
+    again = pl.col(ROW) != pl.col("first")
+    rejects.add_rows(
+        first.filter(again),
+        "translation",
+        "duplicate",
+        pl.format("same translation as in row {}", pl.col("first").cast(pl.String)),
+    )
+    return first.filter(~again)
 
 
 def _joined(given: pl.DataFrame, rows: pl.DataFrame, rejects: RejectList) -> pl.DataFrame:
@@ -123,12 +146,10 @@ def _joined(given: pl.DataFrame, rows: pl.DataFrame, rejects: RejectList) -> pl.
     wanted = [ROW, "text", "label", "english", "source_row_id"]
     found = pl.concat([part.select(wanted) for part in matched]).sort(ROW, "source_row_id")
     lost = given.filter(~pl.col(ROW).is_in(found[ROW].implode()))
-    rejects.add_rows(
-        lost.with_columns(named=pl.coalesce("row_id", "source")),
-        "named",
-        "no_such_row",
-        "no row of the knowledge base has this row id or source",
-    )
+    has_id = pl.col("row_id").is_not_null()
+    reason = "no row of the knowledge base has this {}"
+    rejects.add_rows(lost.filter(has_id), "row_id", "no_such_row", reason.format("row id"))
+    rejects.add_rows(lost.filter(~has_id), "source", "no_such_row", reason.format("source"))
     return found
 
 
@@ -159,10 +180,3 @@ def _queries(rows: pl.DataFrame, origin: str) -> pl.DataFrame:
         rows = rows.with_columns(source_row_id=pl.lit(None, dtype=pl.String))
     full = rows.with_columns(origin=pl.lit(origin)).select(_COLUMNS)
     return pl.DataFrame(Queries.validate(full, cast=True))
-
-
-def _first_reason(rejects: RejectList) -> str:
-    if not rejects.entries:
-        return ""
-    first = rejects.entries[0]
-    return f"The first: row {first['row']}, column {first['column']}: {first['reason']}."

@@ -1,0 +1,189 @@
+"""The kinds of files: how each gives its column names and the wanted fields of its records."""
+
+import csv
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn
+
+import polars as pl
+
+from monoglot.errors import DataError
+from monoglot.knowledge.rejects import ROW, RejectList
+
+_MAX_FIELD_CHARS = 10_000_000
+
+Wanted = Mapping[str, str]  # our column name to the file's
+
+
+class Found(NamedTuple):
+    """What a file holds.
+
+    Attributes:
+        names: of all its columns.
+        rows: `_row` and the wanted columns under our names, as texts; null where there is none.
+    """
+
+    names: list[str]
+    rows: pl.DataFrame
+
+
+def read_parquet(path: Path, wanted: Wanted) -> Found:
+    """Read a Parquet file; numbers and dates become their text.
+
+    Raises:
+        DataError: the file is damaged, or a wanted column holds lists or structs.
+    """
+    try:
+        scan = pl.scan_parquet(path, glob=False)
+        schema = scan.collect_schema()
+        chosen = [name for name in dict.fromkeys(wanted.values()) if name in schema]
+        nested = next((name for name in chosen if schema[name].is_nested()), None)
+        if nested is not None:
+            raise DataError(f"{path}: column {nested} is {schema[nested]}. Give it as text.")
+        frame = scan.select(pl.col(chosen).cast(pl.String)).collect()
+    # A damaged page can make polars panic, which is no Exception.
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+        raise DataError(f"{path}: is not a readable Parquet file: {error}") from error
+    rows = frame.select(
+        pl.int_range(1, pl.len() + 1, dtype=pl.Int64).alias(ROW),
+        *(
+            (pl.col(their) if their in schema else pl.lit(None, pl.String)).alias(our)
+            for our, their in wanted.items()
+        ),
+    )
+    return Found(list(schema), rows)
+
+
+def read_csv(stream: Iterable[str], wanted: Wanted, rejects: RejectList) -> Found:
+    """Read text whose fields are separated by commas and may be quoted."""
+    return _read_delimited(_Delimited(stream, rejects), wanted, rejects)
+
+
+def read_tsv(stream: Iterable[str], wanted: Wanted, rejects: RejectList) -> Found:
+    """Read text whose fields are separated by tabs and never quoted."""
+    source = _Delimited(stream, rejects, delimiter="\t", quoting=csv.QUOTE_NONE)
+    return _read_delimited(source, wanted, rejects)
+
+
+class _Delimited:
+    """Records of a delimited text, with the number of the line that each starts in."""
+
+    def __init__(self, stream: Iterable[str], rejects: RejectList, **dialect: Any) -> None:
+        csv.field_size_limit(_MAX_FIELD_CHARS)
+        self._reader = csv.reader(stream, strict=True, **dialect)
+        self._rejects = rejects
+
+    def header(self) -> list[str]:
+        """The names in the first line that is not blank."""
+        try:
+            for fields in self._reader:
+                if any(name.strip() for name in fields):
+                    return [name.strip() for name in fields]
+        except csv.Error as error:
+            raise DataError(
+                f"{self._rejects.file}: line {self._reader.line_num}: the column names cannot be "
+                f"read: {error}. Mend the line."
+            ) from error
+        raise DataError(f"{self._rejects.file}: is empty. Give a file with rows.")
+
+    def records(self, width: int) -> Iterator[tuple[int, list[str | None]]]:
+        """Each record of at most `width` fields, with None for those it lacks and one behind."""
+        while True:
+            line = self._reader.line_num + 1
+            try:
+                fields = next(self._reader)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                self._reject_lines(line, error)
+                continue
+            if len(fields) > width:
+                reason = f"{len(fields)} fields under {width} column names; quote the separator"
+                shown = " | ".join(fields)
+                self._rejects.add(line, None, shown, "too_many_fields", reason)
+            elif fields:
+                yield line, [*fields, *[None] * (width + 1 - len(fields))]
+
+    def _reject_lines(self, first: int, error: csv.Error) -> None:
+        """One reject a line, so that a quotation mark that takes half the file counts as such."""
+        reason = f"the record cannot be parsed: {error}"
+        self._rejects.add(first, None, None, "unreadable", reason)
+        for line in range(first + 1, self._reader.line_num + 1):
+            reason = f"part of the record that starts in row {first} and cannot be parsed"
+            self._rejects.add(line, None, None, "unreadable", reason)
+
+
+def _read_delimited(source: _Delimited, wanted: Wanted, rejects: RejectList) -> Found:
+    names = source.header()
+    twice = sorted(name for name in set(wanted.values()) if names.count(name) > 1)
+    if twice:
+        raise DataError(f"{rejects.file}: column {', '.join(twice)} is there twice. Rename one.")
+    places = {name: place for place, name in enumerate(names)}
+    # A column that is not there reads the None behind the last field.
+    chosen = [places.get(name, len(names)) for name in wanted.values()]
+    records = [
+        (line, *[fields[place] for place in chosen]) for line, fields in source.records(len(names))
+    ]
+    return Found(names, _frame(records, wanted))
+
+
+def read_jsonl(stream: Iterable[str], wanted: Wanted, rejects: RejectList) -> Found:
+    """Read one JSON object a line; numbers become their text, lists and objects are none."""
+    records: list[tuple[Any, ...]] = []
+    names: dict[str, None] = {}
+    for line, text in enumerate(stream, start=1):
+        if not text.strip():
+            continue
+        try:
+            record = _DECODER.decode(text)
+        except (ValueError, RecursionError) as error:
+            reason = f"not JSON: {getattr(error, 'msg', error)}"
+            rejects.add(line, None, text.strip(), "unreadable", reason)
+            continue
+        if not isinstance(record, dict):
+            rejects.add(line, None, text.strip(), "unreadable", "not a JSON object")
+            continue
+        names.update(dict.fromkeys(record))
+        bad = next((our for our in wanted if not _is_text(record.get(wanted[our]))), None)
+        if bad is None:
+            records.append((line, *(_as_text(record.get(their)) for their in wanted.values())))
+        else:
+            reason = f"the {bad} is a list, an object or half a character, not a text"
+            rejects.add(line, bad, text.strip(), "no_text", reason)
+    return Found(list(names), _frame(records, wanted))
+
+
+def _is_text(value: Any) -> bool:
+    if not isinstance(value, str):
+        return not isinstance(value, dict | list)
+    if value.isascii():
+        return True
+    try:
+        value.encode()
+    except UnicodeEncodeError:  # an escape may name half a pair, which no table can hold
+        return False
+    return True
+
+
+def _as_text(value: Any) -> str | None:
+    return value if value is None or isinstance(value, str) else json.dumps(value)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    record = dict(pairs)
+    if len(record) < len(pairs):
+        raise ValueError("an object has one name twice")
+    return record
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON value")
+
+
+def _frame(records: list[tuple[Any, ...]], wanted: Wanted) -> pl.DataFrame:
+    schema = {ROW: pl.Int64, **dict.fromkeys(wanted, pl.String)}
+    return pl.DataFrame(records, schema=schema, orient="row")
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_refuse_constant)
