@@ -37,9 +37,9 @@ def canonical_json(value: Any) -> str:
 
 def _refuse_other_names(value: Any) -> None:
     if isinstance(value, dict):
-        other = next((name for name in value if not isinstance(name, str)), None)
-        if other is not None:
-            raise TypeError(f"a name must be text, not {type(other).__name__}: {other!r}")
+        others = [name for name in value if not isinstance(name, str)]
+        if others:
+            raise TypeError(f"a name must be text, not {type(others[0]).__name__}: {others[0]!r}")
         value = value.values()
     elif not isinstance(value, list | tuple):
         return
