@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 
 from monoglot.errors import DataError, ModelError, StaleVectorsError, StoreError
 from monoglot.serving import index as index_module
-from monoglot.serving import neighbours
+from monoglot.serving import neighbours, syncing
 from monoglot.serving.index import Index
 
 MODEL = "a" * 64
@@ -356,11 +357,16 @@ def large():
 
 
 @pytest.fixture(scope="module")
-def large_folder(large, tmp_path_factory):
+def large_table(large, tmp_path_factory):
     folder = tmp_path_factory.mktemp("large")
     result = open_index(folder, dimensions=32).sync(large, clustered)
     assert result.recall >= neighbours.ENOUGH_RECALL
     return folder
+
+
+@pytest.fixture
+def large_folder(large_table, tmp_path):
+    return shutil.copytree(large_table, tmp_path / "large")
 
 
 def exact_scores(index, queries, k):
@@ -396,6 +402,26 @@ def test_rows_edited_after_the_large_index_was_built_are_found_and_deleted_ones_
     assert "r00004" not in index.search(asked, 200)["row_id"].to_list()
     old = Index.at(str(large_folder), index.name, before)
     assert old.search(asked[2:], 1)["row_id"].to_list() == ["r00004"]
+
+
+def test_many_edits_extend_the_index_and_remove_no_version(large, large_folder, monkeypatch):
+    monkeypatch.setattr(syncing, "_UNINDEXED_LIMIT", 100)
+    index = open_index(large_folder, dimensions=32)
+    first = index._table.list_versions()[0]["version"]
+    before = index.version
+    edited = large.with_columns(
+        query=pl.when(pl.int_range(pl.len()) % 100 == 0)
+        .then(pl.col("query") + " edited")
+        .otherwise("query")
+    )
+    result = index.sync(edited, clustered)
+    assert (result.updated, result.recall >= neighbours.ENOUGH_RECALL) == (210, True)
+    assert index._table.index_stats("vector_idx").num_unindexed_rows == 0
+    asked = clustered(["about 100 case 100 edited"])
+    assert index.search(asked, 1)["row_id"].to_list() == ["r00100"]
+    assert index._table.list_versions()[0]["version"] == first
+    old = Index.at(str(large_folder), index.name, before)
+    assert old.search(clustered(["about 100 case 100"]), 1)["query"][0] == "about 100 case 100"
 
 
 def test_where_approximate_search_finds_too_little_it_is_exact(large_folder, monkeypatch):

@@ -57,12 +57,39 @@ class SyncResult:
     recall: float | None
 
 
+class _Seen(NamedTuple):
+    """A version's facts, read once: each look at the table costs a millisecond of a search."""
+
+    version: int
+    rows: int
+    dimensions: int
+    model_digest: str
+    content: str
+    effort: Effort | None
+
+
+def _look(table: "LanceTable") -> _Seen:
+    schema = table.schema
+    facts = tables.facts_of(schema)
+    effort = facts.get("effort")
+    return _Seen(
+        version=int(table.version),
+        rows=int(table.count_rows()),
+        dimensions=tables.dimensions_of(schema),
+        model_digest=tables.model_of(schema),
+        content=str(facts.get("content", "")),
+        effort=None if effort is None else Effort(**effort),
+    )
+
+
 class Index:
     """One model's table, or one version of it. Open it with `of_model` or `at`."""
 
     def __init__(self, uri: str, table: "LanceTable") -> None:
         self._uri = uri
         self._table = table
+        with tables.explained("read"):
+            self._seen = _look(table)
         self._held: tuple[int, pl.DataFrame, Floats] | None = None
 
     @classmethod
@@ -103,28 +130,27 @@ class Index:
     @property
     def version(self) -> int:
         """Version that is read."""
-        return int(self._table.version)
+        return self._seen.version
 
     @property
     def model_digest(self) -> str:
         """Digest of the model that made the vectors."""
-        return tables.model_of(self._table.schema)
+        return self._seen.model_digest
 
     @property
     def dimensions(self) -> int:
         """Length d of a vector."""
-        return tables.dimensions_of(self._table.schema)
+        return self._seen.dimensions
 
     @property
     def content(self) -> str:
         """Digest of the rows as the sync that made this version recorded it; empty before one."""
-        return str(tables.facts_of(self._table.schema).get("content", ""))
+        return self._seen.content
 
     @property
     def effort(self) -> Effort | None:
         """How hard an approximate search of this version looks; None: it is searched exactly."""
-        kept = tables.facts_of(self._table.schema).get("effort")
-        return None if kept is None else Effort(**kept)
+        return self._seen.effort
 
     @property
     def promised_recall(self) -> float:
@@ -135,7 +161,7 @@ class Index:
         return self.effort is None or self.effort.recall < neighbours.ENOUGH_RECALL
 
     def __len__(self) -> int:
-        return int(self._table.count_rows())
+        return self._seen.rows
 
     def sync(
         self,
@@ -169,16 +195,19 @@ class Index:
         changed = wanted.join(have, on=["row_id", "row_digest"], how="anti")
         removed = have.join(wanted, on="row_id", how="anti")["row_id"]
         updated = changed.join(have, on="row_id", how="semi").height
-        encoded = 0
-        if changed.height:
-            before = tables.open_at(self._uri, self.name, self.version)
-            encoded = syncing.write_rows(
-                self._table, before, changed, encode, on_progress=on_progress, chunk=chunk
-            )
-        syncing.delete_rows(self._table, removed)
         content = tables.content_digest(wanted["row_digest"])
-        if content != self.content:
-            self._finish(content)
+        encoded = 0
+        try:
+            if changed.height:
+                before = tables.open_at(self._uri, self.name, self.version)
+                encoded = syncing.write_rows(
+                    self._table, before, changed, encode, on_progress=on_progress, chunk=chunk
+                )
+            syncing.delete_rows(self._table, removed)
+            if content != self.content or changed.height or len(removed):
+                self._finish(content)
+        finally:
+            self._seen = _look(self._table)
         return SyncResult(
             table=self.name,
             version=self.version,
@@ -193,7 +222,9 @@ class Index:
 
     def _finish(self, content: str) -> None:
         """Record what the table now holds and how it is to be searched: the sync's last commit."""
-        effort = syncing.make_searchable(self._table) if len(self) >= EXACT_BELOW else None
+        effort = None
+        if self._table.count_rows() >= EXACT_BELOW:
+            effort = syncing.make_searchable(self._table, self.effort)
         facts = {"content": content, "effort": None if effort is None else asdict(effort)}
         with tables.explained("written"):
             self._table.update_field_metadata(tables.facts_update(facts))

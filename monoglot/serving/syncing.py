@@ -98,12 +98,17 @@ def delete_rows(table: "LanceTable", row_ids: pl.Series) -> None:
             table.delete(f"row_id IN ({quoted})")
 
 
-def make_searchable(table: "LanceTable") -> Effort:
-    """Build or extend the table's approximate index, and measure what it finds.
+def make_searchable(table: "LanceTable", measured: Effort | None) -> Effort:
+    """Build the table's approximate index, or extend it, and measure what it finds.
 
-    Rows that the index lacks are found all the same, one by one; beyond a few thousand they are
-    added to it. Where recall has fallen below what is needed, the index is built anew, since the
-    rows may have moved away from what it was built on.
+    Rows that the index lacks are found all the same, one by one, so that a few edits leave the
+    measured recall as it is. Beyond a few thousand they are added to it. Where recall has fallen
+    below what is needed, the index is built anew, since the rows may have moved away from what it
+    was built on.
+
+    Args:
+        table: open for writing.
+        measured: of the version before; None: it was not searched by an index.
     """
     from lancedb.index import IvfRq
 
@@ -112,6 +117,8 @@ def make_searchable(table: "LanceTable") -> Effort:
         if found is not None:
             if found.num_unindexed_rows > _UNINDEXED_LIMIT:
                 table.optimize(cleanup_older_than=_NEVER)
+            elif measured is not None:
+                return measured
             effort = _measured(table)
             if effort.recall >= neighbours.ENOUGH_RECALL:
                 return effort
