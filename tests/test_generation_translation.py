@@ -15,7 +15,7 @@ from pydantic import SecretStr
 from monoglot.config import GenerationConfig, LanguageConfig
 from monoglot.contracts import Queries, Rejects, empty
 from monoglot.errors import EndpointError
-from monoglot.generation import asking
+from monoglot.generation import asking, translation
 from monoglot.generation.ledger import Ledger
 from monoglot.generation.quality import keep_good
 from monoglot.generation.translation import pending, translate
@@ -230,6 +230,17 @@ def test_rows_in_front_of_the_cut_are_kept(ledger, finish_reason):
         asked_again = server.rows.total() - 10
     assert bought.rows.height == 10
     assert asked_again == 5
+
+
+def test_a_reply_is_kept_before_it_is_read(ledger, monkeypatch):
+    with LLMServer() as server:
+        with monkeypatch.context() as patch:
+            patch.setattr(translation, "clean_text", lambda _: 1 / 0)  # a bug in the parser
+            with pytest.raises(ZeroDivisionError):
+                run(kb(10), server, ledger)
+        assert len(server.requests) == 1
+        assert run(kb(10), server, ledger).rows.height == 10
+        assert len(server.requests) == 1
 
 
 def test_a_row_that_is_never_answered_is_refused_with_its_reason_and_for_good(ledger):
