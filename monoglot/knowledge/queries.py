@@ -46,9 +46,9 @@ def load_queries(file: QueriesFile) -> Loaded:
 def load_translations(language: LanguageConfig, rows: pl.DataFrame) -> Loaded:
     """Read existing translations and join them to the knowledge base's rows.
 
-    A translation names its row by `row_id`, or by `source`, the English text, compared without
-    case and punctuation; a source that several rows share counts for each. A row may have several
-    translations. Those of another language are left to that language.
+    A translation names its row by `row_id`, or by `source`, the English text. A source that no row
+    has to the letter is compared without case and punctuation, and counts for each row it fits. A
+    row may have several translations. Those of another language are left to that language.
 
     Args:
         language: which language, and its `translations` file.
@@ -138,11 +138,15 @@ def _joined(given: pl.DataFrame, rows: pl.DataFrame, rejects: RejectList) -> pl.
         ),
     )
     by_id = given.filter(pl.col("row_id").is_not_null())
-    by_source = given.filter(pl.col("row_id").is_null())
+    by_source = given.filter(pl.col("row_id").is_null()).drop("row_id")
+    same = known.with_columns(source="english")
+    alike = by_source.join(same, on="source", how="anti")
     matched = [
-        by_id.join(known.drop("folded"), on="row_id").with_columns(source_row_id="row_id"),
-        by_source.drop("row_id").join(known, on="folded").with_columns(source_row_id="row_id"),
+        by_id.join(known.drop("folded"), on="row_id"),
+        by_source.drop("folded").join(same, on="source"),
+        alike.join(known, on="folded"),
     ]
+    matched = [part.with_columns(source_row_id="row_id") for part in matched]
     wanted = [ROW, "text", "label", "english", "source_row_id"]
     found = pl.concat([part.select(wanted) for part in matched]).sort(ROW, "source_row_id")
     lost = given.filter(~pl.col(ROW).is_in(found[ROW].implode()))
