@@ -69,7 +69,7 @@ def watched(console: Console, log: Path) -> Iterator["Bars"]:
     Yields:
         The bars that long stages fill: `Bars.of` is a `Workplace.progress`.
     """
-    import prefect  # noqa: F401  # its import sets handlers up, which are then replaced
+    import prefect.main  # noqa: F401  # its import sets handlers up, which are then replaced
 
     log.parent.mkdir(parents=True, exist_ok=True)
     file = logging.FileHandler(log, mode="w", encoding="utf-8")

@@ -6,7 +6,7 @@ from monoglot.errors import StoreError
 from monoglot.identity import digest
 from monoglot.runs import RunRecord, new_run_name
 from monoglot.serving.releases import NO_RELEASE, Releases
-from monoglot.standing import chosen_by_hand
+from monoglot.standing import reason_against_refresh
 from monoglot.store import Store
 from tasks.index import build_index
 from tasks.knowledge_base import read_knowledge_base
@@ -17,7 +17,7 @@ from tasks.request import RunRequest
 from tasks.workplace import Workplace
 
 
-@flow(name="refresh-index", flow_run_name="refresh {request.config_file.parent.name}")
+@flow(name="refresh-index", flow_run_name="refresh {request.title}")
 def refresh_index(request: RunRequest) -> RunRecord | None:
     """Index the changed rows with the model in production, and put that version there.
 
@@ -31,14 +31,7 @@ def refresh_index(request: RunRequest) -> RunRecord | None:
         if current is None:
             raise StoreError(NO_RELEASE.format(place.store.root))
         rows = read_knowledge_base(place, config.knowledge_base)
-        unchanged = rows.facts["fingerprint"] == current.kb_fingerprint
-        reason = (
-            f"the knowledge base is that of release {current.id}, which is in production"
-            if unchanged
-            else None
-            if request.force
-            else chosen_by_hand(place.store, rows.digest)
-        )
+        reason = reason_against_refresh(place.store, current, rows.digest, force=request.force)
         if reason is not None:
             get_run_logger().info(f"nothing to do: {reason}", extra={"shown": True})
             return None

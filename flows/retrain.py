@@ -16,18 +16,18 @@ from tasks.models import ModelRef, base_model, released_model, trained_model
 from tasks.questions import gather_questions
 from tasks.record import keep_record
 from tasks.release import promote
-from tasks.report import IN_PRODUCTION, TFIDF, TUNED, UNTUNED, facts_of, write_report
+from tasks.report import facts_of, write_report
 from tasks.request import RunRequest
 from tasks.sources import Data, given_questions, native_of, synthetic_of, translations_of
 from tasks.split import split
-from tasks.systems import measure
+from tasks.systems import by_name, measure
 from tasks.training import train
 from tasks.triplets import draw_triplets
 from tasks.versions import versions
 from tasks.workplace import Workplace
 
 
-@flow(name="retrain", flow_run_name="retrain {request.config_file.parent.name}")
+@flow(name="retrain", flow_run_name="retrain {request.title}")
 def retrain(request: RunRequest) -> RunRecord:
     """Train a candidate on the knowledge base, and put it into production if it is better.
 
@@ -73,16 +73,13 @@ def train_and_release(place: Workplace, config: Config, inputs: Inputs) -> RunRe
         reason=" ".join(decision.reasons),
     )
     run = new_run_name(inputs.key)
+    tfidf = evaluate_tfidf(place, data.questions, rows)
+    compared = by_name(systems, tfidf, base=base, reference=reference, candidate=candidate)
     report = write_report(
         place,
         run,
         facts=facts_of(config, rows, data.anchors, release),
-        systems={
-            UNTUNED: systems[base.digest].outcomes,
-            TUNED: systems[candidate.digest].outcomes,
-            IN_PRODUCTION: systems[reference.digest].outcomes,
-            TFIDF: evaluate_tfidf(place, data.questions, rows),
-        },
+        systems=compared,
         questions=data.questions,
         trained=trained,
         decision=decision,
@@ -98,6 +95,7 @@ def train_and_release(place: Workplace, config: Config, inputs: Inputs) -> RunRe
         promoted=decision.promote,
         reasons=decision.reasons,
         report=report,
+        systems=compared,
     )
 
 

@@ -26,7 +26,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -55,14 +55,12 @@ _PRIVATE = {
 
 
 @contextlib.contextmanager
-def prefect_server(home: Path) -> Iterator[str]:
+def prefect_server(home: Path, meanwhile: Callable[[], None] | None = None) -> Iterator[str]:
     """Run the block against a Prefect server: the user's own, or a temporary one in `home`.
-
-    Must be entered before the flow is called; entering it before Prefect is imported saves time,
-    since the server starts up meanwhile.
 
     Args:
         home: folder of the temporary server: its database, and its log `server.log`.
+        meanwhile: called while the server starts, which takes seconds: imports, for instance.
 
     Yields:
         The URL of the server's API.
@@ -79,6 +77,8 @@ def prefect_server(home: Path) -> Iterator[str]:
     with _child(home, log) as (child, url):
         settings = {"PREFECT_API_URL": url, "PREFECT_HOME": str(home), **_PRIVATE}
         with _environment(settings), _prefect_settings(url, home):
+            if meanwhile is not None:
+                meanwhile()
             _wait_until_healthy(child, url, log)
             try:
                 yield url
@@ -97,6 +97,7 @@ def _child(home: Path, log: Path) -> Iterator[tuple[subprocess.Popen[bytes], str
             [sys.executable, "-m", "flows.server", str(listener.fileno())],
             pass_fds=[listener.fileno()],
             stdin=subprocess.PIPE,
+            start_new_session=True,  # Ctrl-C is for us, who then tell the server what came of it
             stdout=stream,
             stderr=stream,
             env={**inherited, **_TUNING, **_PRIVATE, "PREFECT_HOME": str(home)},

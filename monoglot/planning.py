@@ -19,12 +19,13 @@ from monoglot.knowledge.knowledge_base import load_knowledge_base
 from monoglot.knowledge.parts import topics_of
 from monoglot.knowledge.split import split_rows
 from monoglot.runs import Runs
-from monoglot.serving.releases import Releases
+from monoglot.serving.releases import NO_RELEASE, Releases
 from monoglot.settings import Settings
 from monoglot.standing import (
     Inputs,
     chosen_by_hand,
     languages_to_ask,
+    reason_against_refresh,
     refuse_without_training_data,
     standing,
 )
@@ -170,6 +171,20 @@ def _purposes(
             yield language, "translate"
         if config.generation.synthetic_per_label:
             yield language, "synthesize"
+
+
+def why_no_refresh(config: Config, store: Store, *, force: bool) -> str | None:
+    """Why the knowledge base needs no refresh, or None.
+
+    Raises:
+        DataError: the knowledge base cannot be used.
+        StoreError: there is no release to refresh.
+    """
+    current = Releases(store).current()
+    if current is None:
+        raise StoreError(NO_RELEASE.format(store.root))
+    rows = frame_digest(load_knowledge_base(config.knowledge_base).rows)
+    return reason_against_refresh(store, current, rows, force=force)
 
 
 def _rows_of(store: Store, artifact: Artifact) -> pl.DataFrame | None:

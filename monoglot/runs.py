@@ -33,6 +33,11 @@ class StageRecord(BaseModel):
     seconds: float
     artifact: Artifact
 
+    def reused(self) -> "StageRecord":
+        """The same stage as a later run finds it."""
+        reason = f"same inputs, config and code: {self.key}"
+        return self.model_copy(update={"outcome": "reused", "reason": reason, "seconds": 0.0})
+
     def line(self) -> str:
         """The stage in one line of a log."""
         rejected = self.artifact.facts.get("rejected")
@@ -57,6 +62,7 @@ class RunRecord(BaseModel):
         promoted: whether it put a new model into production.
         reasons: of the gate, or of the refresh.
         report: path of the report in the store; empty: it wrote none.
+        systems: name -> outcomes of each system that was evaluated.
         stages: what each stage did.
     """
 
@@ -72,6 +78,7 @@ class RunRecord(BaseModel):
     promoted: bool
     reasons: tuple[str, ...]
     report: str
+    systems: dict[str, Artifact]
     stages: tuple[StageRecord, ...]
 
 

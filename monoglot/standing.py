@@ -7,6 +7,7 @@ from monoglot.config import Config, LanguageConfig
 from monoglot.errors import ConfigError
 from monoglot.learning.models import model_digest
 from monoglot.runs import RunRecord, Runs, config_digest, run_key
+from monoglot.serving.manifest import Release
 from monoglot.serving.releases import Releases
 from monoglot.settings import Settings
 from monoglot.store import Artifact, Store
@@ -108,6 +109,22 @@ def chosen_by_hand(store: Store, rows_digest: str) -> str | None:
         f"the knowledge base is that of run {last.run}, after which release {current.id} was "
         "chosen by hand; it stays (`--force` overrules it)"
     )
+
+
+def reason_against_refresh(
+    store: Store, current: Release, rows_digest: str, *, force: bool
+) -> str | None:
+    """Why a knowledge base needs no new version of the index, or None.
+
+    Args:
+        store: where runs and releases are.
+        current: the release in production.
+        rows_digest: of the knowledge base's rows, as its stage stores them.
+        force: put it into production even where another release was chosen by hand.
+    """
+    if current.knowledge_base.digest == rows_digest:
+        return f"the knowledge base is that of release {current.id}, which is in production"
+    return None if force else chosen_by_hand(store, rows_digest)
 
 
 def languages_to_ask(config: Config, settings: Settings) -> tuple[LanguageConfig, ...]:

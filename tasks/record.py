@@ -1,6 +1,7 @@
 """The record of a run, written last: its existence means that all it names is whole."""
 
 import time
+from collections.abc import Mapping
 from typing import Literal
 
 from monoglot.runs import RunRecord, Runs
@@ -21,6 +22,7 @@ def keep_record(
     promoted: bool,
     reasons: tuple[str, ...],
     report: str = "",
+    systems: Mapping[str, Artifact] | None = None,
 ) -> RunRecord:
     """Write what a run did, so that the next one with the same inputs does nothing."""
     record = RunRecord(
@@ -34,6 +36,7 @@ def keep_record(
         promoted=promoted,
         reasons=reasons,
         report=report,
+        systems=dict(systems or {}),
         stages=tuple(place.journal),
     )
     Runs(place.store).write(record)

@@ -15,10 +15,9 @@ from monoglot.report import RunReport, render_html, render_markdown
 from monoglot.serving.manifest import Release
 from monoglot.store import Artifact, write_atomically
 from tasks.evaluation import PROJECTION
+from tasks.systems import TUNED, UNTUNED
 from tasks.training import STEPS
 from tasks.workplace import REJECTS, Workplace
-
-UNTUNED, TUNED, IN_PRODUCTION, TFIDF = "untuned", "tuned", "in production", "TF-IDF"
 
 
 @task(name="report", cache_policy=NO_CACHE)
@@ -38,7 +37,7 @@ def write_report(
         place: store and journal of the run.
         run: name of the run.
         facts: what is told of the run, by name.
-        systems: name -> outcomes. The one in production is left out where it is one of the others.
+        systems: name -> outcomes; see `tasks.systems.by_name`.
         questions: what they were asked.
         trained: the trained model, for its loss curve.
         decision: the gate's.
@@ -49,7 +48,7 @@ def write_report(
     report = RunReport(
         title=title,
         facts=facts,
-        systems={name: store.table(outcomes) for name, outcomes in _distinct(systems).items()},
+        systems={name: store.table(outcomes) for name, outcomes in systems.items()},
         baseline=UNTUNED,
         candidate=TUNED,
         evaluated_on=f"{questions.rows:,} questions of {questions.facts['source']}",
@@ -81,15 +80,6 @@ def facts_of(config: Config, rows: Artifact, anchors: Artifact, release: Release
         "training queries": f"{anchors.rows:,}",
         "release in production": f"{release.id} ({release.model_name})",
         "written": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
-    }
-
-
-def _distinct(systems: Mapping[str, Artifact]) -> dict[str, Artifact]:
-    others = {outcomes.location for name, outcomes in systems.items() if name != IN_PRODUCTION}
-    return {
-        name: outcomes
-        for name, outcomes in systems.items()
-        if name != IN_PRODUCTION or outcomes.location not in others
     }
 
 

@@ -23,6 +23,11 @@ class RunRequest(BaseModel):
         "another release was chosen by hand. Finished stages are still reused.",
     )
 
+    @property
+    def title(self) -> str:
+        """What a run is named after: the folder of its config."""
+        return self.config_file.resolve().parent.name
+
     def read(self) -> tuple[Config, Settings]:
         """The config, with the LLM's name filled in, and the settings of this process.
 

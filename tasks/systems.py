@@ -1,5 +1,6 @@
 """Every model of a comparison over the same rows, asked the same questions."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from monoglot.store import Artifact
@@ -7,6 +8,8 @@ from tasks.evaluation import evaluate
 from tasks.index import build_index
 from tasks.models import ModelRef
 from tasks.workplace import Workplace
+
+UNTUNED, TFIDF, IN_PRODUCTION, TUNED = "untuned", "TF-IDF", "in production", "tuned"
 
 
 @dataclass(frozen=True)
@@ -30,3 +33,21 @@ def measure(
         )
         systems[model.digest] = System(model, index, outcomes)
     return systems
+
+
+def by_name(
+    systems: Mapping[str, System],
+    tfidf: Artifact,
+    *,
+    base: ModelRef,
+    reference: ModelRef,
+    candidate: ModelRef,
+) -> dict[str, Artifact]:
+    """Outcomes by the names and in the order that readers see.
+
+    The model in production is named only where it is neither the untuned one nor the candidate.
+    """
+    named = {UNTUNED: systems[base.digest].outcomes, TFIDF: tfidf}
+    if reference.digest not in {base.digest, candidate.digest}:
+        named[IN_PRODUCTION] = systems[reference.digest].outcomes
+    return {**named, TUNED: systems[candidate.digest].outcomes}

@@ -28,7 +28,14 @@ ROOMS = {
     "serving": {"knowledge", "learning"},
     "sample": set(),
 }
-ABOVE_THE_ROOMS = {"monoglot", "monoglot.report"}  # the package's face, and the report on it all
+# The package's face, and what looks at all rooms: the report, plans, measurements.
+ABOVE_THE_ROOMS = {
+    "monoglot",
+    "monoglot.measuring",
+    "monoglot.planning",
+    "monoglot.report",
+    "monoglot.standing",
+}
 NOT_IN_THE_LIBRARY = {"prefect", "typer"}
 HEAVY = (
     "torch",

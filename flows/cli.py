@@ -1,0 +1,250 @@
+"""The command line: `monoglot demo | init | plan | run | refresh | search | evaluate | ...`.
+
+What is printed for people or programs goes to stdout, progress and errors to stderr. Exit code 0,
+1 where the work failed, 2 where the input was bad. Heavy libraries are loaded by the commands that
+need them: a run with nothing to do takes a second.
+"""
+
+import dataclasses
+import json
+import sys
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from flows.console import make_console
+from monoglot.errors import MonoglotError
+from monoglot.runs import RunRecord
+from monoglot.serving.releases import Releases
+from monoglot.standing import Inputs, refuse_without_training_data, standing
+from monoglot.store import Store
+from tasks.request import RunRequest
+from tasks.versions import versions
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Answer queries in any language from a knowledge base kept in one.",
+)
+ConfigFile = Annotated[Path, typer.Option("--config", "-c", help="The monoglot.yaml to use.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+Force = Annotated[
+    bool,
+    typer.Option("--force", help="Also where nothing changed or a release was chosen by hand."),
+]
+HERE = Path("monoglot.yaml")
+DEMO_QUESTIONS = (
+    "mera order kab tak aayega",
+    "paise kat gaye par order nahi hua",
+    "galat size aa gaya, badalna hai",
+)
+
+
+def main() -> None:
+    """Entry point of the `monoglot` command."""
+    try:
+        app()
+    except MonoglotError as error:
+        make_console(stderr=True).print(f"monoglot: {error}", style="red", markup=False)
+        sys.exit(error.exit_code)
+
+
+@app.command()
+def demo(
+    store: Annotated[Path, typer.Option(help="Where the demo keeps its results.")] = Path(
+        "demo-store"
+    ),
+) -> None:
+    """Run the whole line on the bundled sample and answer three Hinglish questions."""
+    from flows import show
+    from monoglot import Retriever
+
+    sample = Path(str(resources.files("monoglot") / "sample" / "monoglot.yaml"))
+    console, place = make_console(), store.resolve()
+    record, _ = _retrain(RunRequest(config_file=sample, store=str(place)))
+    show.run(console, Store.existing(str(place)), record)
+    found = Retriever(place).search_many(DEMO_QUESTIONS, k=1)
+    for text, answers in zip(DEMO_QUESTIONS, found, strict=True):
+        show.answers(console, text, answers)
+
+
+@app.command()
+def init(folder: Annotated[Path, typer.Argument(help="Where monoglot.yaml goes.")]) -> None:
+    """Write a monoglot.yaml with every setting, its default and its help."""
+    from flows.starter import write_starter
+
+    path = write_starter(folder)
+    show_line(f"{path}: edit it, then `monoglot plan -c {path}`.")
+
+
+@app.command()
+def plan(config: ConfigFile = HERE, as_json: Json = False) -> None:
+    """Show what a run would do, and why: changed rows, LLM calls, tokens. Runs nothing."""
+    from flows import show
+    from monoglot.planning import make_plan
+
+    wanted, settings = RunRequest(config_file=config).read()
+    refuse_without_training_data(wanted, settings)
+    store = Store.if_any(wanted.store)
+    made = make_plan(Inputs.of(wanted, settings, versions()), wanted, settings, store)
+    if as_json:
+        print_json(show.plan_as_json(made))
+    else:
+        show.plan(make_console(), made)
+
+
+@app.command()
+def run(config: ConfigFile = HERE, force: Force = False, as_json: Json = False) -> None:
+    """Run the whole line: data, training, evaluation, gate, release. Reuses what is done."""
+    from flows import show
+
+    request = RunRequest(config_file=config, force=force)
+    record, nothing = _retrain(request)
+    store = Store.existing(request.read()[0].store)
+    if as_json:
+        print_json(show.run_as_json(store, record, nothing))
+    else:
+        show.run(make_console(), store, record)
+
+
+@app.command()
+def refresh(config: ConfigFile = HERE, force: Force = False, as_json: Json = False) -> None:
+    """Put a changed knowledge base into production with the model that is there."""
+    from flows import show
+    from monoglot.planning import why_no_refresh
+
+    request = RunRequest(config_file=config, force=force)
+    wanted, _ = request.read()
+    nothing = why_no_refresh(wanted, Store.existing(wanted.store), force=force)
+    record = None
+    if nothing is None:
+        from flows.running import run_refresh
+
+        record = run_refresh(request, wanted, make_console(stderr=True))
+    else:
+        show_line(f"nothing to do: {nothing}", stderr=True)
+    if as_json:
+        print_json(show.run_as_json(Store.existing(wanted.store), record, nothing))
+
+
+@app.command()
+def search(
+    text: Annotated[str, typer.Argument(help="A question in any language.")],
+    k: Annotated[int, typer.Option("-k", help="Labels to show.", min=1)] = 3,
+    config: ConfigFile = HERE,
+    as_json: Json = False,
+) -> None:
+    """Ask the release in production."""
+    from flows import show
+    from monoglot import Retriever
+
+    wanted, settings = RunRequest(config_file=config).read()
+    retriever = Retriever(wanted.store, settings.device)
+    found = retriever.search(text, k)
+    if as_json:
+        answers = [dataclasses.asdict(answer) for answer in found]
+        print_json({"release": retriever.release.id, "query": text, "answers": answers})
+    else:
+        show.answers(make_console(), text, found)
+
+
+@app.command()
+def evaluate(
+    queries: Annotated[Path, typer.Option(help="File of text, language, label [, english].")],
+    config: ConfigFile = HERE,
+    as_json: Json = False,
+) -> None:
+    """Measure the release in production, and the untuned model beside it."""
+    from flows import show
+    from monoglot.measuring import measure_release
+
+    wanted, settings = RunRequest(config_file=config).read()
+    file = wanted.evaluation.model_copy(update={"path": queries})
+    measured = measure_release(wanted, settings, file)
+    if as_json:
+        print_json(measured.as_json())
+    else:
+        show.measurement(make_console(), measured)
+
+
+@app.command()
+def releases(config: ConfigFile = HERE, as_json: Json = False) -> None:
+    """List the releases, the newest first; the one in production is marked."""
+    from flows import show
+
+    wanted, _ = RunRequest(config_file=config).read()
+    kept = Releases(Store.existing(wanted.store))
+    pointer, history = kept.pointer(), kept.history()
+    current = None if pointer is None else pointer.release
+    if as_json:
+        listed = [release.model_dump(mode="json") for release in history]
+        print_json({"current": current, "releases": listed})
+    else:
+        show.releases(make_console(), history, current)
+
+
+@app.command()
+def rollback(
+    release: Annotated[
+        str | None, typer.Argument(help="Its id. Left out: the one before the current.")
+    ] = None,
+    config: ConfigFile = HERE,
+    as_json: Json = False,
+) -> None:
+    """Put an older release back into production; it stays until something changes."""
+    wanted, _ = RunRequest(config_file=config).read()
+    now = Releases(Store.existing(wanted.store)).rollback(release)
+    if as_json:
+        print_json({"current": now.id})
+    else:
+        show_line(f"release {now.id} is in production: {now.model_name}, {now.rows:,} rows")
+
+
+@app.command()
+def doctor(config: ConfigFile = HERE, as_json: Json = False) -> None:
+    """Check versions, files, endpoint, store, disk, model, device and Prefect."""
+    from flows import show
+    from flows.doctor import examine
+
+    found = examine(*RunRequest(config_file=config).read())
+    if as_json:
+        print_json([finding._asdict() for finding in found])
+    else:
+        show.findings(make_console(), found)
+    if any(finding.state == "problem" for finding in found):
+        raise typer.Exit(1)
+
+
+def _retrain(request: RunRequest) -> tuple[RunRecord, str | None]:
+    """Run the line, or find the run that makes it needless; and why nothing was done, or None.
+
+    What cannot end well is refused here, before a store is made or Prefect is loaded.
+    """
+    config, settings = request.read()
+    refuse_without_training_data(config, settings)
+    store = Store.if_any(config.store)
+    done = None if store is None else standing(Inputs.of(config, settings, versions()), store)
+    if done is not None and not request.force:
+        for stage in done.record.stages:
+            show_line(stage.reused().line(), stderr=True)
+        show_line(f"nothing to do: {done.reason}", stderr=True)
+        return done.record, done.reason
+    from flows.running import run_retrain
+    from monoglot.planning import refuse_unready
+
+    refuse_unready(config, settings, store)
+    return run_retrain(request, config, make_console(stderr=True)), None
+
+
+def show_line(text: str, *, stderr: bool = False) -> None:
+    """Print a line as it is."""
+    make_console(stderr=stderr).print(text, markup=False)
+
+
+def print_json(value: Any) -> None:
+    """Print a value for programs."""
+    sys.stdout.write(json.dumps(value, indent=1, ensure_ascii=False) + "\n")

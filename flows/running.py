@@ -1,0 +1,57 @@
+"""Starting a flow from the command line: its server, its console, its log."""
+
+import contextlib
+from collections.abc import Iterator
+
+from rich.console import Console
+
+from flows.console import watched
+from flows.server import prefect_server
+from monoglot.config import Config
+from monoglot.runs import RunRecord
+from monoglot.store import Store
+from tasks.request import RunRequest
+from tasks.workplace import PROGRESS
+
+
+def run_retrain(request: RunRequest, config: Config, console: Console) -> RunRecord:
+    """`flows.retrain` in this process, watched on the console."""
+    with _prefect(config, console):
+        from flows.retrain import retrain
+
+        return retrain(request)
+
+
+def run_refresh(request: RunRequest, config: Config, console: Console) -> RunRecord | None:
+    """`flows.refresh_index` in this process, watched on the console."""
+    with _prefect(config, console):
+        from flows.refresh_index import refresh_index
+
+        return refresh_index(request)
+
+
+def _load() -> None:
+    """What a run needs and takes seconds to import."""
+    import lancedb  # noqa: F401
+    import sentence_transformers  # noqa: F401
+
+    import flows.retrain  # noqa: F401
+
+
+@contextlib.contextmanager
+def _prefect(config: Config, console: Console) -> Iterator[None]:
+    """Prefect with the run's lines on the console and everything else in the store's log.
+
+    Whether the store can be written, and is not being written to, is found out first: a server
+    takes seconds to start.
+    """
+    store = Store.open(config.store)
+    with store.writer():
+        pass
+    home = store.root / ".prefect"
+    with prefect_server(home, _load), watched(console, home / "run.log") as bars:
+        token = PROGRESS.set(bars.of)
+        try:
+            yield
+        finally:
+            PROGRESS.reset(token)

@@ -1,0 +1,238 @@
+"""What the command line prints: plans, results, releases and answers, for people.
+
+Texts of users and files are never read as markup.
+"""
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from flows.doctor import Finding
+from monoglot.knowledge.changes import Changes
+from monoglot.planning import Plan
+from monoglot.runs import RunRecord
+from monoglot.serving.releases import Release
+from monoglot.store import Artifact, Store
+
+if TYPE_CHECKING:
+    from monoglot.measuring import Measurement
+    from monoglot.serving.retriever import Answer
+
+_NAMED = 20
+_NEXT = {
+    "nothing": "Nothing to do.",
+    "refresh": "Next: `monoglot refresh` (the model stays), or `monoglot run` (retrains).",
+    "retrain": "Next: `monoglot run`.",
+}
+_SHOWN_METRICS = ("hit@1", "hit@3", "hit@5", "mrr")
+_STATES = {"ok": "green", "warning": "yellow", "problem": "red"}
+
+
+def table(heads: Sequence[str], rows: Iterable[Sequence[object]], numbers: int = 0) -> Table:
+    """A plain table; the last `numbers` columns are numbers."""
+    made = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for place, head in enumerate(heads):
+        right = place >= len(heads) - numbers
+        made.add_column(head, justify="right" if right else "left", overflow="fold")
+    for row in rows:
+        made.add_row(*(Text(_plain(value)) for value in row))
+    return made
+
+
+def _plain(value: object) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, float):
+        return f"{value:.3f}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def say(console: Console, text: str, style: str = "") -> None:
+    """A line as it is."""
+    console.print(Text(text, style=style))
+
+
+def warn(console: Console, warnings: Iterable[str]) -> None:
+    """Warnings, a line each."""
+    for warning in warnings:
+        say(console, f"warning: {warning}", "yellow")
+
+
+def plan(console: Console, made: Plan) -> None:
+    """What a run would do, and why."""
+    rejected = f", {made.rejected:,} rejected" if made.rejected else ""
+    say(console, f"Knowledge base: {made.rows:,} rows, {made.labels:,} labels{rejected}")
+    _changes(console, made.changes)
+    say(console, f"Decision: {made.work.kind}", "bold")
+    for reason in made.work.reasons:
+        say(console, f"  - {reason}")
+    if made.requests:
+        say(console, "A retrain would ask the LLM:")
+        console.print(
+            table(
+                ("language", "to", "rows", "paid for", "calls", "tokens in", "tokens out"),
+                (
+                    (
+                        request.language,
+                        request.purpose,
+                        request.work.rows,
+                        request.work.from_ledger,
+                        request.work.requests,
+                        request.work.prompt_tokens,
+                        request.work.completion_tokens,
+                    )
+                    for request in made.requests
+                ),
+                numbers=5,
+            )
+        )
+    warn(console, made.warnings)
+    say(console, _NEXT[made.work.kind])
+
+
+def _changes(console: Console, changes: Changes) -> None:
+    """The changed rows since the release, by kind; the first of each by name."""
+    if changes.before == 0:
+        say(console, "There is no release to compare it with yet.")
+        return
+    for kind, rows in changed_rows(changes).items():
+        if rows:
+            say(console, f"{kind}: {len(rows):,}")
+        for row in rows[:_NAMED]:
+            say(console, f"  {row}")
+        if len(rows) > _NAMED:
+            say(console, f"  ... and {len(rows) - _NAMED:,} more")
+
+
+def plan_as_json(made: Plan) -> dict[str, Any]:
+    """The same for a program: with all changed rows."""
+    return {
+        "decision": made.work.kind,
+        "reasons": list(made.work.reasons),
+        "rows": made.rows,
+        "labels": made.labels,
+        "rejected": made.rejected,
+        "changes": {
+            kind: getattr(made.changes, kind).to_dicts()
+            for kind in ("added", "removed", "edited", "relabelled", "answered")
+        }
+        if made.changes.before
+        else None,
+        "requests": [dataclasses.asdict(request) for request in made.requests],
+        "warnings": list(made.warnings),
+    }
+
+
+def run_as_json(store: Store, record: RunRecord | None, nothing: str | None) -> dict[str, Any]:
+    """A run for a program: what it did, or why it did nothing."""
+    told: dict[str, Any] = {"nothing_to_do": nothing}
+    if record is not None:
+        told |= record.model_dump(mode="json", include={"run", "release", "promoted", "reasons"})
+        told["report"] = str(store.root / record.report) if record.report else None
+        told["stages"] = [
+            {**stage.model_dump(mode="json", exclude={"artifact"}), "key": str(stage.key)}
+            for stage in record.stages
+        ]
+    return told
+
+
+def changed_rows(changes: Changes) -> dict[str, list[str]]:
+    """Kind of change -> the rows, each in a line."""
+    now, before = ("query", "label"), ("query_before", "label_before")
+    lines = {
+        "added": (changes.added, "+ {} [{}]", now),
+        "removed": (changes.removed, "- {} [{}]", before),
+        "edited": (changes.edited, "~ {} -> {} [{}]", ("query_before", "query", "label")),
+        "relabelled": (changes.relabelled, "~ {} [{} -> {}]", ("query", "label_before", "label")),
+        "answered": (changes.answered, "~ {} [{}]: another answer or description", now),
+    }
+    return {
+        kind: [text.format(*row) for row in rows.select(columns).iter_rows()]
+        for kind, (rows, text, columns) in lines.items()
+    }
+
+
+def run(console: Console, store: Store, record: RunRecord) -> None:
+    """What a finished run left: the table of systems, and the report."""
+    results(console, store, record.systems)
+    verdict = "The tuned model is in production" if record.promoted else "No new model"
+    say(console, f"{verdict}: release {record.release}", "bold")
+    for reason in record.reasons:
+        say(console, f"  {reason}")
+    say(console, f"Report: {store.root / record.report}")
+
+
+def results(console: Console, store: Store, systems: Mapping[str, Artifact]) -> None:
+    """Before and after: every system on the same questions, and in English."""
+    from monoglot.learning.metrics import ALL, summarise
+
+    rows = []
+    for control in (False, True):
+        for name, outcomes in systems.items():
+            scores = summarise(store.table(outcomes), control=control).get(ALL)
+            if scores is not None:
+                shown = f"{name}, asked in English" if control else name
+                rows.append((shown, *(scores.micro[metric] for metric in _SHOWN_METRICS)))
+    console.print(table(("system", *_SHOWN_METRICS), rows, numbers=4))
+
+
+def measurement(console: Console, measured: "Measurement") -> None:
+    """Release and untuned model on a file's questions."""
+    from monoglot.learning.metrics import summarise
+
+    warn(console, measured.warnings)
+    say(console, f"Release {measured.release.id}")
+    console.print(
+        table(
+            ("system", "language", "n", *_SHOWN_METRICS, "macro mrr"),
+            (
+                (
+                    f"{name}, asked in English" if control else name,
+                    language,
+                    scores.questions,
+                    *(scores.micro[metric] for metric in _SHOWN_METRICS),
+                    scores.macro.get("mrr"),
+                )
+                for control in (False, True)
+                for name, outcomes in measured.systems.items()
+                for language, scores in summarise(outcomes, control=control).items()
+            ),
+            numbers=6,
+        )
+    )
+
+
+def answers(console: Console, text: str, found: "Sequence[Answer]") -> None:
+    """What the knowledge base says to a question."""
+    say(console, text, "bold")
+    for answer in found:
+        say(console, f"  {answer.score:.2f}  {answer.label_path or answer.label}", "green")
+        say(console, f"        {answer.query}", "dim")
+        if answer.answer:
+            say(console, f"        {answer.answer}")
+
+
+def releases(console: Console, history: Sequence[Release], current: str | None) -> None:
+    """All releases, the newest first."""
+    for release in history:
+        mark = "*" if release.id == current else " "
+        mrr = release.metrics.get("mrr")
+        measured = "" if mrr is None else f", MRR {mrr:.3f}"
+        say(
+            console,
+            f"{mark} {release.id}  {release.model_name} over {release.rows:,} rows{measured}",
+            "bold" if release.id == current else "",
+        )
+        say(console, f"    {release.reason.partition('. ')[0]}", "dim")
+
+
+def findings(console: Console, found: Sequence[Finding]) -> None:
+    """What `doctor` saw."""
+    for finding in found:
+        line = Text(f"{finding.state:<8}", style=_STATES[finding.state])
+        console.print(line + Text(f" {finding.what}: {finding.said}"))
