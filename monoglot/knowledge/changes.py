@@ -103,7 +103,8 @@ def decide(changes: Changes, policy: PolicyConfig, *, first: bool, config_change
         reasons.append("the config, another file it names, or the code differs from the release's")
     if changes.new_labels and policy.retrain_on_new_label:
         shown = ", ".join(changes.new_labels[:5]) + (", ..." if len(changes.new_labels) > 5 else "")
-        reasons.append(f"{len(changes.new_labels)} new labels: {shown}")
+        plural = "" if len(changes.new_labels) == 1 else "s"
+        reasons.append(f"{len(changes.new_labels)} new label{plural}: {shown}")
     if changes.share > policy.retrain_share:
         reasons.append(
             f"{changes.learnt} of {changes.before} rows changed ({changes.share:.1%}), more than "
