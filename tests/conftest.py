@@ -1,8 +1,13 @@
 """Fixtures shared by the tests of tasks and flows."""
 
 import pytest
+from hypothesis import settings
 
 from flows.server import prefect_server
+
+# No test is timed: a busy machine breaks nothing.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ from monoglot.contracts import Queries, Rejects, Split
 from monoglot.knowledge.split import evaluated_texts, leaking_rows, split_rows, without_leaks
 
 LABELS = st.sampled_from("abcd")
-KNOWLEDGE = st.dictionaries(st.text("xyz0", min_size=1, max_size=4), LABELS, min_size=1)
+KNOWLEDGE = st.dictionaries(st.text("xyz0", min_size=1, max_size=4), LABELS, min_size=1, max_size=9)
 
 
 def rows_of(labels):
@@ -52,18 +52,15 @@ def test_rows_that_come_or_go_move_no_other_but_one_seat_a_label(old, new):
 
 
 @given(KNOWLEDGE)
-def test_the_seat_is_the_lowest_hash(labels):
-    """With next to no share, each label has one index row: the first whatever others there are."""
+def test_the_seat_is_its_rows_whatever_others_there_are(labels):
+    """With next to no share a label has one index row, which is before each other one alone."""
     parts = parts_of(labels, index_share=1e-9)
-    for label in set(labels.values()):
-        own = [row for row in labels if labels[row] == label]
-        seated = [row for row in own if parts[row] == "index"]
-        assert len(seated) == 1
-        rest = {row: label for row in own if row != seated[0]}
-        for other in rest:
-            pair = parts_of({other: label, seated[0]: label}, index_share=1e-9)
-            assert pair[seated[0]] == "index"
-            assert pair[other] != "index"
+    seats = {labels[row]: row for row, part in parts.items() if part == "index"}
+    assert len(seats) == list(parts.values()).count("index") == len(set(labels.values()))
+    for row in list(labels)[:3]:
+        seat = seats[labels[row]]
+        pair = parts_of({row: labels[row], seat: labels[row]}, index_share=1e-9)
+        assert [row for row, part in pair.items() if part == "index"] == [seat]
 
 
 def test_shares_are_near_the_configured_ones():
