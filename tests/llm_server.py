@@ -262,6 +262,17 @@ class LLMServer:
         }
         return Settings(**{**known, **changes})
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """Environment variables that lead another process here."""
+        return {
+            "MONOGLOT_LLM_BASE_URL": self.base_url,
+            "MONOGLOT_LLM_API_KEY": self.api_key or "",
+            "MONOGLOT_LLM_MODEL": MODEL,
+            "MONOGLOT_LLM_RETRY_WAIT_S": "0.01",
+            "MONOGLOT_LLM_TIMEOUT_S": "10",
+        }
+
     def received(self, body: dict[str, Any], authorization: str) -> tuple[Request, Fault | None]:
         """Note a request, and say what is to go wrong with it."""
         with self._lock:

@@ -1,6 +1,7 @@
 """Translation end to end against a real server: what is bought, what is not, and what comes out."""
 
 import asyncio
+import os
 import subprocess
 import sys
 import threading
@@ -383,25 +384,24 @@ with Ledger(Path(sys.argv[2])) as ledger:
 """
 
 
-def child(server, path, start, count, monkeypatch):
+def child(server, path, start, count):
     """Another process that translates some rows with the same ledger."""
-    monkeypatch.setenv("MONOGLOT_LLM_BASE_URL", server.base_url)
-    monkeypatch.setenv("MONOGLOT_LLM_CONCURRENCY", "4")
     return subprocess.Popen(
-        [sys.executable, "-c", CHILD, str(Path(__file__).parent), path, str(start), str(count)]
+        [sys.executable, "-c", CHILD, str(Path(__file__).parent), path, str(start), str(count)],
+        env={**os.environ, **server.environment, "MONOGLOT_LLM_CONCURRENCY": "4"},
     )
 
 
-def test_kill_9_costs_at_most_the_requests_in_flight(tmp_path, monkeypatch):
+def test_kill_9_costs_at_most_the_requests_in_flight(tmp_path):
     path = tmp_path / "ledger.sqlite"
     with LLMServer(latency_s=0.05) as server:
         for stop_after in (6, 17):
-            process = child(server, path, 0, 300, monkeypatch)
+            process = child(server, path, 0, 300)
             while len(server.requests) < stop_after and process.poll() is None:
                 time.sleep(0.002)
             process.kill()
             assert process.wait() == -9
-        assert child(server, path, 0, 300, monkeypatch).wait() == 0
+        assert child(server, path, 0, 300).wait() == 0
         undisturbed, in_flight, kills = 30, 4, 2
         assert undisturbed <= server.completions <= undisturbed + in_flight * kills
         assert max(server.rows.values()) <= 1 + kills
@@ -409,9 +409,9 @@ def test_kill_9_costs_at_most_the_requests_in_flight(tmp_path, monkeypatch):
             assert plan(kb(300), server, ledger).rows == 0
 
 
-def test_two_processes_at_once_share_the_work_and_buy_nothing_twice(tmp_path, monkeypatch):
+def test_two_processes_at_once_share_the_work_and_buy_nothing_twice(tmp_path):
     path = tmp_path / "ledger.sqlite"
     with LLMServer(latency_s=0.05) as server:
-        processes = [child(server, path, start, 200, monkeypatch) for start in (0, 100)]
+        processes = [child(server, path, start, 200) for start in (0, 100)]
         assert [process.wait() for process in processes] == [0, 0]
         assert server.rows == dict.fromkeys(kb(300)["query"], 1)
