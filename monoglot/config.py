@@ -157,7 +157,7 @@ class GateConfig(Section):
     min_gain: float = Field(0.0, description="The candidate must gain more than this.")
     certain: bool = Field(
         True,
-        description="The gain's whole 95 % interval must lie above min_gain, so that chance alone "
+        description="The gain's whole 95% interval must lie above min_gain, so that chance alone "
         "replaces no model. false: the measured gain decides.",
     )
     max_english_loss: float = Field(

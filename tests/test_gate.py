@@ -56,10 +56,10 @@ def test_what_floats_leave_behind_decides_nothing():
 def test_reasons_carry_the_figures():
     decision = decide(comparison(SURE, measured(-0.02, -0.03, -0.01)), GateConfig())
     assert decision.reasons == (
-        "mrr over 400 questions: 0.800, against 0.700 of release r1; gain +0.100 "
-        "(95 % interval +0.050 to +0.150). All of the interval is above 0.000.",
+        "MRR over 400 questions: 0.800, against 0.700 of release r1; gain +0.100 "
+        "(95% interval +0.050 to +0.150). All of the interval is above 0.000.",
         "English control over 400 questions: 0.680, against 0.700; loss -0.020 "
-        "(95 % interval -0.030 to -0.010). It may lose at most 0.010, and lost more.",
+        "(95% interval -0.030 to -0.010). It may lose at most 0.010, and lost more.",
     )
 
 

@@ -17,7 +17,7 @@ Values = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Interval:
-    """A value measured on the questions, and the bounds of its 95 % bootstrap interval."""
+    """A value measured on the questions, and the bounds of its 95% bootstrap interval."""
 
     mean: float
     low: float
@@ -189,13 +189,18 @@ class _Cells:
     def means(self, metrics: Sequence[str], drawn: Values) -> list[Values]:
         """Each metric's mean over labels in each resample; a label not drawn is left out."""
         weights = drawn[:, self.group]
-        sizes = np.add.reduceat(weights * self.count, self.starts, axis=1)
+        sizes = self._by_label(weights, self.count)
         labels = (sizes > 0).sum(axis=1)
         sizes = np.maximum(sizes, 1)
         means = []
         for metric in metrics:
-            values = self.sums[metric.removeprefix("macro_")]
-            totals = np.add.reduceat(weights * values, self.starts, axis=1)
+            totals = self._by_label(weights, self.sums[metric.removeprefix("macro_")])
             sums = (totals / sizes).sum(axis=1)
             means.append(np.where(labels > 0, sums / np.maximum(labels, 1), np.nan))
         return means
+
+    def _by_label(self, weights: Values, values: Values) -> Values:
+        """Weighted sums of the cells of each label: (resamples, labels)."""
+        if len(self.starts) == 1:  # the usual case, and a matrix product is several times faster
+            return (weights @ values)[:, None]
+        return np.add.reduceat(weights * values, self.starts, axis=1)

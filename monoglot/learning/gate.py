@@ -2,7 +2,7 @@
 
 What noise should decide. A wrong promotion is felt by users and noticed late; a wrong rejection
 costs little, since the knowledge-base change goes live with the old model all the same. So by
-default the whole 95 % interval of the gain must lie above `min_gain`, and of two models that are
+default the whole 95% interval of the gain must lie above `min_gain`, and of two models that are
 equally good the one in production stays. An operator with few questions, for whom that is too
 strict, sets `certain: false` and lets the measured gain decide.
 
@@ -96,7 +96,7 @@ def decide(comparison: Comparison, config: GateConfig) -> Decision:
             False,
             (
                 "Nothing was measured: there is no evaluation question. Give a file under "
-                "`evaluation.path`, or set `split.evaluation_share` above 0.",
+                "evaluation.path, or set split.evaluation_share above 0.",
             ),
         )
     better, why = _is_better(comparison.target, comparison, config)
@@ -105,8 +105,9 @@ def decide(comparison: Comparison, config: GateConfig) -> Decision:
 
 
 def _is_better(target: Measured, comparison: Comparison, config: GateConfig) -> tuple[bool, str]:
+    metric = comparison.metric.replace("mrr", "MRR")
     figures = (
-        f"{comparison.metric} over {target.questions:,} questions: {target.candidate:.3f}, "
+        f"{metric} over {target.questions:,} questions: {target.candidate:.3f}, "
         f"against {target.reference:.3f} of {comparison.against}; {_gain(target.gain)}"
     )
     if target.questions < _FEW:
@@ -119,7 +120,7 @@ def _is_better(target: Measured, comparison: Comparison, config: GateConfig) -> 
         return True, f"{figures}. All of the interval is above {config.min_gain:.3f}."
     return False, (
         f"{figures}. This may be chance: the interval is not all above {config.min_gain:.3f}. "
-        "More evaluation questions would tell; `gate.certain: false` lets the measured gain decide."
+        "More evaluation questions would tell; gate.certain: false lets the measured gain decide."
     )
 
 
@@ -127,7 +128,7 @@ def _keeps_english(english: Measured | None, config: GateConfig) -> tuple[bool, 
     if english is None:
         return True, (
             "English was not checked: no evaluation question has its English wording "
-            "(column `english`), so a loss of English would not be seen."
+            "(column english), so a loss of English would not be seen."
         )
     figures = (
         f"English control over {english.questions:,} questions: {english.candidate:.3f}, against "
@@ -141,4 +142,4 @@ def _keeps_english(english: Measured | None, config: GateConfig) -> tuple[bool, 
 def _gain(gain: Interval) -> str:
     """A signed difference with its interval, as prose."""
     word = "gain" if gain.mean >= 0 else "loss"
-    return f"{word} {gain.mean:+.3f} (95 % interval {gain.low:+.3f} to {gain.high:+.3f})"
+    return f"{word} {gain.mean:+.3f} (95% interval {gain.low:+.3f} to {gain.high:+.3f})"

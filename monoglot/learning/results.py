@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from monoglot.learning.bootstrap import Interval, bootstrap, paired_bootstrap
-from monoglot.learning.metrics import METRICS, asked
+from monoglot.learning.bootstrap import Interval, bootstrap, language_cost, paired_bootstrap
+from monoglot.learning.metrics import ALL, METRICS, asked, summarise
 
 COLUMNS = (*METRICS, "macro_mrr")
 
@@ -64,4 +64,52 @@ def _result(
         questions=asked(outcomes, control=control).height,
         values=bootstrap(outcomes, COLUMNS, control=control, macro_min=macro_min),
         gain=gain,
+    )
+
+
+@dataclass(frozen=True)
+class LanguageResult:
+    """The MRR of one language, or of all.
+
+    Attributes:
+        language: its code, or "all".
+        questions: how many.
+        baseline: of the system compared with.
+        candidate: of the system of interest, with its interval.
+        gain: of the candidate over the baseline.
+        cost: what the candidate still loses to the language: its English control minus its own
+            value on the same questions; None: no question has its English wording.
+    """
+
+    language: str
+    questions: int
+    baseline: float
+    candidate: Interval
+    gain: Interval
+    cost: Interval | None
+
+
+def by_language(baseline: pl.DataFrame, candidate: pl.DataFrame) -> tuple[LanguageResult, ...]:
+    """A line for each language in alphabetical order, and one for all of them.
+
+    Raises:
+        RunError: the two systems were asked different questions, or none.
+    """
+    languages = sorted(asked(candidate)["language"].unique())
+    lines = [
+        _of_language(language, *(each.filter(language=language) for each in (baseline, candidate)))
+        for language in languages
+    ]
+    return (*lines, _of_language(ALL, baseline, candidate))
+
+
+def _of_language(language: str, baseline: pl.DataFrame, candidate: pl.DataFrame) -> LanguageResult:
+    controlled = asked(candidate, control=True).height > 0
+    return LanguageResult(
+        language=language,
+        questions=asked(candidate).height,
+        baseline=summarise(baseline)[ALL].micro["mrr"],
+        candidate=bootstrap(candidate, ["mrr"])["mrr"],
+        gain=paired_bootstrap(baseline, candidate, ["mrr"])["mrr"],
+        cost=language_cost(candidate, ["mrr"])["mrr"] if controlled else None,
     )

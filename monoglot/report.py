@@ -1,0 +1,227 @@
+"""The report of a run: one HTML page that needs nothing else, and a short text for Prefect's UI.
+
+The templates beside this file say how it looks; this file works out what it shows. Questions,
+labels and file contents are data: the engine escapes them in HTML, `wording.markdown` in Markdown.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from monoglot import plots
+from monoglot.contracts import Rejects, empty
+from monoglot.learning.gate import Decision
+from monoglot.learning.metrics import METRICS, asked
+from monoglot.learning.mistakes import confusions, per_label, won_and_lost
+from monoglot.learning.projection import ROWS
+from monoglot.learning.results import COLUMNS, LanguageResult, Result, by_language, results
+from monoglot.runs import StageRecord
+from monoglot.wording import (
+    between,
+    duration,
+    markdown,
+    number,
+    percent,
+    plain,
+    signed,
+)
+
+_SERIES = ("--s1", "--s2", "--s3", "--s4", "--s5")
+_CONFUSIONS = 12
+_HEADINGS = {
+    "hit@1": "Right label first (hit@1)",
+    "hit@3": "Among the first three (hit@3)",
+    "hit@5": "Among the first five (hit@5)",
+    "mrr": "Mean reciprocal rank (MRR)",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class RunReport:
+    """All that a report shows, as plain tables.
+
+    Attributes:
+        title: what was run, for instance the knowledge base's name.
+        facts: what is told of the run below the title: name -> value.
+        systems: name -> `Outcomes` of the same questions, in the order to be shown.
+        baseline: the system of `systems` that the others are compared with: the untuned model.
+        candidate: the system of `systems` that this run made.
+        evaluated_on: where the questions come from: "the evaluation file".
+        decision: the gate's.
+        steps: loss of each optimiser step (step, epoch, loss); None: nothing was trained.
+        before: `projection` of the baseline's vectors; None: no picture.
+        after: the same of the candidate's.
+        rejects: `Rejects` of all stages.
+        stages: what each stage did.
+        spend: what the LLM was asked and what it cost: name -> value; empty: it was not asked.
+        warnings: what the operator should know, a sentence each.
+        macro_min: labels with fewer questions are left out of the macro values.
+    """
+
+    title: str
+    facts: Mapping[str, str]
+    systems: Mapping[str, pl.DataFrame]
+    baseline: str
+    candidate: str
+    evaluated_on: str
+    decision: Decision
+    steps: pl.DataFrame | None = None
+    before: pl.DataFrame | None = None
+    after: pl.DataFrame | None = None
+    rejects: pl.DataFrame = field(default_factory=lambda: empty(Rejects))
+    stages: Sequence[StageRecord] = ()
+    spend: Mapping[str, int | float | str] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    macro_min: int = 1
+
+    @cached_property
+    def figures(self) -> "Figures":
+        """What every form of the report shows, worked out once: the intervals take seconds."""
+        return _figures(self)
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What every form of the report shows.
+
+    Attributes:
+        table: every system, and those with an English control again; empty without questions.
+        languages: baseline and candidate per language and over all; empty without questions.
+        labels: `per_label` of the candidate, and the baseline's hit@1 as `before`.
+        rejected: file, rule, count, reason of the first, and row and value of the first three.
+    """
+
+    table: tuple[Result, ...]
+    languages: tuple[LanguageResult, ...]
+    labels: pl.DataFrame
+    rejected: pl.DataFrame
+
+    def line(self, system: str) -> Result | None:
+        """A system's line on the questions as users wrote them; None where there is no question."""
+        return next((x for x in self.table if x.system == system and not x.control), None)
+
+
+def _figures(report: RunReport) -> Figures:
+    baseline, candidate = (report.systems[name] for name in (report.baseline, report.candidate))
+    measured = asked(candidate).height > 0
+    return Figures(
+        table=results(report.systems, report.baseline, macro_min=report.macro_min)
+        if measured
+        else (),
+        languages=by_language(baseline, candidate) if measured else (),
+        labels=per_label(candidate).join(
+            per_label(baseline).select("label", before="hit@1"), on="label", maintain_order="left"
+        ),
+        rejected=report.rejects.group_by("file", "rule", maintain_order=True)
+        .agg(pl.len().alias("count"), pl.first("reason"), pl.col("row", "value").head(3))
+        .sort("count", descending=True, maintain_order=True),
+    )
+
+
+def render_html(report: RunReport) -> str:
+    """The whole report as one page without a script, a link or a file beside it."""
+    baseline, candidate = (report.systems[name] for name in (report.baseline, report.candidate))
+    changed = won_and_lost(baseline, candidate)
+    return _rendered(
+        "report_template.html.j2",
+        report,
+        columns=COLUMNS,
+        headings=_HEADINGS,
+        charts={metric: plots.bars(group, _HEADINGS[metric]) for metric, group in _bars(report)},
+        curve=_curve(report),
+        pictures=_pictures(report),
+        confusions=confusions(candidate).head(_CONFUSIONS).to_dicts(),
+        changes={won: changed.filter(won=won) for won in (True, False)},
+    )
+
+
+def render_markdown(report: RunReport) -> str:
+    """The short form for Prefect's UI: tables and sentences, no picture."""
+    return _rendered("report_template.md.j2", report)
+
+
+def headline_plot(report: RunReport) -> bytes:
+    """The bars of all metrics as an SVG file that suits a light and a dark page."""
+    groups = {_HEADINGS[metric]: group for metric, group in _bars(report)}
+    return plots.panels(groups, f"{report.title}: every system on the same questions").encode()
+
+
+def _rendered(template: str, report: RunReport, **more: Any) -> str:
+    from jinja2 import (  # of the pipeline only
+        Environment,
+        FileSystemLoader,
+        StrictUndefined,
+        select_autoescape,
+    )
+
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=select_autoescape(["html.j2"]),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(_FILTERS)
+    return environment.get_template(template).render(report=report, figures=report.figures, **more)
+
+
+def _bars(report: RunReport) -> list[tuple[str, list[plots.Bar]]]:
+    """Metric -> a bar a system, and at the bottom the candidate asked in English."""
+
+    def bar(line: Result, metric: str) -> plots.Bar:
+        value = line.values[metric]
+        own = line.system == report.candidate
+        look: Any = "hollow" if line.control else "accent" if own else "plain"
+        return plots.Bar(_name(line), value.mean, value.low, value.high, look)
+
+    table = report.figures.table
+    shown = [line for line in table if not line.control or line.system == report.candidate]
+    return [(metric, [bar(line, metric) for line in shown]) for metric in METRICS]
+
+
+def _curve(report: RunReport) -> str:
+    if report.steps is None or report.steps.is_empty():
+        return ""
+    return plots.curve(report.steps, "Training loss of each step, and its running mean")
+
+
+def _pictures(report: RunReport) -> list[dict[str, Any]]:
+    """The projections before and after, and what their colours mean."""
+    named = {report.baseline: report.before, report.candidate: report.after}
+    drawn = {name: points for name, points in named.items() if points is not None}
+    languages = sorted({name for points in drawn.values() for name in points["series"]} - {ROWS})
+    colours = {ROWS: "var(--plain)"} | {
+        language: f"var({_SERIES[number % len(_SERIES)]})"
+        for number, language in enumerate(languages)
+    }
+    return [
+        {
+            "name": name,
+            "svg": plots.scatter(points, colours, f"{name}: vectors in two dimensions"),
+            "cosines": dict(
+                points.drop_nulls("cosine").group_by("series").agg(pl.first("cosine")).iter_rows()
+            ),
+            "colours": colours,
+        }
+        for name, points in drawn.items()
+    ]
+
+
+def _name(line: Result) -> str:
+    return f"{line.system}, in English" if line.control else line.system
+
+
+_FILTERS: Mapping[str, Callable[..., str]] = {
+    "number": number,
+    "signed": signed,
+    "plain": plain,
+    "percent": percent,
+    "duration": duration,
+    "markdown": lambda value: markdown(plain(value)),
+    "between": lambda interval: between(interval.low, interval.high),
+    "name": _name,
+}
