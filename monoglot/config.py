@@ -134,9 +134,14 @@ class TrainingConfig(Section):
         description="explicit: only the sampled negatives (the paper); in_batch: also every "
         "other row of the batch with another label.",
     )
-    epochs: int = Field(6, ge=1, description="Passes over the anchors.")
+    epochs: int = Field(10, ge=1, description="Passes over the anchors.")
     batch_size: int = Field(128, ge=2, description="Anchors per optimiser step.")
-    learning_rate: float = Field(2e-4, gt=0.0, description="Peak learning rate (AdamW).")
+    learning_rate: float | None = Field(
+        None,
+        gt=0.0,
+        description="Peak learning rate (AdamW). Empty: 2e-4 for vectors of 384 dimensions, less "
+        "for wider models with the square of the width (5e-5 at 768).",
+    )
     warmup_share: Share = Field(0.1, description="Share of the steps with a rising rate.")
     temperature: float = Field(0.05, gt=0.0, description="InfoNCE temperature.")
     english_replay: bool = Field(

@@ -208,6 +208,14 @@ def test_a_killed_training_goes_on_and_ends_in_the_same_weights(
     assert whole.digest == Encoder.load(str(base)).digest  # the base itself is untouched
 
 
+def test_the_default_rate_falls_with_the_square_of_the_width(tmp_path, anchors, rows, similarity):
+    base = static_model(tmp_path / "base", all_texts(), dimensions=192)
+    config = TrainingConfig(epochs=10, batch_size=4, warmup_share=0.5)
+    table = triplets_of(anchors, rows, similarity, epochs=10)
+    _, log = tuned(tmp_path, base, anchors, rows, table, config)
+    assert log.steps["learning_rate"].max() == pytest.approx(4 * 2e-4)
+
+
 def test_an_e5_model_gets_its_prefix_and_keeps_it_when_saved(tmp_path):
     base = xlm_roberta(tmp_path / "multilingual-e5-tiny", all_texts())
     encoder = Encoder.load(str(base))

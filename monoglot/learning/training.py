@@ -31,9 +31,10 @@ OnStep = Callable[[int, int, float], None]
 
 _SUB_BATCH = {"cuda": 512, "mps": 128}
 _CPU_SUB_BATCH = 48
-_SECONDS_BETWEEN_CHECKPOINTS = 30.0
+_SECONDS_BETWEEN_CHECKPOINTS = 60.0
 _MAX_GRADIENT_NORM = 1.0
 _WEIGHT_DECAY = 0.01
+_RATE_AT_384 = 2e-4
 
 
 @dataclass(frozen=True)
@@ -124,16 +125,17 @@ class _Run:
         self.total = self.per_epoch * len(lessons)
         self.encoded = 0
         self.bf16 = bf16_is_faster(encoder.model)
+        self.peak_rate = config.learning_rate or _rate_for(encoder.dimensions)
         torch.manual_seed(config.seed)
         self.state = checkpoint.TrainingState(
-            encoder.model, _optimiser(encoder, config), losses=[], rates=[]
+            encoder.model, _optimiser(encoder), losses=[], rates=[]
         )
 
     def step(self, step: int) -> float:
         """One optimiser step; returns its loss."""
         import torch
 
-        rate = self.config.learning_rate * self._schedule(step)
+        rate = self.peak_rate * self._schedule(step)
         for group in self.state.optimiser.param_groups:
             group["lr"] = rate
         loss = self._loss(*self._batch(step))
@@ -219,7 +221,12 @@ class _Run:
         )
 
 
-def _optimiser(encoder: Encoder, config: TrainingConfig) -> "torch.optim.AdamW":
+def _rate_for(width: int) -> float:
+    """Peak rate where the config names none: chosen at 384 dimensions, less for wider models."""
+    return _RATE_AT_384 * (384 / width) ** 2
+
+
+def _optimiser(encoder: Encoder) -> "torch.optim.AdamW":
     """AdamW; weight decay on matrices only, as is usual for transformers."""
     import torch
 
@@ -229,7 +236,7 @@ def _optimiser(encoder: Encoder, config: TrainingConfig) -> "torch.optim.AdamW":
         {"params": [w for w in trained if w.ndim < 2], "weight_decay": 0.0},
     ]
     fused = encoder.model.device.type in ("cpu", "cuda")
-    return torch.optim.AdamW(groups, lr=config.learning_rate, fused=fused)
+    return torch.optim.AdamW(groups, fused=fused)
 
 
 def _count_cut(encoder: Encoder, texts: Sequence[str]) -> int:
