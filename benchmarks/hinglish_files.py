@@ -31,19 +31,19 @@ RECIPES: dict[str, dict[str, Any]] = {"default": {}, "paper": PAPER}
 
 @dataclass(frozen=True)
 class Files:
-    """The converted files, all TSV.
+    """The converted files, all TSV, and what the macro values are over.
 
     Attributes:
         knowledge_base: English rows.
         translations: Hinglish training queries, by row id.
         questions: Hinglish questions of the evaluated split.
-        frequent: those of intents with at least `MACRO_MIN` training and evaluated queries.
+        frequent: labels with at least `MACRO_MIN` training and as many evaluated queries.
     """
 
     knowledge_base: Path
     translations: Path
     questions: Path
-    frequent: Path
+    frequent: frozenset[str]
 
 
 def convert(data: Path, split: str, folder: Path) -> Files:
@@ -69,7 +69,12 @@ def convert(data: Path, split: str, folder: Path) -> Files:
         part.group_by("label").len().filter(pl.col("len") >= MACRO_MIN)["label"]
         for part in (trained, asked)
     ]
-    files = Files(*(folder / f"{name}.tsv" for name in ("kb", "hinglish", "questions", "frequent")))
+    files = Files(
+        knowledge_base=folder / "kb.tsv",
+        translations=folder / "hinglish.tsv",
+        questions=folder / "questions.tsv",
+        frequent=frozenset(often[0]) & frozenset(often[1]),
+    )
     folder.mkdir(parents=True, exist_ok=True)
     write_tsv(
         rows.select(
@@ -83,8 +88,6 @@ def convert(data: Path, split: str, folder: Path) -> Files:
     )
     write_tsv(trained.select(row_id="kb_id", translation="text"), files.translations)
     write_tsv(asked, files.questions)
-    frequent = asked.filter(*(pl.col("label").is_in(names.implode()) for names in often))
-    write_tsv(frequent, files.frequent)
     return files
 
 

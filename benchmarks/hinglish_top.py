@@ -13,19 +13,22 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
+
+import polars as pl
 
 from benchmarks.hinglish_files import MACRO_MIN, RECIPES, Files, convert, write_config
 from benchmarks.provenance import provenance
 from benchmarks.tables import cell, provenance_line, table
-from monoglot.config import KnowledgeBaseConfig, QueriesFile
+from monoglot.config import KnowledgeBaseConfig, QueriesFile, load_config
 from monoglot.knowledge.knowledge_base import load_knowledge_base
 from monoglot.knowledge.queries import load_queries
 from monoglot.learning.baselines import tfidf
-from monoglot.learning.evaluation import as_json
-from monoglot.learning.metrics import summarise
+from monoglot.learning.metrics import ALL, summarise
+from monoglot.measuring import measure_release
+from monoglot.settings import read_settings
 
 RESULTS = Path(__file__).with_name("results")
 
@@ -40,52 +43,49 @@ def monoglot(*arguments: str) -> Any:
 
 
 def measure_seed(files: Files, config: Path, seed: int) -> dict[str, Any]:
-    """Run the line and evaluate its release: on all questions, and on those of frequent intents.
+    """Run the line, and measure its release and the untuned model.
 
     Raises:
         SystemExit: a command failed, or the gate kept the untuned model, so that there is no
-            tuned one to evaluate.
+            tuned one to measure.
     """
     started = time.monotonic()
     run = monoglot("run", "-c", str(config))
     if not run["promoted"]:
         raise SystemExit(f"{config}: the tuned model was not promoted: {run['reasons']}")
     seconds = time.monotonic() - started
-    training = next(stage for stage in run["stages"] if stage["key"]["stage"] == "training")
-    asked = {
-        name: monoglot("evaluate", "-c", str(config), "--queries", str(path))
-        for name, path in (("all", files.questions), ("frequent", files.frequent))
-    }
+    training = next(stage for stage in run["stages"] if stage["key"].startswith("training/"))
+    measured = measure_release(
+        load_config(config), read_settings(), QueriesFile(path=files.questions)
+    )
     return {
         "seed": seed,
         "release": run["release"],
-        "training_seconds": training["artifact"]["facts"]["seconds"],
+        "training_seconds": training["seconds"],
         "run_seconds": round(seconds, 1),
-        "evaluation": asked,
+        "tuned": figures(measured.systems["current"], files.frequent),
+        "untuned": figures(measured.systems["untuned"], files.frequent),
     }
 
 
 def measure_tfidf(files: Files) -> dict[str, Any]:
-    """The same as `monoglot evaluate` prints, of TF-IDF."""
+    """The same of TF-IDF, which no seed changes."""
     rows = load_knowledge_base(KnowledgeBaseConfig(path=files.knowledge_base)).rows
-    measured = {}
-    for name, path in (("all", files.questions), ("frequent", files.frequent)):
-        outcomes = tfidf(load_queries(QueriesFile(path=path)).rows, rows)
-        asked, control = (as_json(summarise(outcomes, control=flag)) for flag in (False, True))
-        measured[name] = {"tfidf": asked, "english_control": {"tfidf": control}}
-    return measured
+    questions = load_queries(QueriesFile(path=files.questions)).rows
+    return figures(tfidf(questions, rows), files.frequent)
 
 
-def values(evaluation: dict[str, Any], system: str) -> dict[str, float | None]:
-    """One system's columns of the table; the macro values are over the frequent intents alone."""
-    control = evaluation["all"]["english_control"][system]["all"]
-    micro = evaluation["all"][system]["all"]
-    macro = evaluation["frequent"][system]["all"]
+def figures(outcomes: pl.DataFrame, frequent: Collection[str]) -> dict[str, Any]:
+    """The columns of the table; the macro values are over the frequent intents alone."""
+    micro = summarise(outcomes)[ALL]
+    english = summarise(outcomes, control=True)[ALL]
+    macro = summarise(outcomes.filter(pl.col("label").is_in(list(frequent))))[ALL]
     return {
-        **{name: micro[name] for name in ("hit@1", "hit@3", "hit@5", "mrr")},
-        **{name: macro[name] for name in ("macro_hit@3", "macro_mrr")},
-        "english_hit@3": control["hit@3"],
-        "english_mrr": control["mrr"],
+        "questions": micro.questions,
+        **micro.micro,
+        "macro_labels": macro.labels,
+        **{f"macro_{name}": value for name, value in macro.macro.items()},
+        **{f"english_{name}": value for name, value in english.micro.items()},
     }
 
 
@@ -104,36 +104,36 @@ COLUMNS = {
 def report(record: dict[str, Any]) -> str:
     """The markdown beside the JSON."""
     seeds = record["seeds"]
-    per_seed = [values(seed["evaluation"], "current") for seed in seeds]
-    untuned = values(seeds[0]["evaluation"], "untuned")
-    words = values(record["tfidf"], "tfidf")
     rows = {
-        "TF-IDF": {name: [value] for name, value in words.items()},
-        "untuned": {name: [value] for name, value in untuned.items()},
-        "tuned": {name: [seed[name] for seed in per_seed] for name in COLUMNS},
+        "TF-IDF": by_column([record["tfidf"]]),
+        "untuned": by_column([seed["untuned"] for seed in seeds]),
+        "tuned": by_column([seed["tuned"] for seed in seeds]),
     }
-    numbers = ", ".join(str(seed["seed"]) for seed in seeds)
-    asked = seeds[0]["evaluation"]
+    numbers = " ".join(str(seed["seed"]) for seed in seeds)
+    first = seeds[0]["tuned"]
     lines = [
         f"# Hinglish-TOP, {record['split']} split, recipe {record['recipe']}",
         "",
         *table(rows, COLUMNS, "system"),
         "",
-        f"{asked['all']['current']['all']['n']:,} questions; mean (range) over seeds {numbers}. "
-        "hit@k and MRR over distinct labels; a label that the knowledge base lacks is a miss. "
-        f"Macro: mean over the {asked['frequent']['current']['all']['labels']} intents with at "
-        f"least {MACRO_MIN} training and {MACRO_MIN} evaluated queries. English: the same "
-        "questions in English.",
+        f"{first['questions']:,} questions; mean (range) over seeds {numbers}. hit@k and MRR over "
+        "distinct labels; a label that the knowledge base lacks is a miss. Macro: mean over the "
+        f"{first['macro_labels']} intents with at least {MACRO_MIN} training and {MACRO_MIN} "
+        "evaluated queries. English: the same questions in English.",
         "",
         f"Training {cell([seed['training_seconds'] for seed in seeds], 0)} s, the whole run "
         f"{cell([seed['run_seconds'] for seed in seeds], 0)} s (wall clock). "
         f"{provenance_line(record['provenance'])}",
         "",
         "Made by `python -m benchmarks.hinglish_top DATA_DIR "
-        f"--split {record['split']} --recipe {record['recipe']} "
-        f"--seeds {numbers.replace(',', '')}`.",
+        f"--split {record['split']} --recipe {record['recipe']} --seeds {numbers}`.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def by_column(measured: Sequence[dict[str, float]]) -> dict[str, list[float]]:
+    """The values of each column, one per seed."""
+    return {name: [figures[name] for figures in measured] for name in COLUMNS}
 
 
 def arguments(given: Sequence[str] | None) -> argparse.Namespace:
