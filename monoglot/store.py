@@ -18,6 +18,7 @@ import errno
 import fcntl
 import json
 import os
+import re
 import shutil
 import socket
 import time
@@ -29,12 +30,13 @@ from typing import Any
 import polars as pl
 from pydantic import BaseModel, ConfigDict
 
-from monoglot.errors import StoreBusyError, StoreError
+from monoglot.errors import MonoglotError, StoreBusyError, StoreError
 from monoglot.identity import digest, file_digest, files_digest
 
 FORMAT = 1
 _TABLE = "table.parquet"
 _RECORD = "record.json"
+_MARKER = "store.json"
 _DISK_ERRORS = frozenset(
     (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EFBIG)
 )
@@ -106,14 +108,13 @@ class Store:
             StoreError: not a local folder, not writable, or of an unknown format.
         """
         root = _local(location)
+        if _is_store(root):
+            cls._checked(root)  # a store of another format is left as it is
         try:
             (root / "tmp").mkdir(parents=True, exist_ok=True)
-            marker = root / "store.json"
-            if not marker.exists():
-                write_atomically(marker, json.dumps({"format": FORMAT}))
-            probe = root / "tmp" / f"probe-{uuid.uuid4().hex}"
-            probe.write_bytes(b"\0" * 4096)
-            probe.unlink()
+            if not _is_store(root):
+                write_atomically(root / _MARKER, json.dumps({"format": FORMAT}))
+            _try_writing(root / "tmp")
         except OSError as error:
             raise unwritable(root, error) from error
         return cls._checked(root)
@@ -126,24 +127,24 @@ class Store:
             StoreError: there is no store there, or it has an unknown format.
         """
         root = _local(location)
-        if not (root / "store.json").exists():
+        if not _is_store(root):
             raise StoreError(f"{root}: no store here yet. `monoglot run` makes one.")
         return cls._checked(root)
 
     @classmethod
     def if_any(cls, location: str) -> "Store | None":
         """`existing`, or None where there is no store yet."""
-        return cls.existing(location) if (_local(location) / "store.json").exists() else None
+        return cls.existing(location) if _is_store(_local(location)) else None
 
     @classmethod
     def _checked(cls, root: Path) -> "Store":
         try:
-            found = json.loads((root / "store.json").read_text(encoding="utf-8"))["format"]
+            found = json.loads((root / _MARKER).read_text(encoding="utf-8"))["format"]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise StoreError(
-                f"{root}/store.json: unreadable ({error}). Restore it, or choose another store."
+                f"{root}/{_MARKER}: unreadable ({error}). Restore it, or choose another store."
             ) from error
-        if found != FORMAT:
+        if type(found) is not int or found != FORMAT:
             raise StoreError(
                 f"{root}: store format {found}; this version of Monoglot reads format {FORMAT}. "
                 + (
@@ -177,7 +178,8 @@ class Store:
     def scratch(self, key: Key) -> Path:
         """A folder for a stage's unfinished work that a later attempt may resume from."""
         folder = self.root / "tmp" / f"resume-{key.stage}-{key.digest[:20]}"
-        folder.mkdir(parents=True, exist_ok=True)
+        with self.explained():
+            folder.mkdir(parents=True, exist_ok=True)
         return folder
 
     def discard_scratch(self, key: Key) -> None:
@@ -191,11 +193,13 @@ class Store:
         folder = self.root / "artifacts" / str(key)
         try:
             record = json.loads((folder / _RECORD).read_text(encoding="utf-8"))
+            if record.pop("checksum") != digest(record) or record["key"] != key.model_dump():
+                return None
             whole = all(
                 file_digest(folder / name) == expected for name, expected in record["files"].items()
             )
             return Artifact.model_validate(record["artifact"]) if whole else None
-        except (OSError, ValueError, KeyError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
 
     @contextlib.contextmanager
@@ -236,6 +240,7 @@ class Store:
             "files": files,
             "written": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         }
+        record["checksum"] = digest(record)
         write_atomically(draft.folder / _RECORD, json.dumps(record, indent=1))
         final = self.root / location
         final.parent.mkdir(parents=True, exist_ok=True)
@@ -249,10 +254,13 @@ class Store:
         """Turn a full disk or missing rights in the block into a `StoreError` with the remedy."""
         try:
             yield
-        except OSError as error:
-            if error.errno not in _DISK_ERRORS:  # a lost connection is an OSError, too
+        except MonoglotError:
+            raise
+        except Exception as error:
+            trouble = _disk_trouble(error)
+            if trouble is None:
                 raise
-            raise unwritable(self.root, error) from error
+            raise unwritable(self.root, trouble) from error
 
     def folder(self, artifact: Artifact) -> Path:
         """The folder of an artifact's files."""
@@ -266,8 +274,9 @@ class Store:
         """
         path = self.folder(artifact) / name
         try:
-            return pl.read_parquet(path)
-        except (OSError, pl.exceptions.PolarsError) as error:
+            return pl.read_parquet(path, glob=False)
+        # A damaged page can make polars panic, which is no Exception.
+        except (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
             raise StoreError(
                 f"{path}: cannot be read ({error}). Run again: it will be recomputed."
             ) from error
@@ -283,30 +292,36 @@ class Store:
             StoreBusyError: another process holds it; names process, host and since when.
         """
         try:
-            stream = (self.root / "lock").open("a+", encoding="utf-8")
+            stream = (self.root / "lock").open("ab+", buffering=0)
         except OSError as error:
             raise unwritable(self.root, error) from error
         with stream:
             try:
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                stream.truncate(0)
+                since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
+                holder = f"process {os.getpid()} on {socket.gethostname()} since {since}"
+                stream.write(holder.encode())
             except BlockingIOError:
                 stream.seek(0)
                 raise StoreBusyError(
                     f"{self.root}: another run is writing to this store "
-                    f"({stream.read().strip() or 'holder unknown'}). Wait for it, or stop it."
+                    f"({stream.read().decode().strip() or 'holder unknown'}). Wait for it, or "
+                    "stop it."
                 ) from None
-            stream.seek(0)
-            stream.truncate()
-            since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
-            stream.write(f"process {os.getpid()} on {socket.gethostname()} since {since}")
-            stream.flush()
+            except OSError as error:
+                raise unwritable(self.root, error) from error
             self._sweep()
             yield
 
     def _sweep(self) -> None:
         for leftover in (self.root / "tmp").glob("*"):
-            if not leftover.name.startswith("resume-"):
+            if leftover.name.startswith("resume-"):
+                continue
+            if leftover.is_dir():
                 shutil.rmtree(leftover, ignore_errors=True)
+            else:
+                leftover.unlink(missing_ok=True)
 
 
 def _local(location: str) -> Path:
@@ -317,10 +332,50 @@ def _local(location: str) -> Path:
     return Path(location)
 
 
+def _is_store(root: Path) -> bool:
+    """Whether a folder holds a store, of whatever format.
+
+    Raises:
+        StoreError: one may not look.
+    """
+    try:
+        (root / _MARKER).stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise StoreError(
+            f"{root}: the store cannot be read ({error.strerror}). Check the path and the owner "
+            "of the folder."
+        ) from error
+    return True
+
+
+def _try_writing(folder: Path) -> None:
+    """Find out now, not at the end of the first stage, that the disk is full."""
+    probe = folder / f"probe-{uuid.uuid4().hex}"
+    try:
+        probe.write_bytes(b"\0" * 4096)
+    finally:
+        probe.unlink(missing_ok=True)  # another process may have swept it
+
+
+def _disk_trouble(error: Exception) -> OSError | None:
+    """The disk's error behind another, or None; a lost connection is an OSError, too.
+
+    Libraries in Rust (polars, safetensors, lance) tell its number in their text alone.
+    """
+    told = re.search(r"\(os error (\d+)\)", str(error))
+    number = (error.errno if isinstance(error, OSError) else None) or (told and int(told[1]))
+    if number not in _DISK_ERRORS:
+        return None
+    return OSError(number, os.strerror(number), getattr(error, "filename", None))
+
+
 def unwritable(root: Path, error: OSError) -> StoreError:
     """A store error with the remedy for a full disk or missing rights."""
+    where = f": {error.filename}" if error.filename else ""
     return StoreError(
-        f"{root}: the store cannot be written ({error.strerror or error}). "
+        f"{root}: the store cannot be written ({error.strerror or error}{where}). "
         "Check the free space and the owner of the folder, or set `store:` to another one."
     )
 
