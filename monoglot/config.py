@@ -6,7 +6,7 @@ field descriptions are the help text of the Prefect form and of the file `monogl
 """
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -19,7 +19,27 @@ Share = Annotated[float, Field(ge=0.0, le=1.0)]
 class Section(BaseModel):
     """Base of all sections: frozen, and a misspelt key is an error, not a silent default."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_meant(cls, raw: Any) -> Any:
+        """Leave out settings without a value (all of a section may be comments); no is no number.
+
+        YAML reads `no`, `yes`, `on` and `off` as truth values, and Python takes these for 0 and 1.
+        """
+        if not isinstance(raw, dict):
+            return raw
+        for name, value in raw.items():
+            field = cls.model_fields.get(name)
+            kinds = {field.annotation, *get_args(field.annotation)} if field else set()
+            if isinstance(value, bool) and {int, float} & kinds and bool not in kinds:
+                raise ValueError(f"{name}: expected a number, not {str(value).lower()}")
+        return {
+            name: value
+            for name, value in raw.items()
+            if value is not None or name not in cls.model_fields
+        }
 
 
 class KnowledgeBaseConfig(Section):
@@ -192,9 +212,12 @@ class Config(Section):
     )
     base_model: str = Field(
         "intfloat/multilingual-e5-base",
+        min_length=1,
         description="A hub name (name@revision to pin it), a folder, or offline-minilm.",
     )
-    store: str = Field("./store", description="Folder for artifacts, index, ledger and releases.")
+    store: str = Field(
+        "./store", min_length=1, description="Folder for artifacts, index, ledger and releases."
+    )
     split: SplitConfig = SplitConfig()
     generation: GenerationConfig = GenerationConfig()
     sampling: SamplingConfig = SamplingConfig()
@@ -204,8 +227,8 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _languages_are_distinct(self) -> "Config":
-        codes = [language.code for language in self.languages]
-        twice = sorted({code for code in codes if codes.count(code) > 1})
+        codes = [language.code.lower() for language in self.languages]  # a tag has no case
+        twice = sorted({lan.code for lan in self.languages if codes.count(lan.code.lower()) > 1})
         if twice:
             raise ValueError(f"languages: {', '.join(twice)} is listed twice")
         return self
@@ -218,14 +241,18 @@ def load_config(path: Path) -> Config:
         ConfigError: the file is missing, is not YAML, or a field is wrong; names file and field.
     """
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        raw = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506, a safe loader
     except FileNotFoundError:
         raise ConfigError(
             f"{path}: no such file. `monoglot init DIR` writes one to start from."
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read as UTF-8 text: {error}") from error
-    except yaml.YAMLError as error:
+    except (
+        yaml.YAMLError,
+        ValueError,
+        RecursionError,
+    ) as error:  # a date of month 13 is the second
         raise ConfigError(f"{path}: is not valid YAML: {error}") from error
     if not isinstance(raw, dict):
         raise ConfigError(f"{path}: expected settings by name, such as `knowledge_base:`.")
@@ -238,7 +265,33 @@ def parse_config(raw: dict[str, Any], path: Path) -> Config:
         config = Config.model_validate(raw)
     except ValidationError as error:
         raise ConfigError(f"{path}: {_explain(error)}") from None
-    return _resolved(config, path.resolve().parent)
+    try:
+        return _resolved(config, path.resolve().parent)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise ConfigError(f"{path}: a path in it cannot be used: {error}") from error
+
+
+class _Loader(yaml.SafeLoader):
+    """A safe loader that refuses a setting given twice, where YAML would take the last."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        names: set[str] = set()
+        for name, _ in node.value:
+            if isinstance(name, yaml.ScalarNode) and name.value in names:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"{name.value} is given twice", name.start_mark
+                )
+            names.add(name.value if isinstance(name, yaml.ScalarNode) else "")
+        return node
+
+
+_IN_WORDS = {"model_type": "expected settings by name", "tuple_type": "expected a list"}
+
+
+def _is_bare(value: Any) -> bool:
+    """Whether YAML took something for a number or truth value that may have been meant as text."""
+    return isinstance(value, bool | int | float)
 
 
 def _explain(error: ValidationError) -> str:
@@ -246,12 +299,17 @@ def _explain(error: ValidationError) -> str:
     lines = []
     for problem in error.errors():
         where = ".".join(str(part) for part in problem["loc"])
-        if problem["type"] == "extra_forbidden":
+        kind, given = problem["type"], problem["input"]
+        if kind == "extra_forbidden":
             lines.append(f"{where}: unknown setting (a typo?). {_known_near(where)}")
-        elif problem["type"] == "missing":
+        elif kind == "missing":
             lines.append(f"{where}: is required")
+        elif kind == "value_error":
+            lines.append(f"{where}{'.' if where else ''}{problem['ctx']['error']}")
         else:
-            lines.append(f"{where}: {problem['msg']} (got {problem['input']!r})"[:300])
+            said = _IN_WORDS.get(kind, problem["msg"])
+            quote = "; put it in quotes" if kind == "string_type" and _is_bare(given) else ""
+            lines.append(f"{where}: {said} (got {given!r}{quote})"[:300])
     return "; ".join(lines)
 
 
