@@ -4,7 +4,7 @@ from collections import Counter
 
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from monoglot.config import SplitConfig
@@ -29,6 +29,7 @@ def parts_of(labels, hold_out=True, **config):
     return dict(split.select("row_id", pl.col("part").cast(pl.String)).iter_rows())
 
 
+@settings(max_examples=50)
 @given(KNOWLEDGE, st.floats(0.01, 0.99), st.booleans(), st.integers())
 def test_every_row_has_a_part_and_every_label_an_index_row(labels, share, hold_out, seed):
     parts = parts_of(labels, hold_out, index_share=share, seed=seed)
@@ -37,6 +38,7 @@ def test_every_row_has_a_part_and_every_label_an_index_row(labels, share, hold_o
     assert hold_out or "held_out" not in parts.values()
 
 
+@settings(max_examples=50)
 @given(KNOWLEDGE, KNOWLEDGE)
 def test_rows_that_come_or_go_move_no_other_but_one_seat_a_label(old, new):
     before, after = parts_of(old), parts_of(old | new)
@@ -51,6 +53,7 @@ def test_rows_that_come_or_go_move_no_other_but_one_seat_a_label(old, new):
         assert "index" in (before[row], after[row])
 
 
+@settings(max_examples=50)
 @given(KNOWLEDGE)
 def test_the_seat_is_its_rows_whatever_others_there_are(labels):
     """With next to no share a label has one index row, which is before each other one alone."""
@@ -172,6 +175,7 @@ WORDS = st.lists(st.sampled_from(["kahan", "किधर", "أين", "parcel", "
 WRITINGS = st.sampled_from([str.upper, str.title, "{}?".format, " {}!! ".format, "«{}»".format])
 
 
+@settings(max_examples=50)
 @given(st.lists(WORDS, min_size=1), st.lists(st.tuples(WORDS, st.none() | WORDS, WRITINGS)))
 def test_exactly_the_anchors_that_share_words_with_a_question_leak(asked, given_anchors):
     known = [tuple(words) for words in asked]
