@@ -241,3 +241,9 @@ def test_a_language_listed_twice_is_refused(refusal, again):
 
 def test_a_long_value_is_not_told_in_full(refusal):
     assert len(refusal(f"{SMALLEST}split: {{seed: {'x' * 5000}}}\n")) <= 300
+
+
+def test_the_paper_s_objective_needs_sampled_negatives(refusal):
+    sampling = "sampling: {random_negatives: 0, hard_negatives: 0}\n"
+    said = refusal(f"{SMALLEST}{sampling}fine_tuning: {{objective: explicit}}\n")
+    assert "sampling.random_negatives or sampling.hard_negatives" in said

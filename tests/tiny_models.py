@@ -21,7 +21,9 @@ def static_model(folder: Path, texts: list[str], dimensions: int = 48, seed: int
     tokenizer.train_from_iterator(
         texts, BpeTrainer(vocab_size=800, special_tokens=["<unk>"], show_progress=False)
     )
-    model = SentenceTransformer(modules=[StaticEmbedding(tokenizer, embedding_dim=dimensions)], device="cpu")
+    model = SentenceTransformer(
+        modules=[StaticEmbedding(tokenizer, embedding_dim=dimensions)], device="cpu"
+    )
     model.save(str(folder), create_model_card=False)
     return folder
 

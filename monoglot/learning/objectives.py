@@ -44,7 +44,10 @@ def explicit(batch: Batch, temperature: float) -> "Tensor":
 
 
 def in_batch(batch: Batch, temperature: float) -> "Tensor":
-    """Each anchor against all rows of the batch, those of its own label but its positive masked."""
+    """Each anchor against all rows of the batch, those of its own label but its positive masked.
+
+    The rows are the positives, and the sampled negatives if the batch has any.
+    """
     import torch
 
     rows = torch.cat([batch.positives, batch.negatives.flatten(0, 1)])
@@ -70,7 +73,16 @@ def reversed_in_batch(batch: Batch, temperature: float) -> "Tensor":
     return torch.nn.functional.cross_entropy(logits.masked_fill(masked, float("-inf")), own)
 
 
-OBJECTIVES: dict[str, Callable[[Batch, float], "Tensor"]] = {
-    "explicit": explicit,
-    "in_batch": in_batch,
+@dataclass(frozen=True)
+class Objective:
+    """A loss, and whether sampled negatives are encoded for it."""
+
+    loss: Callable[[Batch, float], "Tensor"]
+    sampled_negatives: bool
+
+
+OBJECTIVES = {
+    "explicit": Objective(explicit, sampled_negatives=True),
+    "in_batch": Objective(in_batch, sampled_negatives=False),
+    "both": Objective(in_batch, sampled_negatives=True),
 }

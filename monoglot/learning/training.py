@@ -171,7 +171,9 @@ class _Run:
         import torch
 
         device = self.encoder.model.device
-        negatives = lesson.negatives[chosen]
+        objective = OBJECTIVES[self.config.objective]
+        used = slice(None) if objective.sampled_negatives else slice(0)
+        negatives = lesson.negatives[chosen][:, used]
         parts = [lesson.anchors[chosen], lesson.positives[chosen], negatives.ravel()]
         vectors = torch.split(self._encode(np.concatenate(parts)), [len(part) for part in parts])
         batch = Batch(
@@ -179,9 +181,9 @@ class _Run:
             positives=vectors[1],
             negatives=vectors[2].reshape(*negatives.shape, vectors[0].shape[1]),
             labels=torch.as_tensor(lesson.labels[chosen], device=device),
-            negative_labels=torch.as_tensor(lesson.negative_labels[chosen], device=device),
+            negative_labels=torch.as_tensor(lesson.negative_labels[chosen][:, used], device=device),
         )
-        loss = OBJECTIVES[self.config.objective](batch, self.config.temperature)
+        loss = objective.loss(batch, self.config.temperature)
         if not self.config.english_replay:
             return loss
         return (loss + reversed_in_batch(batch, self.config.temperature)) / 2
