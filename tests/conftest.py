@@ -1,7 +1,11 @@
 """Fixtures shared by the tests of tasks and flows."""
 
+import shutil
+from pathlib import Path
+
 import pytest
 from hypothesis import settings
+from tiny_line import write_line
 
 from flows.server import prefect_server
 
@@ -17,3 +21,29 @@ def prefect_api(tmp_path_factory):
         patch.delenv("PREFECT_API_URL", raising=False)
         with prefect_server(tmp_path_factory.mktemp("prefect")) as url:
             yield url
+
+
+@pytest.fixture
+def no_endpoint(monkeypatch):
+    """No LLM endpoint in the environment, whatever the machine's own says."""
+    for name in ("BASE_URL", "API_KEY", "MODEL"):
+        monkeypatch.delenv(f"MONOGLOT_LLM_{name}", raising=False)
+
+
+@pytest.fixture(scope="session")
+def finished_line(tmp_path_factory, prefect_api):
+    """A folder with a small line and its store after one run; read only."""
+    from flows.retrain import retrain
+    from tasks.request import RunRequest
+
+    folder = tmp_path_factory.mktemp("line")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MONOGLOT_LLM_BASE_URL", raising=False)
+        retrain(RunRequest(config_file=write_line(folder)))
+    return folder
+
+
+@pytest.fixture
+def line(finished_line, tmp_path, no_endpoint) -> Path:
+    """A copy of the finished line, to change."""
+    return shutil.copytree(finished_line, tmp_path / "line")
