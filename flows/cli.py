@@ -38,9 +38,9 @@ Force = Annotated[
 ]
 HERE = Path("monoglot.yaml")
 DEMO_QUESTIONS = (
-    "mera order kab tak aayega",
-    "paise kat gaye par order nahi hua",
-    "galat size aa gaya, badalna hai",
+    "mera parcel kahan pahuncha",
+    "password bhul gaya hu",
+    "coupon code lag nahi raha",
 )
 
 

@@ -22,12 +22,16 @@ from rich.text import Text
 
 from monoglot.runs import StageRecord
 
+_OFF_TERMINAL = 200  # columns
 _STYLES = {"done": "green", "reused": "blue"}
 
 
 def make_console(*, stderr: bool = False) -> Console:
-    """A console that never breaks a path or number by highlighting it."""
-    return Console(stderr=stderr, highlight=False, soft_wrap=True)
+    """A console that breaks no path or number; off a terminal, no table either."""
+    console = Console(stderr=stderr, highlight=False, soft_wrap=True)
+    if not console.is_terminal:
+        console.width = _OFF_TERMINAL
+    return console
 
 
 class _Lines(logging.Handler):
@@ -49,7 +53,7 @@ class _Lines(logging.Handler):
 def _row(stage: StageRecord) -> Text:
     """A stage in one line of aligned columns."""
     rejected = stage.artifact.facts.get("rejected")
-    text = Text(f"{stage.title:<24} ")
+    text = Text(f"{stage.title:<30} ")
     text.append(f"{stage.outcome:<7}", _STYLES[stage.outcome])
     text.append(f"{stage.rows:>9,} rows {stage.seconds:>7.1f} s")
     if rejected:
@@ -100,7 +104,7 @@ class Bars:
 
     def __init__(self, console: Console) -> None:
         self._progress = Progress(
-            TextColumn("{task.description:<24}"),
+            TextColumn("{task.description:<30}"),
             BarColumn(),
             MofNCompleteColumn(),
             TimeRemainingColumn(),

@@ -17,7 +17,9 @@ from monoglot.identity import frame_digest
 from monoglot.knowledge.changes import Changes, Work, compare, decide
 from monoglot.knowledge.knowledge_base import load_knowledge_base
 from monoglot.knowledge.parts import topics_of
+from monoglot.knowledge.queries import load_queries, load_translations
 from monoglot.knowledge.split import split_rows
+from monoglot.learning.models import model_folder
 from monoglot.runs import Runs
 from monoglot.serving.releases import NO_RELEASE, Releases
 from monoglot.settings import Settings
@@ -65,7 +67,9 @@ class Plan:
 
 
 def refuse_unready(config: Config, settings: Settings, store: Store | None) -> None:
-    """Refuse, before any work, what cannot end well: nothing to train on, or a dead endpoint.
+    """Refuse, before any work, what cannot end well: bad files, no model, a dead endpoint.
+
+    Reads every file that the config names, which takes seconds even for a million rows.
 
     Args:
         config: with the LLM's name filled in.
@@ -74,11 +78,19 @@ def refuse_unready(config: Config, settings: Settings, store: Store | None) -> N
 
     Raises:
         ConfigError: there is nothing to train on; see `refuse_without_training_data`.
-        DataError: the knowledge base cannot be used.
+        DataError: a file cannot be used.
+        ModelError: the base model cannot be found.
         EndpointError: the endpoint is needed and cannot be reached, or refuses the key.
     """
     refuse_without_training_data(config, settings)
     rows = load_knowledge_base(config.knowledge_base).rows
+    for language in config.languages:
+        if language.translations is not None:
+            load_translations(language, rows)
+    for file in (config.evaluation, config.training):
+        if file.path is not None:
+            load_queries(file)
+    model_folder(config.base_model)
     if any(request.work.rows for request in _requests(config, settings, store, rows)):
         check_endpoint(settings, config.generation.model)
 
