@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.console import make_console
+from flows.console import make_console, stage_row
 from monoglot.errors import MonoglotError
 from monoglot.runs import RunRecord
 from monoglot.serving.releases import Releases
@@ -230,7 +230,7 @@ def _retrain(request: RunRequest) -> tuple[RunRecord, str | None]:
     done = None if store is None else standing(Inputs.of(config, settings, versions()), store)
     if done is not None and not request.force:
         for stage in done.record.stages:
-            show_line(stage.reused().line(), stderr=True)
+            make_console(stderr=True).print(stage_row(stage.reused()))
         show_line(f"nothing to do: {done.reason}", stderr=True)
         return done.record, done.reason
     from flows.running import run_retrain

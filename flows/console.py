@@ -44,13 +44,13 @@ class _Lines(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         stage = getattr(record, "stage", None)
         if isinstance(stage, StageRecord):
-            self.console.print(_row(stage))
+            self.console.print(stage_row(stage))
         elif getattr(record, "shown", False):
             style = "yellow" if record.levelno >= logging.WARNING else ""
             self.console.print(Text(record.getMessage(), style=style))
 
 
-def _row(stage: StageRecord) -> Text:
+def stage_row(stage: StageRecord) -> Text:
     """A stage in one line of aligned columns."""
     rejected = stage.artifact.facts.get("rejected")
     text = Text(f"{stage.title:<30} ")

@@ -57,6 +57,8 @@ def train_and_release(place: Workplace, config: Config, inputs: Inputs) -> RunRe
     candidate = trained_model(trained, base)
     reference = base if current is None else released_model(current)
     systems = measure(place, (base, candidate, reference), rows, data.questions)
+    tfidf = evaluate_tfidf(place, data.questions, rows)
+    compared = by_name(systems, tfidf, base=base, reference=reference, candidate=candidate)
     decision = judge(
         place, config.gate, systems[candidate.digest], systems[reference.digest], current
     )
@@ -73,8 +75,6 @@ def train_and_release(place: Workplace, config: Config, inputs: Inputs) -> RunRe
         reason=" ".join(decision.reasons),
     )
     run = new_run_name(inputs.key)
-    tfidf = evaluate_tfidf(place, data.questions, rows)
-    compared = by_name(systems, tfidf, base=base, reference=reference, candidate=candidate)
     report = write_report(
         place,
         run,

@@ -66,10 +66,11 @@ def prefect_server(home: Path, meanwhile: Callable[[], None] | None = None) -> I
         The URL of the server's API.
 
     Raises:
-        RunError: the temporary server does not start; names its log.
+        RunError: the user's own server does not answer, or the temporary one does not start.
     """
     given = os.environ.get("PREFECT_API_URL")
     if given:
+        _check(given)
         yield given
         return
     home.mkdir(parents=True, exist_ok=True)
@@ -84,6 +85,20 @@ def prefect_server(home: Path, meanwhile: Callable[[], None] | None = None) -> I
                 yield url
             finally:
                 _drain()
+
+
+def _check(url: str) -> None:
+    """Ask the user's own server for its health; a flow would try again for minutes."""
+    try:
+        with urllib.request.urlopen(f"{url.rstrip('/')}/health", timeout=10):  # noqa: S310
+            return
+    except urllib.error.HTTPError:
+        return  # it is there, whatever it thinks of us; Prefect's client knows how to log in
+    except (OSError, ValueError) as error:
+        raise RunError(
+            f"PREFECT_API_URL={url}: the Prefect server does not answer ({error}). Start it, or "
+            "unset the variable for a temporary server."
+        ) from None
 
 
 @contextlib.contextmanager

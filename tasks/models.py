@@ -13,7 +13,7 @@ from monoglot.serving.releases import MODEL_FOLDER
 from monoglot.store import Artifact, Store
 from tasks.workplace import Job
 
-TUNED = ", tuned"
+_TUNED = ", tuned"
 
 
 class ModelRef(BaseModel):
@@ -34,7 +34,7 @@ class ModelRef(BaseModel):
     @property
     def title(self) -> str:
         """The name in a log: of a folder, its last part."""
-        folder, tuned, rest = self.name.partition(TUNED)
+        folder, tuned, rest = self.name.partition(_TUNED)
         return f"{Path(folder).name if Path(folder).is_absolute() else folder}{tuned}{rest}"
 
 
@@ -49,7 +49,8 @@ def base_model(name: str) -> ModelRef:
 
 def trained_model(artifact: Artifact, base: ModelRef) -> ModelRef:
     """What `tasks.training.train` stored."""
-    return ModelRef(name=base.name + TUNED, digest=artifact.digest, artifact=artifact)
+    name = f"{base.name}{_TUNED} {artifact.digest[:8]}"
+    return ModelRef(name=name, digest=artifact.digest, artifact=artifact)
 
 
 def released_model(release: Release) -> ModelRef:

@@ -1,12 +1,14 @@
 """The whole line on a corner of the sample, with a model made by the tests."""
 
 import os
+import re
 import shutil
 
 import polars as pl
 import pytest
 import yaml
 from llm_server import LLMServer
+from prefect.client.orchestration import get_client
 from tiny_line import edit_kb, write_line
 
 from flows.refresh_index import refresh_index
@@ -39,11 +41,12 @@ def current_of(folder):
 
 
 def stages_of(record):
-    return {stage.title: stage for stage in record.stages}
+    """The stages by title, a tuned model's without its digest."""
+    return {re.sub(r"(tuned) [0-9a-f]{8}$", r"\1", it.title): it for it in record.stages}
 
 
 def outcomes_of(record):
-    return {stage.title: stage.outcome for stage in record.stages}
+    return {title: stage.outcome for title, stage in stages_of(record).items()}
 
 
 def configure(folder, **settings):
@@ -258,6 +261,24 @@ def test_without_an_evaluation_file_held_out_translations_are_asked(tmp_path):
     [warning] = stages["evaluation set"].artifact.facts["warnings"]
     assert "No evaluation file is given" in warning
     assert warning.partition(":")[0] in (store.root / record.report).read_text(encoding="utf-8")
+
+
+def test_without_any_question_nothing_new_goes_live(tmp_path):
+    write_line(tmp_path, evaluation={}, split={"evaluation_share": 0.0})
+    record = retrain(request_of(tmp_path))
+    assert not record.promoted
+    assert record.reasons[0].startswith("Nothing was measured")
+    assert current_of(tmp_path).model is None
+
+
+def test_prefect_keeps_the_report(line):
+    configure(line, gate={"metric": "hit@3"})
+    record = retrain(request_of(line))
+    with get_client(sync_client=True) as client:
+        kept = client.request("POST", "/artifacts/filter", json={"sort": "CREATED_DESC"}).json()
+    [report] = [it for it in kept if it["key"] == "report"][:1]
+    assert report["type"] == "markdown"
+    assert record.reasons[0][:20] in report["data"].replace("\\", "")
 
 
 def test_native_queries_alone_train_a_model(tmp_path):

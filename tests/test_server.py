@@ -32,11 +32,18 @@ def answers(url):
         return False
 
 
-def test_a_server_that_is_set_is_used_and_none_is_started(monkeypatch, tmp_path):
-    monkeypatch.setenv("PREFECT_API_URL", "http://somewhere:4200/api")
+def test_a_server_that_is_set_is_used_and_none_is_started(monkeypatch, tmp_path, prefect_api):
+    monkeypatch.setenv("PREFECT_API_URL", prefect_api)
     with prefect_server(tmp_path / "home") as url:
-        assert url == "http://somewhere:4200/api"
+        assert url == prefect_api
     assert not (tmp_path / "home").exists()
+
+
+def test_a_server_that_is_set_and_down_is_named(monkeypatch, tmp_path):
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
+    refused = pytest.raises(RunError, match=r"PREFECT_API_URL=http://127\.0\.0\.1:9/api.*unset")
+    with refused, prefect_server(tmp_path / "home"):
+        pass
 
 
 def test_the_server_ends_when_its_command_is_killed(tmp_path):

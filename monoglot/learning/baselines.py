@@ -6,6 +6,7 @@ A tuned model that does not beat shared words is not worth its upkeep.
 import numpy as np
 import polars as pl
 
+from monoglot.contracts import Outcomes, empty
 from monoglot.learning.evaluation import outcomes_of, own_rows, with_english
 from monoglot.learning.ranking import Floats, rank_by
 
@@ -24,6 +25,8 @@ def tfidf(questions: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
         questions: a `Queries` table.
         rows: a `KnowledgeBase` table.
     """
+    if questions.is_empty():
+        return empty(Outcomes)
     from sklearn.feature_extraction.text import TfidfVectorizer  # heavy, and of the pipeline only
 
     weigh = TfidfVectorizer(analyzer="char_wb", ngram_range=_CHARACTERS, dtype=np.float32)
