@@ -25,6 +25,7 @@ PAPER: dict[str, Any] = {
         "learning_rate": 5e-5,
         "english_replay": False,
     },
+    "merging": {"base_weight": 0.0},
 }
 RECIPES: dict[str, dict[str, Any]] = {"default": {}, "paper": PAPER}
 

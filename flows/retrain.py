@@ -12,6 +12,7 @@ from tasks.anchors import gather_anchors
 from tasks.baseline import evaluate_tfidf
 from tasks.judgement import judge
 from tasks.knowledge_base import read_knowledge_base
+from tasks.merging import merge_with_base
 from tasks.models import ModelRef, base_model, released_model, trained_model
 from tasks.questions import gather_questions
 from tasks.record import keep_record
@@ -54,7 +55,10 @@ def train_and_release(place: Workplace, config: Config, inputs: Inputs) -> RunRe
 
     # Candidate, untuned model and the one in production: over all rows of the new knowledge base.
     current = Releases(place.store).current()
-    candidate = trained_model(trained, base)
+    merged = merge_with_base(
+        place, trained=trained_model(trained, base), base=base, config=config.merging
+    )
+    candidate = trained_model(merged, base)
     reference = base if current is None else released_model(current)
     systems = measure(place, (base, candidate, reference), rows, data.questions)
     tfidf = evaluate_tfidf(place, data.questions, rows)

@@ -135,7 +135,11 @@ def run_as_json(store: Store, record: RunRecord | None, nothing: str | None) -> 
         told |= record.model_dump(mode="json", include={"run", "release", "promoted", "reasons"})
         told["report"] = str(store.root / record.report) if record.report else None
         told["stages"] = [
-            {**stage.model_dump(mode="json", exclude={"artifact"}), "key": str(stage.key)}
+            {
+                **stage.model_dump(mode="json", exclude={"artifact"}),
+                "key": str(stage.key),
+                "facts": stage.artifact.facts,
+            }
             for stage in record.stages
         ]
     return told

@@ -174,6 +174,15 @@ class TrainingConfig(Section):
     seed: int = Field(0, description="Seed of sampling, shuffling and dropout.")
 
 
+class MergingConfig(Section):
+    """How much of the untuned model the candidate keeps (arXiv 2109.01903)."""
+
+    base_weight: Share = Field(
+        0.25,
+        description="Share of the untuned weights in the candidate, against forgetting; 0: none.",
+    )
+
+
 class GateConfig(Section):
     """When a candidate replaces the release in production."""
 
@@ -223,6 +232,7 @@ class Config(Section):
     generation: GenerationConfig = GenerationConfig()
     sampling: SamplingConfig = SamplingConfig()
     fine_tuning: TrainingConfig = TrainingConfig()
+    merging: MergingConfig = MergingConfig()
     gate: GateConfig = GateConfig()
     policy: PolicyConfig = PolicyConfig()
 

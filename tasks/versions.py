@@ -26,6 +26,7 @@ STAGES: dict[str, StageCode] = {
     "anchors": StageCode(1, ("tasks.anchors",)),
     "triplets": StageCode(1, ("tasks.triplets",)),
     "training": StageCode(1, ("tasks.training",)),
+    "merging": StageCode(1, ("tasks.merging",)),
     "index": StageCode(1, ("tasks.index",)),
     "evaluation": StageCode(1, ("tasks.evaluation",)),
     "tfidf": StageCode(1, ("tasks.baseline",)),

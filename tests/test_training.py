@@ -11,6 +11,7 @@ from monoglot.config import SamplingConfig, TrainingConfig
 from monoglot.errors import DataError, ModelError
 from monoglot.learning import training
 from monoglot.learning.encoder import Encoder
+from monoglot.learning.merging import merge
 from monoglot.learning.models import model_digest
 from monoglot.learning.objectives import OBJECTIVES, Batch, explicit, in_batch
 from monoglot.learning.pairs import make_triplets
@@ -259,3 +260,17 @@ def test_models_that_cannot_be_used_are_refused_with_a_remedy(tmp_path):
     (tmp_path / "pickled" / "pytorch_model.bin").write_bytes(b"x")
     with pytest.raises(ModelError, match=r"no \.safetensors"):
         Encoder.load(str(tmp_path / "pickled"))
+
+
+def test_merging_moves_the_weights_and_none_of_it_is_the_tuned_model(tmp_path):
+    tuned, base = (
+        Encoder.load(str(static_model(tmp_path / str(seed), all_texts(), seed=seed)))
+        for seed in (0, 1)
+    )
+    weights = {name: value.clone() for name, value in tuned.model.state_dict().items()}
+    merge(tuned, base, 0.0)
+    assert all(torch.equal(tuned.model.state_dict()[name], weights[name]) for name in weights)
+    merge(tuned, base, 0.25)
+    for name, value in tuned.model.state_dict().items():
+        expected = 0.75 * weights[name] + 0.25 * base.model.state_dict()[name]
+        assert torch.allclose(value, expected, atol=1e-6)
