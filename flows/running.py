@@ -49,6 +49,7 @@ def _prefect(config: Config, console: Console) -> Iterator[None]:
     with store.writer():
         pass
     home = store.root / ".prefect"
+    console.print(f"starting Prefect (its log: {home}/run.log)", style="dim", markup=False)
     with prefect_server(home, _load), watched(console, home / "run.log") as bars:
         token = PROGRESS.set(bars.of)
         try:

@@ -115,6 +115,39 @@ def test_training_shares_nothing_with_evaluation(finished_line):
     assert not set(anchors["source_row_id"]) & set(index_set)
 
 
+def test_what_the_evaluation_asks_is_taken_out_of_training(tmp_path):
+    """A question's text among the translations, and a row that is a question in English."""
+    write_line(tmp_path)
+    asked = pl.read_csv(tmp_path / "queries.csv").row(0, named=True)
+    edit_kb(
+        tmp_path,
+        lambda frame: pl.concat(
+            [frame, frame.head(1).with_columns(query=pl.lit(asked["english"]))]
+        ),
+    )
+    translations = pl.read_csv(tmp_path / "hinglish.csv")
+    stolen = translations.head(1).with_columns(translation=pl.lit(asked["text"].upper()))
+    pl.concat([translations, stolen]).write_csv(tmp_path / "hinglish.csv")
+    stages = stages_of(retrain(request_of(tmp_path)))
+    store = store_of(tmp_path)
+    anchors = store.table(stages["training set"].artifact)
+    rejects = store.table(stages["training set"].artifact, "rejects.parquet")
+    assert asked["text"].upper() not in anchors["text"]
+    assert rejects["value"].to_list() == [asked["text"].upper()]
+    rows = store.table(stages["knowledge base"].artifact)
+    [leak] = rows.filter(pl.col("query") == asked["english"])["row_id"]
+    triplets = store.table(stages["triplets"].artifact)
+    used = set(triplets["positive_row"]) | set(triplets["negative_rows"].explode())
+    assert used == set(rows["row_id"]) - {leak}
+    assert Retriever(store.root).search(asked["english"], k=1)[0].row_id == leak
+
+
+def test_a_model_that_is_not_asked_does_not_matter(line, monkeypatch):
+    monkeypatch.setenv("MONOGLOT_LLM_MODEL", "another-model")
+    configure(line, generation={"temperature": 0.9})
+    assert plan_of(line).work.kind == "nothing"
+
+
 def test_the_same_inputs_again_do_nothing(line):
     before = Runs(store_of(line)).last()
     assert retrain(request_of(line)) == before
