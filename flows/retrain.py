@@ -52,13 +52,13 @@ def train_and_release(place: Workplace, config: Config, inputs: Inputs) -> RunRe
     data = gather_data(place, config, rows)
     base = base_model(config.base_model)
     trained = fine_tune(place, config, rows, data, base)
-
-    # Candidate, untuned model and the one in production: over all rows of the new knowledge base.
-    current = Releases(place.store).current()
     merged = merge_with_base(
         place, trained=trained_model(trained, base), base=base, config=config.merging
     )
     candidate = trained_model(merged, base)
+
+    # Candidate, untuned model and the one in production: over all rows of the new knowledge base.
+    current = Releases(place.store).current()
     reference = base if current is None else released_model(current)
     systems = measure(place, (base, candidate, reference), rows, data.questions)
     tfidf = evaluate_tfidf(place, data.questions, rows)

@@ -17,4 +17,5 @@ def merge_with_base(job: Job, *, trained: ModelRef, base: ModelRef, config: Merg
     merge(tuned, Encoder.load(locate(job.store, base)), config.base_weight)
     folder = job.draft.folder / MODEL_FOLDER
     tuned.save(folder)
+    job.draft.rows = trained.artifact.rows if trained.artifact else 0
     job.draft.digest = model_digest(str(folder))

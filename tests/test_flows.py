@@ -86,6 +86,7 @@ def test_the_line_ends_in_a_release_that_answers(finished_line):
         "training set",
         "triplets",
         "fine-tune",
+        "merge with the base",
         "index model",
         "evaluate model",
         "index model, tuned",

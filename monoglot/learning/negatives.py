@@ -220,10 +220,10 @@ def draw_negatives(
 
 
 def _mass_left(distribution: Distribution, labels: Integers, drawn: Integers) -> Floats:
-    """Mass of the rows that are not drawn yet; 0 where rounding is all that is left."""
+    """Mass of the rows that are not drawn yet; 0 where a billionth or less of it is left."""
     totals = distribution.totals(labels)
     left = totals - distribution.weights(labels, drawn).sum(axis=1)
-    return np.where(left > 1e-12 * np.maximum(totals, 1e-300), left, 0.0)
+    return np.where(left > 1e-9 * np.maximum(totals, 1e-300), left, 0.0)
 
 
 def _new_rows(
