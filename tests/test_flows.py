@@ -15,6 +15,7 @@ from flows.refresh_index import refresh_index
 from flows.retrain import retrain
 from monoglot import Retriever
 from monoglot.errors import ConfigError, DataError, EndpointError, StoreBusyError
+from monoglot.learning.models import model_digest
 from monoglot.planning import make_plan
 from monoglot.runs import Runs
 from monoglot.serving.releases import Releases
@@ -141,6 +142,14 @@ def test_what_the_evaluation_asks_is_taken_out_of_training(tmp_path):
     used = set(triplets["positive_row"]) | set(triplets["negative_rows"].explode())
     assert used == set(rows["row_id"]) - {leak}
     assert Retriever(store.root).search(asked["english"], k=1)[0].row_id == leak
+
+
+def test_a_place_named_like_a_model_changes_no_model(tmp_path):
+    """E5 models are known by their own name; a folder above one says nothing."""
+    write_line(tmp_path / "shop")
+    shutil.copytree(tmp_path / "shop", tmp_path / "e5-shop")
+    digests = {model_digest(str(tmp_path / name / "model")) for name in ("shop", "e5-shop")}
+    assert len(digests) == 1
 
 
 def test_a_model_that_is_not_asked_does_not_matter(line, monkeypatch):

@@ -112,4 +112,5 @@ def query_prefix_of(name: str, given: str | None = None) -> str:
     own = (prompts.get("prompts") or {}).get("query")
     if own:
         return str(own)
-    return "query: " if _E5.search(name.partition("@")[0]) else ""
+    own_name = Path(name).name if Path(name).is_dir() else name.partition("@")[0]
+    return "query: " if _E5.search(own_name) else ""
