@@ -93,7 +93,7 @@ def test_draws_follow_a_slow_sampler_and_report_its_probabilities(strategy):
         config,
         np.random.default_rng(7),
     )
-    seen = {outcome: 0 for outcome in expected}
+    seen = dict.fromkeys(expected, 0)
     for outcome in map(tuple, draws.rows.tolist()):
         seen[outcome] += 1
     statistic = sum(
