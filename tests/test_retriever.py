@@ -140,6 +140,16 @@ def test_an_empty_query_is_refused(store, models, text):
         retriever.search("fine", k=0)
 
 
+def test_text_that_is_no_unicode_and_a_text_for_a_list_are_refused(store, models):
+    promote(store, models[0])
+    retriever = Retriever(store.root, device="cpu")
+    with pytest.raises(InputError, match="query 1 of 1 is not valid Unicode"):
+        retriever.search("where is my refund \ud83d")
+    assert retriever.search("where is my refund \U0001f600")[0].label == "refund"
+    with pytest.raises(InputError, match="takes a list"):
+        retriever.search_many("where is my refund")
+
+
 def test_a_store_without_a_release_says_what_to_do(store, tmp_path):
     with pytest.raises(StoreError, match=r"no release yet\. `monoglot run`"):
         Retriever(store.root)

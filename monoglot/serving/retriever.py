@@ -105,13 +105,9 @@ class Retriever:
         than k where the knowledge base, or those rows, have fewer labels.
 
         Raises:
-            InputError: a text is empty, or k is not positive.
+            InputError: a text is empty or no valid Unicode, or k is not positive.
         """
-        if k < 1:
-            raise InputError(f"k is {k}: ask for one label at least.")
-        for number, text in enumerate(texts):
-            if not text.strip():
-                raise InputError(f"query {number + 1} of {len(texts)} is empty: nothing to search.")
+        _check_queries(texts, k)
         held = self._held
         vectors = held.encoder.encode(texts)
         return [
@@ -139,6 +135,22 @@ class Retriever:
                 f"({release.model_digest[:16]}). Restore its files, or `monoglot run` again."
             )
         return _Held(release, encoder, index)
+
+
+def _check_queries(texts: Sequence[str], k: int) -> None:
+    """Refuse what has no answer, before the model sees it."""
+    if k < 1:
+        raise InputError(f"k is {k}: ask for one label at least.")
+    if isinstance(texts, str):  # a sequence of strings as well: its characters would be searched
+        raise InputError("`search_many` takes a list of queries; for a single one call `search`.")
+    for number, text in enumerate(texts, 1):
+        if not text.strip():
+            raise InputError(f"query {number} of {len(texts)} is empty: nothing to search.")
+        if any("\ud800" <= character <= "\udfff" for character in text):
+            raise InputError(
+                f"query {number} of {len(texts)} is not valid Unicode: it holds half of a "
+                "surrogate pair, as JSON or a terminal may leave it. Decode it again."
+            )
 
 
 def _best(index: Index, vectors: Floats, k: int) -> list[list[Answer]]:
