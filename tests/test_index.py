@@ -15,7 +15,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from monoglot.errors import DataError, ModelError, StaleVectorsError, StoreError
-from monoglot.serving import index as index_module
 from monoglot.serving import neighbours, syncing
 from monoglot.serving.index import Index
 
@@ -424,9 +423,14 @@ def test_many_edits_extend_the_index_and_remove_no_version(large, large_folder, 
     assert old.search(clustered(["about 100 case 100"]), 1)["query"][0] == "about 100 case 100"
 
 
-def test_where_approximate_search_finds_too_little_it_is_exact(large_folder, monkeypatch):
-    monkeypatch.setattr(index_module.neighbours, "ENOUGH_RECALL", 1.1)
+def test_where_approximate_search_finds_too_little_it_is_exact(large_folder):
     index = open_index(large_folder, dimensions=32)
-    asked = clustered(["about 3 never seen", "about 5 never seen"])
-    scores = index.search(asked, 10)["score"].to_numpy().reshape(2, 10)
-    np.testing.assert_allclose(scores, exact_scores(index, asked, 10), atol=1e-5)
+    asked = clustered([f"about {number} never seen" for number in range(100)])
+    reached = exact_scores(index, asked, 10)
+
+    def search_as_if(recall):
+        index._seen = index._seen._replace(effort=neighbours.Effort(1, 1, recall))
+        return index.search(asked, 10)["score"].to_numpy().reshape(100, 10)
+
+    assert (search_as_if(recall=0.99) < reached - 1e-5).any()  # so little effort does lose rows
+    np.testing.assert_allclose(search_as_if(recall=0.989), reached, atol=1e-5)
