@@ -21,7 +21,8 @@ import polars as pl
 from benchmarks.hinglish_files import MACRO_MIN, RECIPES, Files, convert, write_config
 from benchmarks.provenance import provenance
 from benchmarks.tables import cell, provenance_line, table
-from monoglot.config import KnowledgeBaseConfig, QueriesFile, load_config
+from monoglot.config import KnowledgeBaseConfig, QueriesFile
+from monoglot.config_file import load_config
 from monoglot.knowledge.knowledge_base import load_knowledge_base
 from monoglot.knowledge.queries import load_queries
 from monoglot.learning.baselines import tfidf

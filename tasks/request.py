@@ -4,7 +4,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from monoglot.config import Config, load_config
+from monoglot.config import Config
+from monoglot.config_file import load_config
 from monoglot.settings import Settings, read_settings
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks.hinglish_files import RECIPES, convert, write_config
 from benchmarks.tables import cell, table
-from monoglot.config import load_config
+from monoglot.config_file import load_config
 from monoglot.knowledge.knowledge_base import load_knowledge_base
 from monoglot.knowledge.queries import load_queries, load_translations
 

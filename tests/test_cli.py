@@ -15,7 +15,8 @@ from tiny_line import edit_kb, write_line
 
 from flows import cli, doctor
 from flows.starter import starter_text
-from monoglot.config import Config, LanguageConfig, load_config
+from monoglot.config import Config, LanguageConfig
+from monoglot.config_file import load_config
 from monoglot.runs import Runs
 from monoglot.serving.releases import Releases
 from monoglot.settings import Settings

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from monoglot.config import Config, load_config
+from monoglot.config import Config
+from monoglot.config_file import load_config
 from monoglot.errors import ConfigError
 from monoglot.identity import digest, identity_of
 

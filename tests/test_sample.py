@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 import monoglot
-from monoglot.config import load_config
+from monoglot.config_file import load_config
 from monoglot.knowledge.knowledge_base import load_knowledge_base
 from monoglot.knowledge.queries import load_queries, load_translations
 from monoglot.knowledge.split import leaking_rows, split_rows, without_leaks
