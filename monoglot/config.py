@@ -105,9 +105,18 @@ class GenerationConfig(Section):
         0, ge=0, description="Native queries the LLM writes per label and language (0: none)."
     )
     glossary: tuple[str, ...] = Field((), description="Terms that a translation must keep as is.")
+
+
+class QualityConfig(Section):
+    """The gates that a generated query must pass, each with its threshold."""
+
     max_length_ratio: float = Field(
         4.0, gt=1.0, description="Translations this many times longer or shorter are rejected."
     )
+
+
+class SpendingConfig(Section):
+    """What the LLM costs and may cost. Bears no identity: another price changes no result."""
 
 
 class SimilarityConfig(Section):
@@ -227,6 +236,8 @@ class Config(Section):
     )
     split: SplitConfig = SplitConfig()
     generation: GenerationConfig = GenerationConfig()
+    quality: QualityConfig = QualityConfig()
+    spending: SpendingConfig = SpendingConfig()
     sampling: SamplingConfig = SamplingConfig()
     fine_tuning: TrainingConfig = TrainingConfig()
     merging: MergingConfig = MergingConfig()

@@ -100,6 +100,7 @@ def config_digest(
         update={
             "base_model": base_model_digest,
             "store": "",
+            "spending": None,
             "knowledge_base": config.knowledge_base.model_copy(update={"path": None}),
             "generation": config.generation if asks_llm else None,
         }

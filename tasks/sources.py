@@ -8,6 +8,7 @@ from monoglot.config import Config, LanguageConfig
 from monoglot.standing import languages_to_ask
 from monoglot.store import Artifact
 from tasks.given_translations import read_translations
+from tasks.quality import keep_fit
 from tasks.queries import read_queries
 from tasks.synthesis import synthesize_by_llm
 from tasks.translation import translate_by_llm
@@ -55,12 +56,25 @@ def translations_of(
 def _translated(
     place: Workplace, config: Config, language: LanguageConfig, parts: Artifact
 ) -> Artifact:
-    return translate_by_llm(
+    made = translate_by_llm(
         place,
         parts=parts,
         language=language,
         config=config.generation,
         kb_language=config.knowledge_base.language,
+    )
+    return _checked(place, config, language, made)
+
+
+def _checked(
+    place: Workplace, config: Config, language: LanguageConfig, generated: Artifact
+) -> Artifact:
+    return keep_fit(
+        place,
+        generated=generated,
+        language=language,
+        config=config.quality,
+        glossary=config.generation.glossary,
     )
 
 
@@ -70,8 +84,9 @@ def synthetic_of(
     """Queries the LLM writes for each label, a table a language, where the config asks for any."""
     if not config.generation.synthetic_per_label:
         return ()
-    return tuple(
-        synthesize_by_llm(
+    tables = []
+    for language in languages_to_ask(config, place.settings):
+        made = synthesize_by_llm(
             place,
             knowledge_base=rows,
             parts=parts,
@@ -79,8 +94,8 @@ def synthetic_of(
             config=config.generation,
             kb_language=config.knowledge_base.language,
         )
-        for language in languages_to_ask(config, place.settings)
-    )
+        tables.append(_checked(place, config, language, made))
+    return tuple(tables)
 
 
 def native_of(place: Workplace, config: Config) -> Artifact | None:

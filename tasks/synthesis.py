@@ -2,11 +2,8 @@
 
 import dataclasses
 
-import polars as pl
-
 from monoglot.config import GenerationConfig, LanguageConfig
 from monoglot.generation.ledger import Ledger
-from monoglot.generation.quality import keep_good
 from monoglot.generation.synthesis import synthesize
 from monoglot.knowledge.parts import topics_of
 from monoglot.store import Artifact
@@ -24,7 +21,7 @@ def synthesize_by_llm(
     config: GenerationConfig,
     kb_language: str,
 ) -> None:
-    """`contracts.Queries` of origin synthetic; what fails the checks is rejected."""
+    """`contracts.Queries` of origin synthetic, as the model gave them."""
     topics = topics_of(job.table(knowledge_base), job.table(parts))
     with Ledger(job.store.ledger_path) as ledger:
         made = synthesize(
@@ -36,10 +33,9 @@ def synthesize_by_llm(
             ledger=ledger,
             on_progress=job.on_progress,
         )
-    kept, poor = keep_good(made.rows, language, config)
     job.write(
-        kept,
-        pl.concat([made.rejects, poor]),
+        made.rows,
+        made.rejects,
         from_ledger=made.from_ledger,
         usage=dataclasses.asdict(made.usage),
     )

@@ -6,7 +6,6 @@ import polars as pl
 
 from monoglot.config import GenerationConfig, LanguageConfig
 from monoglot.generation.ledger import Ledger
-from monoglot.generation.quality import keep_good
 from monoglot.generation.translation import translate
 from monoglot.store import Artifact
 from tasks.caching import stage
@@ -22,7 +21,7 @@ def translate_by_llm(
     config: GenerationConfig,
     kb_language: str,
 ) -> None:
-    """`contracts.Queries` by LLM, of all but the index set; what fails the checks is rejected.
+    """`contracts.Queries` by LLM, of all but the index set, as the model gave them.
 
     Every reply is in the ledger before it is used, so a run that is killed here, or starts again
     with other rows, buys only what no run has bought.
@@ -38,10 +37,9 @@ def translate_by_llm(
             ledger=ledger,
             on_progress=job.on_progress,
         )
-    kept, poor = keep_good(made.rows, language, config)
     job.write(
-        kept,
-        pl.concat([made.rejects, poor]),
+        made.rows,
+        made.rejects,
         from_ledger=made.from_ledger,
         usage=dataclasses.asdict(made.usage),
     )

@@ -5,7 +5,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from monoglot.config import GenerationConfig, LanguageConfig
+from monoglot.config import LanguageConfig, QualityConfig
 from monoglot.contracts import Queries, Rejects, empty
 from monoglot.generation.quality import folded, keep_good, terms_in
 from monoglot.generation.scripts import digits_of_the_world, script_classes
@@ -24,7 +24,8 @@ LANGUAGES = {
         "sr": "Serbian",
     }.items()
 }
-CONFIG = GenerationConfig(glossary=("SIM swap", "Acme+"))
+CONFIG = QualityConfig()
+GLOSSARY = ("SIM swap", "Acme+")
 
 
 def queries(*pairs, language="hi-Latn"):
@@ -47,7 +48,7 @@ def queries(*pairs, language="hi-Latn"):
 
 def rules(text, english, language="hi-Latn"):
     kept, rejects = keep_good(
-        queries((text, english), language=language), LANGUAGES[language], CONFIG
+        queries((text, english), language=language), LANGUAGES[language], CONFIG, GLOSSARY
     )
     assert kept.height + rejects.height == 1
     return rejects["rule"].to_list()
@@ -135,7 +136,7 @@ def test_rows_keep_their_order_and_rejects_say_why():
         ("", None),
         ("refund kab", "refund when"),
     )
-    kept, rejects = keep_good(rows, HINGLISH, CONFIG)
+    kept, rejects = keep_good(rows, HINGLISH, CONFIG, GLOSSARY)
     assert kept.equals(rows[[0, 3]])
     Rejects.validate(rejects)
     assert rejects.select("file", "column", "value", "rule", "reason").rows() == [
@@ -158,8 +159,8 @@ def test_an_empty_table_passes():
 
 def test_the_longest_ratio_comes_from_the_config():
     rows = queries(("mera parcel kahan hai abhi tak nahi aaya kyun", "where is it"))
-    assert keep_good(rows, HINGLISH, GenerationConfig(max_length_ratio=1.5))[0].height == 0
-    assert keep_good(rows, HINGLISH, GenerationConfig(max_length_ratio=4.0))[0].height == 1
+    assert keep_good(rows, HINGLISH, QualityConfig(max_length_ratio=1.5))[0].height == 0
+    assert keep_good(rows, HINGLISH, QualityConfig(max_length_ratio=4.0))[0].height == 1
 
 
 @pytest.mark.parametrize(
@@ -237,7 +238,7 @@ def human(file, split, language):
 )
 def test_fewer_than_two_in_a_hundred_human_rows_are_rejected(file, code, split):
     rows = human(file, split, code)
-    kept, rejects = keep_good(rows, LANGUAGES[code], GenerationConfig())
+    kept, rejects = keep_good(rows, LANGUAGES[code], QualityConfig())
     assert rows.height > 1000
     assert rejects.height < 0.02 * rows.height
     assert kept.height == rows.height - rejects.height
@@ -264,7 +265,7 @@ def test_planted_defects_in_human_rows_are_caught():
     caught = total = 0
     for rule, spoilt, source in planted:
         rows = good.with_columns(text=spoilt, english=source)
-        _, rejects = keep_good(rows, HINGLISH, CONFIG)
+        _, rejects = keep_good(rows, HINGLISH, CONFIG, GLOSSARY)
         assert set(rejects["rule"]) <= {rule, "number_lost"}
         caught, total = caught + rejects.height, total + rows.height
     assert total > 5000

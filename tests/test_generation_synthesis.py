@@ -4,7 +4,7 @@ import polars as pl
 import pytest
 from llm_server import Fault, LLMServer
 
-from monoglot.config import GenerationConfig, LanguageConfig
+from monoglot.config import GenerationConfig, LanguageConfig, QualityConfig
 from monoglot.contracts import Queries, Rejects, empty
 from monoglot.generation.ledger import Ledger
 from monoglot.generation.prompts import MANNERS
@@ -56,7 +56,7 @@ def test_as_many_queries_as_asked_for_and_paid_for_once(ledger):
     assert again.rows.equals(written.rows)
     assert again.usage.requests == 0
     assert {row["manner"] for row in asked} == set(MANNERS[:2])
-    assert keep_good(written.rows, HINGLISH, GenerationConfig())[0].height == 21
+    assert keep_good(written.rows, HINGLISH, QualityConfig())[0].height == 21
 
 
 def test_more_queries_buy_further_samples_only(ledger):

@@ -13,7 +13,7 @@ import pytest
 from llm_server import Fault, LLMServer, mixture, translation_of
 from pydantic import SecretStr
 
-from monoglot.config import GenerationConfig, LanguageConfig
+from monoglot.config import GenerationConfig, LanguageConfig, QualityConfig
 from monoglot.contracts import Queries, Rejects, empty
 from monoglot.errors import EndpointError
 from monoglot.generation import asking, translation
@@ -129,7 +129,7 @@ def test_what_bears_identity_buys_anew(ledger):
             (HINGLISH.model_copy(update={"code": "hi"}), CONFIG),
         ]:
             assert plan(rows, server, ledger, language, config).rows == 4
-        others = CONFIG.model_copy(update={"synthetic_per_label": 9, "max_length_ratio": 9.0})
+        others = CONFIG.model_copy(update={"synthetic_per_label": 9})
         assert plan(rows, server, ledger, config=others).rows == 0
 
 
@@ -182,7 +182,7 @@ def test_adding_a_language_costs_that_language_alone(ledger):
         assert [request.language for request in server.requests] == ["hi-Latn"] * 2 + ["ar"] * 2
         run(kb(12), server, ledger)
         assert len(server.requests) == 4
-    assert keep_good(bought.rows, arabic, CONFIG)[0].height == 12
+    assert keep_good(bought.rows, arabic, QualityConfig())[0].height == 12
 
 
 # Fault, requests in all for 10 rows at 10 a request, rows asked for in all.

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from monoglot.config import GenerationConfig, LanguageConfig
+from monoglot.config import LanguageConfig, QualityConfig
 from monoglot.contracts import Rejects, empty
 from monoglot.generation.scripts import digits_of_the_world, script_classes
 
@@ -61,7 +61,10 @@ class Gate:
 
 
 def keep_good(
-    rows: pl.DataFrame, language: LanguageConfig, config: GenerationConfig
+    rows: pl.DataFrame,
+    language: LanguageConfig,
+    config: QualityConfig,
+    glossary: Sequence[str] = (),
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Part generated queries into those fit for training and the others, with reasons.
 
@@ -70,7 +73,8 @@ def keep_good(
     Args:
         rows: table `Queries`, `english` holding the source where there is one.
         language: the language the rows should be in.
-        config: glossary and the longest ratio of lengths.
+        config: thresholds.
+        glossary: terms that a translation must keep.
 
     Returns:
         The good rows in their order, and table `Rejects`.
@@ -80,7 +84,7 @@ def keep_good(
         pl.when(gate.is_bad.fill_null(value=False)).then(pl.lit(number))
         for number, gate in enumerate(gates)
     )
-    judged = _with_lost_parts(rows, config.glossary).with_columns(verdict.alias("_gate"))
+    judged = _with_lost_parts(rows, glossary).with_columns(verdict.alias("_gate"))
     good = judged.filter(pl.col("_gate").is_null()).select(rows.columns)
     bad = judged.filter(pl.col("_gate").is_not_null())
     return good, _rejects(bad, gates, language)
@@ -94,7 +98,7 @@ def terms_in(texts: pl.Series, glossary: Sequence[str]) -> list[list[str]]:
     return [[term for term, where in occurs if where[row]] for row in range(len(texts))]
 
 
-def _gates(language: LanguageConfig, config: GenerationConfig) -> tuple[Gate, ...]:
+def _gates(language: LanguageConfig, config: QualityConfig) -> tuple[Gate, ...]:
     """The gates in the order in which they are asked."""
     lost = "the {} of the source is missing or changed"
     return (
