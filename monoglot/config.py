@@ -177,7 +177,7 @@ class TrainingConfig(Section):
         "forgetting; costs no further encoding.",
     )
     max_tokens: int = Field(128, ge=8, le=512, description="Longer texts are cut, with a count.")
-    seed: int = Field(0, description="Seed of sampling, shuffling and dropout.")
+    seed: int = Field(0, description="Seed of sampling and shuffling.")
 
 
 class MergingConfig(Section):

@@ -26,7 +26,7 @@ STAGES: dict[str, StageCode] = {
     "questions": StageCode(1, ("tasks.questions",)),
     "anchors": StageCode(1, ("tasks.anchors",)),
     "triplets": StageCode(1, ("tasks.triplets",)),
-    "training": StageCode(1, ("tasks.training",)),
+    "training": StageCode(2, ("tasks.training",)),
     "merging": StageCode(1, ("tasks.merging",)),
     "index": StageCode(1, ("tasks.index",)),
     "evaluation": StageCode(1, ("tasks.evaluation",)),

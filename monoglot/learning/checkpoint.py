@@ -1,7 +1,7 @@
 """Checkpoints of a training: one safetensors file, replaced whole, read without running code.
 
-A training resumed from one takes the very steps it would have taken: weights, optimiser moments
-and the state of the random numbers are kept; batches and rates follow from the step.
+A training resumed from one takes the very steps it would have taken: weights and optimiser moments
+are kept, batches and rates follow from the step, and nothing else is random.
 """
 
 import json
@@ -33,7 +33,6 @@ def save(folder: Path, state: TrainingState, step: int) -> None:
     tensors = {f"model.{name}": value for name, value in state.model.state_dict().items()}
     for number, moments in state.optimiser.state_dict()["state"].items():
         tensors |= {f"optimiser.{number}.{name}": value for name, value in moments.items()}
-    tensors |= _random_states()
     # Tied weights share memory, which safetensors refuses; a copy is written once a minute.
     tensors = {name: value.detach().cpu().clone() for name, value in tensors.items()}
     progress = {"step": step, "losses": state.losses, "rates": state.rates}
@@ -59,7 +58,6 @@ def load(folder: Path, state: TrainingState) -> int:
         moments.setdefault(int(number), {})[what] = value
     groups = state.optimiser.state_dict()["param_groups"]
     state.optimiser.load_state_dict({"state": moments, "param_groups": groups})
-    _restore_random_states(tensors)
     state.losses[:] = progress["losses"]
     state.rates[:] = progress["rates"]
     return int(progress["step"])
@@ -71,20 +69,3 @@ def _under(prefix: str, tensors: "dict[str, Tensor]") -> "dict[str, Tensor]":
         for name, value in tensors.items()
         if name.startswith(prefix)
     }
-
-
-def _random_states() -> "dict[str, Tensor]":
-    import torch
-
-    states = {"random.cpu": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        states["random.cuda"] = torch.cuda.get_rng_state()
-    return states
-
-
-def _restore_random_states(tensors: "dict[str, Tensor]") -> None:
-    import torch
-
-    torch.set_rng_state(tensors["random.cpu"])
-    if "random.cuda" in tensors and torch.cuda.is_available():
-        torch.cuda.set_rng_state(tensors["random.cuda"])

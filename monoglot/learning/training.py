@@ -30,7 +30,7 @@ Integers = NDArray[np.int64]
 OnStep = Callable[[int, int, float], None]
 
 _SUB_BATCH = {"cuda": 512, "mps": 128}
-_CPU_SUB_BATCH = 48
+_CPU_SUB_BATCH = 32
 _SECONDS_BETWEEN_CHECKPOINTS = 60.0
 _MAX_GRADIENT_NORM = 1.0
 _WEIGHT_DECAY = 0.01
@@ -82,11 +82,12 @@ def fine_tune(
     Raises:
         RunError: the loss is no longer finite.
     """
+    # No dropout: on Hinglish-TOP validation (seed 0) it cost MRR .010 and a quarter of the speed.
+    encoder.model.eval()
     texts, lessons = lessons_of(anchors, rows, triplets)
     run = _Run(encoder, config, lessons, texts)
     resumed_at = checkpoint.load(scratch, run.state)
     started = saved = time.perf_counter()
-    encoder.model.train()
     for step in range(resumed_at, run.total):
         loss = run.step(step)
         if on_step is not None:
@@ -94,13 +95,12 @@ def fine_tune(
         if time.perf_counter() - saved > _SECONDS_BETWEEN_CHECKPOINTS:
             checkpoint.save(scratch, run.state, step + 1)
             saved = time.perf_counter()
-    encoder.model.eval()
     return TrainingLog(
         steps=run.log(),
         seconds=time.perf_counter() - started,
         texts=run.encoded,
         bf16=run.bf16,
-        cut=_count_cut(encoder, texts),
+        cut=_count_cut(encoder, run.lengths),
         resumed_at=resumed_at,
     )
 
@@ -115,18 +115,16 @@ class _Run:
         lessons: Sequence[Lesson],
         texts: Sequence[str],
     ) -> None:
-        import torch
-
         self.encoder = encoder
         self.config = config
         self.lessons = lessons
         self.texts = texts
         self.per_epoch = -(-len(lessons[0].anchors) // config.batch_size)
         self.total = self.per_epoch * len(lessons)
+        self.lengths = _lengths(encoder, texts)
         self.encoded = 0
         self.bf16 = bf16_is_faster(encoder.model)
         self.peak_rate = config.learning_rate or _rate_for(encoder.dimensions)
-        torch.manual_seed(config.seed)
         self.state = checkpoint.TrainingState(
             encoder.model, _optimiser(encoder), losses=[], rates=[]
         )
@@ -196,7 +194,7 @@ class _Run:
         texts = [self.encoder.prefix + self.texts[position] for position in distinct]
         self.encoded += len(texts)
         model = self.encoder.model
-        order = np.argsort([len(text) for text in texts], kind="stable")
+        order = np.argsort(self.lengths[distinct], kind="stable")
         size = _SUB_BATCH.get(model.device.type, _CPU_SUB_BATCH)
         pieces = []
         for part in np.array_split(order, -(-len(order) // size)):
@@ -241,16 +239,26 @@ def _optimiser(encoder: Encoder) -> "torch.optim.AdamW":
     return torch.optim.AdamW(groups, fused=fused)
 
 
-def _count_cut(encoder: Encoder, texts: Sequence[str]) -> int:
-    """How many distinct texts are longer than the model is given to read."""
-    limit, tokenizer = encoder.model.max_seq_length, encoder.model.tokenizer
+def _lengths(encoder: Encoder, texts: Sequence[str]) -> Integers:
+    """Length of each text: in tokens, prefix included, where the model reads tokens in order.
+
+    Texts with as many letters differ much in tokens, since a model knows one language's words
+    whole and spells another's: sub-batches by letters had 1.5 times the needed tokens on
+    Hinglish-TOP, those by tokens 1.2 times.
+    """
+    if encoder.model.transformers_model is None:
+        return np.array([len(text) for text in texts], dtype=np.int64)
+    prefixed = [encoder.prefix + text for text in texts]
+    tokens = encoder.model.tokenizer(prefixed, truncation=False, verbose=False)["input_ids"]
+    return np.array([len(ids) for ids in tokens], dtype=np.int64)
+
+
+def _count_cut(encoder: Encoder, lengths: Integers) -> int:
+    """How many of the texts are longer than the model is given to read."""
+    limit = encoder.model.max_seq_length
     if encoder.model.transformers_model is None or limit is None:
         return 0
-    long = [encoder.prefix + text for text in set(texts) if len(text) > limit]
-    if not long:
-        return 0
-    lengths = tokenizer(long, truncation=False, return_length=True, verbose=False)["length"]
-    return sum(length > limit for length in lengths)
+    return int((lengths > limit).sum())
 
 
 def _moved(value: Any, device: "torch.device") -> Any:
