@@ -27,7 +27,8 @@ def refresh_index(request: RunRequest) -> RunRecord | None:
     config, settings = request.read()
     place = Workplace(Store.existing(config.store), settings)
     with place.store.writer():
-        current = Releases(place.store).current()
+        releases = Releases(place.store)
+        seen, current = releases.pointer(), releases.current()
         if current is None:
             raise StoreError(NO_RELEASE.format(place.store.root))
         rows = read_knowledge_base(place, config.knowledge_base)
@@ -42,6 +43,7 @@ def refresh_index(request: RunRequest) -> RunRecord | None:
             model,
             index,
             rows,
+            seen=seen,
             evaluation=None,
             config_digest=current.config_digest,
             reason="the knowledge base changed; the model is kept",

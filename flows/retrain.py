@@ -58,7 +58,8 @@ def train_and_release(place: Workplace, config: Config, inputs: Inputs) -> RunRe
     candidate = trained_model(merged, base)
 
     # Candidate, untuned model and the one in production: over all rows of the new knowledge base.
-    current = Releases(place.store).current()
+    releases = Releases(place.store)
+    seen, current = releases.pointer(), releases.current()
     reference = base if current is None else released_model(current)
     systems = measure(place, (base, candidate, reference), rows, data.questions)
     tfidf = evaluate_tfidf(place, data.questions, rows)
@@ -74,6 +75,7 @@ def train_and_release(place: Workplace, config: Config, inputs: Inputs) -> RunRe
         chosen.model,
         chosen.index,
         rows,
+        seen=seen,
         evaluation=chosen.outcomes,
         config_digest=inputs.config,
         reason=" ".join(decision.reasons),

@@ -4,7 +4,7 @@ from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
 from monoglot.learning.metrics import ALL, METRICS, summarise
-from monoglot.serving.manifest import Release
+from monoglot.serving.manifest import Pointer, Release
 from monoglot.serving.releases import Releases
 from monoglot.store import Artifact, Store
 from tasks.models import ModelRef
@@ -18,6 +18,7 @@ def promote(
     index: Artifact,
     rows: Artifact,
     *,
+    seen: Pointer | None,
     evaluation: Artifact | None,
     config_digest: str,
     reason: str,
@@ -25,6 +26,19 @@ def promote(
     """Check the index against itself and make it current, unless what is current is the same.
 
     A run that was killed just after this, and is started again, finds its own release.
+
+    Args:
+        place: store and journal of the run.
+        model: to answer with.
+        index: of the rows by that model.
+        rows: the knowledge base.
+        seen: the pointer that the decision rests on: a rollback made since is not overruled.
+        evaluation: what the model answered; None: nothing was asked.
+        config_digest: of all that was configured.
+        reason: why this becomes a release.
+
+    Raises:
+        StoreBusyError: the pointer moved since it was seen.
     """
     releases = Releases(place.store)
     current = releases.current()
@@ -49,7 +63,8 @@ def promote(
             evaluation=evaluation,
             metrics={} if evaluation is None else headline(place.store, evaluation),
             reason=reason,
-        )
+        ),
+        seq=seen.seq if seen else 0,
     )
     get_run_logger().info(
         f"release: {release.id} is in production, {release.model_name} over {release.rows:,} rows",

@@ -282,6 +282,25 @@ def test_a_rollback_after_a_retraining_is_not_undone_by_the_next_check(line):
     assert current_of(line).id != first.id
 
 
+@pytest.mark.parametrize("flow", [retrain, refresh_index])
+def test_a_rollback_made_while_a_run_is_under_way_is_not_overruled(line, monkeypatch, flow):
+    edit_kb(line, reworded)
+    second = refresh_index(request_of(line)).release
+    edit_kb(line, lambda frame: frame.with_columns(answer=pl.lit("ask us again")))
+
+    def roll_back_first(self, release, *, seq=None):
+        self.rollback()
+        return promote(self, release, seq=seq)
+
+    promote = Releases.promote
+    monkeypatch.setattr(Releases, "promote", roll_back_first)
+    with pytest.raises(StoreBusyError, match=r"current meanwhile.*Run again"):
+        flow(request_of(line))
+    releases = Releases(store_of(line))
+    assert releases.current().id == releases.get(second).previous
+    assert len(releases.history()) == 2
+
+
 def test_inputs_that_come_back_are_put_into_production_again(line):
     original = (line / "kb.csv").read_bytes()
     edit_kb(line, reworded)

@@ -100,8 +100,27 @@ def test_a_promotion_killed_before_the_pointer_moved_can_be_done_again(store, re
     second = releases.promote(release_of(store, texts_of(6)))
     pointer.write_text(before)
     assert releases.current() == first
+    assert releases.history() == [first]
     assert releases.promote(second) == second
     assert releases.current() == second
+
+
+@pytest.mark.parametrize("move", ["promote", "rollback"])
+def test_a_release_that_was_never_live_is_never_listed(store, releases, move):
+    first, second = (releases.promote(release_of(store, texts_of(n))) for n in (5, 6))
+    pointer = store.releases / "current.json"
+    before = pointer.read_text()
+    killed = releases.promote(release_of(store, texts_of(7)))
+    pointer.write_text(before)
+    if move == "promote":
+        third = releases.promote(release_of(store, texts_of(8)))
+        expected = [third, second, first]
+    else:
+        releases.rollback()
+        expected = [second, first]
+    assert releases.history() == expected
+    with pytest.raises(InputError, match="no such release"):
+        releases.rollback(killed.id)
 
 
 def test_a_manifest_is_never_changed(store, releases):

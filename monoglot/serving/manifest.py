@@ -39,6 +39,8 @@ class Release(BaseModel):
         metrics: the headline numbers, as JSON.
         reason: why this became a release.
         previous: id of the release it took over from; filled in by `Releases.promote`.
+        seq: the pointer's `seq` when this became current; filled in likewise. 0: made before this
+            was kept.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -59,6 +61,7 @@ class Release(BaseModel):
     metrics: dict[str, Any] = {}
     reason: str = ""
     previous: str | None = None
+    seq: int = 0
 
 
 class Pointer(BaseModel):

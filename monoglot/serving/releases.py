@@ -72,8 +72,11 @@ class Releases:
             raise _unreadable(path, error) from error
 
     def history(self) -> list[Release]:
-        """All releases, the newest first."""
-        return [self.get(release) for release in self._ids()]
+        """All releases that were ever current, the newest first."""
+        now = self.pointer()
+        reached = now.seq if now else 0
+        # A promotion killed just before the pointer moved leaves a manifest ahead of it.
+        return [kept for kept in map(self.get, self._ids()) if kept.seq <= reached]
 
     def _ids(self) -> list[str]:
         manifests = (self._folder / "manifests").glob("[!.]*.json")  # a dot: being written
@@ -137,10 +140,10 @@ class Releases:
     def promote(self, release: Release, *, seq: int | None = None) -> Release:
         """Check a release, write its manifest, and make it current by one swap of the pointer.
 
-        Promoting the same release again, after a crash for instance, changes nothing.
+        Promoting the release that is current again, after a crash for instance, changes nothing.
 
         Args:
-            release: `previous` is filled in here.
+            release: `previous` and `seq` are filled in here.
             seq: what the pointer's `seq` must be still (0: there is none yet); None: whatever.
 
         Raises:
@@ -157,21 +160,23 @@ class Releases:
                     f"another run made {now.release if now else 'no release'} current meanwhile; "
                     f"release {release.id} was not promoted. Run again."
                 )
-            kept = self._keep(release.model_copy(update={"previous": now.release if now else None}))
+            kept = release.model_copy(
+                update={
+                    "previous": now.release if now else None,
+                    "seq": now.seq + 1 if now else 1,
+                }
+            )
+            self._keep(kept)
             self._move(now, kept, kept.reason)
             return kept
 
-    def _keep(self, release: Release) -> Release:
-        """Write the manifest, or return the one that a killed promotion left."""
+    def _keep(self, release: Release) -> None:
+        """Write the manifest of the release about to become current."""
         path = self._manifest(release.id)
         if path.exists():
-            left = self.get(release.id)
-            if left.model_copy(update={"previous": release.previous}) != release:
-                raise StoreError(f"{path}: another release has this id. Promote under a new one.")
-            return left
+            raise StoreError(f"{path}: another release has this id. Promote under a new one.")
         path.parent.mkdir(exist_ok=True)
         write_atomically(path, release.model_dump_json(indent=1))
-        return release
 
     def rollback(self, release: str | None = None) -> Release:
         """Make an older release current again. Nothing is built: only the pointer moves.
@@ -197,6 +202,13 @@ class Releases:
                 self._move(now, target, f"rolled back from {current.id}")
             return target
 
+    def _forget_killed(self, now: Pointer | None) -> None:
+        """Remove what a promotion killed before the pointer moved has left: it was never live."""
+        reached = now.seq if now else 0
+        for release in self._ids():
+            if self.get(release).seq > reached:
+                self._manifest(release).unlink()
+
     def _move(self, now: Pointer | None, release: Release, reason: str) -> None:
         following = now.seq + 1 if now else 1
         moved = Pointer(seq=following, release=release.id, moved=now_utc(), reason=reason)
@@ -213,7 +225,9 @@ class Releases:
             self._folder.mkdir(exist_ok=True)
             with (self._folder / "lock").open("a") as stream:
                 fcntl.flock(stream, fcntl.LOCK_EX)
-                yield self.pointer()
+                now = self.pointer()
+                self._forget_killed(now)
+                yield now
         except OSError as error:
             raise unwritable(self._store.root, error) from error
 
