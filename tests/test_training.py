@@ -153,7 +153,7 @@ def test_in_batch_masks_rows_of_the_same_label_wherever_they_are():
 
 
 def tuned(folder, base, anchors, rows, triplets, config, **options):
-    encoder = Encoder.load(str(base))
+    encoder = Encoder.load(str(base), max_tokens=config.max_tokens)
     scratch = folder / "scratch"
     scratch.mkdir(parents=True, exist_ok=True)
     log = training.fine_tune(encoder, anchors, rows, triplets, config, scratch=scratch, **options)
@@ -215,6 +215,20 @@ def test_the_default_rate_falls_with_the_square_of_the_width(tmp_path, anchors, 
     table = triplets_of(anchors, rows, similarity, epochs=10)
     _, log = tuned(tmp_path, base, anchors, rows, table, config)
     assert log.steps["learning_rate"].max() == pytest.approx(4 * 2e-4)
+
+
+@pytest.mark.parametrize("limit", [8, 200])
+def test_a_tuned_model_reads_as_far_as_it_was_trained_to(
+    tmp_path, anchors, rows, similarity, limit
+):
+    base = xlm_roberta(tmp_path / "base", all_texts())
+    config = TrainingConfig(epochs=1, max_tokens=limit)
+    table = triplets_of(anchors, rows, similarity, epochs=1)
+    own = Encoder.load(str(base)).model.max_seq_length
+    assert own > 8
+    tuned(tmp_path, base, anchors, rows, table, config)
+    saved = Encoder.load(str(tmp_path / "model"))
+    assert saved.model.max_seq_length == min(limit, own)
 
 
 def test_an_e5_model_gets_its_prefix_and_keeps_it_when_saved(tmp_path):

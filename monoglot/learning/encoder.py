@@ -39,14 +39,20 @@ class Encoder:
 
     @classmethod
     def load(
-        cls, name: str, *, device: str = "", max_tokens: int = 128, query_prefix: str | None = None
+        cls,
+        name: str,
+        *,
+        device: str = "",
+        max_tokens: int | None = None,
+        query_prefix: str | None = None,
     ) -> "Encoder":
         """Load a model by hub name, folder or `offline-minilm`; see `models.model_folder`.
 
         Args:
             name: what to load.
             device: `cpu`, `cuda`, `mps`; empty for the best there is.
-            max_tokens: longer texts are cut, as far as the model itself allows.
+            max_tokens: longer texts are cut; None for the model's own limit, which is also the
+                highest. A model saved after training keeps the limit it was trained with.
             query_prefix: put before every text; None for the model's own.
 
         Raises:
@@ -69,7 +75,7 @@ class Encoder:
             raise ModelError(f"base_model: {folder}: cannot be loaded: {error}") from error
         # Static embeddings have no positions, and no length to set.
         if model.transformers_model is not None and model.max_seq_length is not None:
-            model.max_seq_length = min(max_tokens, model.max_seq_length)
+            model.max_seq_length = min(max_tokens or model.max_seq_length, model.max_seq_length)
         prefix = query_prefix_of(name, query_prefix)
         return cls(model, name, model_digest(name, query_prefix), prefix)
 
