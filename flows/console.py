@@ -6,6 +6,7 @@ go where Prefect sends them.
 
 import contextlib
 import logging
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -50,6 +51,18 @@ class _Lines(logging.Handler):
             self.console.print(Text(record.getMessage(), style=style))
 
 
+class _Log(logging.FileHandler):
+    """The log of a run. A full disk is told once by who runs it, not for each line that is lost."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  logging's own name
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            super().close()
+
+
 def stage_row(stage: StageRecord) -> Text:
     """A stage in one line of aligned columns."""
     rejected = stage.artifact.facts.get("rejected")
@@ -76,7 +89,7 @@ def watched(console: Console, log: Path) -> Iterator["Bars"]:
     import prefect.main  # noqa: F401  # its import sets handlers up, which are then replaced
 
     log.parent.mkdir(parents=True, exist_ok=True)
-    file = logging.FileHandler(log, mode="w", encoding="utf-8")
+    file = _Log(log, mode="w", encoding="utf-8")
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     lines = _Lines(console)
     swaps: dict[str, list[logging.Handler]] = {"": [file], "prefect._internal": [file]}

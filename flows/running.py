@@ -1,17 +1,22 @@
 """Starting a flow from the command line: its server, its console, its log."""
 
 import contextlib
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 from rich.console import Console
 
 from flows.console import watched
 from flows.server import prefect_server
 from monoglot.config import Config
+from monoglot.errors import MonoglotError, StoreError
 from monoglot.runs import RunRecord
 from monoglot.store import Store
 from tasks.request import RunRequest
 from tasks.workplace import PROGRESS
+
+_ROOM = 20_000_000  # bytes; the smallest run, its server's database included, needs a quarter
 
 
 def run_retrain(request: RunRequest, config: Config, console: Console) -> RunRecord:
@@ -28,6 +33,38 @@ def run_refresh(request: RunRequest, config: Config, console: Console) -> RunRec
         from flows.refresh_index import refresh_index
 
         return refresh_index(request)
+
+
+def refuse_full(folder: Path) -> None:
+    """Refuse a disk on which no run can end.
+
+    Raises:
+        StoreError: there is hardly any space left; says how much.
+    """
+    free = shutil.disk_usage(folder).free
+    if free < _ROOM:
+        raise StoreError(
+            f"{folder}: the disk is full ({free / 1e6:,.1f} MB left). What is finished is kept: "
+            "free some space, or move the store and set `store:` to its place, and run again."
+        )
+
+
+@contextlib.contextmanager
+def _full_disk_explained(folder: Path) -> Iterator[None]:
+    """A disk that fills up during a run, told as such.
+
+    The stages say so themselves; Prefect's server answers with an internal error instead.
+    """
+    try:
+        yield
+    except MonoglotError:
+        raise
+    except Exception as error:
+        try:
+            refuse_full(folder)
+        except StoreError as full:
+            raise full from error
+        raise
 
 
 def _load() -> None:
@@ -47,10 +84,14 @@ def _prefect(config: Config, console: Console) -> Iterator[None]:
     """
     store = Store.open(config.store)
     with store.writer():
-        pass
+        refuse_full(store.root)
     home = store.root / ".prefect"
     console.print(f"starting Prefect (its log: {home}/run.log)", style="dim", markup=False)
-    with prefect_server(home, _load), watched(console, home / "run.log") as bars:
+    with (
+        _full_disk_explained(store.root),
+        prefect_server(home, _load),
+        watched(console, home / "run.log") as bars,
+    ):
         token = PROGRESS.set(bars.of)
         try:
             yield

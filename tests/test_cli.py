@@ -13,7 +13,7 @@ import pytest
 import yaml
 from tiny_line import edit_kb, write_line
 
-from flows import cli, doctor
+from flows import cli, doctor, running
 from flows.starter import starter_text
 from monoglot.config import Config, LanguageConfig
 from monoglot.config_file import load_config
@@ -396,6 +396,30 @@ def test_doctor_takes_a_full_disk_and_a_closed_store_for_what_they_are(tmp_path,
     found = {finding.what: finding for finding in doctor.examine(config, Settings())}
     assert found["disk"].state == "warning"
     assert found["store"].state == "problem"
+
+
+@pytest.mark.usefixtures("prefect_api")
+@pytest.mark.parametrize("when", ["before", "during"])
+def test_a_full_disk_stops_a_run_with_one_line_and_keeps_the_store(
+    monoglot, line, monkeypatch, when
+):
+    pointer = (line / "store/releases/current.json").read_bytes()
+    edit_kb(line, lambda frame: frame.head(60))
+    with monkeypatch.context() as full:
+
+        def fill(*_arguments, **_options):
+            full.setattr(running.shutil, "disk_usage", lambda _: _Usage())
+            raise RuntimeError("500 Internal Server Error")  # what Prefect's client says then
+
+        if when == "before":
+            full.setattr(running.shutil, "disk_usage", lambda _: _Usage())
+        else:
+            full.setattr("tasks.triplets.make_triplets", fill)
+        code, _, err = monoglot("run", "-c", config_of(line))
+    assert code == 1
+    assert "the disk is full (1.0 MB left). What is finished is kept" in one_line(err)
+    assert (line / "store/releases/current.json").read_bytes() == pointer
+    assert monoglot("run", "-c", config_of(line))[0] == 0
 
 
 class _Usage:
