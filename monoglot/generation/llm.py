@@ -156,13 +156,17 @@ class Endpoint:
         return attempt._replace(reply=replace(attempt.reply, usage=usage))
 
     async def _attempt(self, messages: Sequence[Message], schema: Mapping[str, Any]) -> _Attempt:
+        """One attempt, sent as it is: `create` would walk through every part of the schema."""
+        import httpx2
         import openai
 
         where = address(self._settings)
         try:
             async with asyncio.timeout(self._settings.llm_timeout_s):
-                response = await self._client.chat.completions.with_raw_response.create(
-                    **self._request(messages, schema)
+                response = await self._client.post(
+                    "/chat/completions",
+                    body=self._request(messages, schema),
+                    cast_to=httpx2.Response,
                 )
             return self._received(response.content.decode("utf-8", "replace"))
         except openai.APIStatusError as error:
