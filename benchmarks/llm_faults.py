@@ -168,6 +168,10 @@ def is_whole(path: Path) -> bool:
     return found == [("ok",)]
 
 
+def _state(run: dict[str, Any]) -> str:
+    return "whole" if run["ledger_is_whole"] else "DAMAGED"
+
+
 def report(record: dict[str, Any]) -> str:
     """The markdown beside the JSON."""
     faults, kills, two = record["faults"][0], record["kills"], record["two"]
@@ -189,11 +193,11 @@ def report(record: dict[str, Any]) -> str:
         f"**kill -9 at {kills['killed']} random moments, {record['rows']:,} rows.** "
         f"{kills['paid']:,} requests paid for; an undisturbed run pays {kills['undisturbed']:,}, "
         f"and {IN_FLIGHT} may be in flight at each kill: at most {kills['bound']:,}. Rows left: "
-        f"{kills['rows_left']}. The ledger is {'whole' if kills['ledger_is_whole'] else 'DAMAGED'}.",
+        f"{kills['rows_left']}. The ledger is {_state(kills)}.",
         "",
         f"**Two processes at once, a third of {two['rows']:,} rows wanted by both.** Exit codes "
         f"{two['exit_codes']}; {two['rows_bought']:,} rows bought, {two['bought_twice']} of them "
-        f"twice. The ledger is {'whole' if two['ledger_is_whole'] else 'DAMAGED'}.",
+        f"twice. The ledger is {_state(two)}.",
         "",
         f"{provenance_line(record['provenance'])}",
         "",

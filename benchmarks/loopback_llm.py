@@ -69,6 +69,8 @@ FAULTS = {
     "row invented": Fault(),
     "prose around the JSON": Fault(),
 }
+POISONED = "a row that is never answered"
+_ALL = {**FAULTS, POISONED: Fault(loses="all")}
 
 
 def is_poisoned(text: str, share: float, seed: int) -> bool:
@@ -182,7 +184,7 @@ class _Endpoint:
         """One completion; whether the connection goes on."""
         rows = json.loads(request["messages"][-1]["content"])["rows"]
         name = self._received(rows)
-        fault = FAULTS.get(name, Fault())
+        fault = _ALL.get(name, Fault())
         if self._options.latency:
             await asyncio.sleep(self._options.latency)
         self._counts["at_once"] -= 1
@@ -224,7 +226,7 @@ class _Endpoint:
     def _fault_of(self, texts: Sequence[str], number: int) -> str:
         seed, poisoned = self._options.seed, self._options.poisoned
         if poisoned and any(is_poisoned(text, poisoned, seed) for text in texts):
-            return "refusal"
+            return POISONED
         draw = random.Random(f"{seed}-{number}")  # noqa: S311  no secret
         if draw.random() >= self._options.faults:
             return ""
@@ -249,7 +251,7 @@ def _spoilt(answers: list[dict[str, str]], name: str) -> str:
     text = json.dumps({"rows": told}, ensure_ascii=False)
     if name.startswith("JSON cut"):
         return text[: text.index(answers[_cut_at(len(answers))]["id"]) + 2]
-    if name in ("refusal", "content filter"):
+    if name in ("refusal", "content filter", POISONED):
         return ""
     return f"Sure! Here you go:\n```json\n{text}\n```" if name.startswith("prose") else text
 
@@ -270,7 +272,7 @@ def _delivered(rows: Sequence[dict[str, str]], fault: Fault) -> set[str]:
 
 def _completion(request: dict[str, Any], text: str, name: str, fault: Fault) -> dict[str, Any]:
     sent = sum(len(message["content"]) for message in request["messages"])
-    refusal = "I cannot help with that." if name == "refusal" else None
+    refusal = "I cannot help with that." if name in ("refusal", POISONED) else None
     return {
         "id": "chatcmpl-0",
         "object": "chat.completion",
