@@ -7,7 +7,7 @@ go where Prefect sends them.
 import contextlib
 import logging
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from rich.console import Console
@@ -15,13 +15,16 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     TaskID,
     TextColumn,
     TimeRemainingColumn,
 )
+from rich.progress import Task as RichTask
 from rich.text import Text
 
 from monoglot.runs import StageRecord
+from tasks.workplace import Progress as StageProgress
 
 _OFF_TERMINAL = 200  # columns
 _STYLES = {"done": "green", "reused": "blue"}
@@ -112,6 +115,15 @@ def watched(console: Console, log: Path) -> Iterator["Bars"]:
         file.close()
 
 
+class _Rate(ProgressColumn):
+    """Steps a second, of late."""
+
+    def render(self, task: RichTask) -> Text:
+        return Text(
+            "" if task.speed is None else f"{task.speed:,.0f}/s", style="progress.data.speed"
+        )
+
+
 class Bars:
     """Progress bars of the stages that take long; they vanish when done, and off a terminal."""
 
@@ -120,6 +132,8 @@ class Bars:
             TextColumn("{task.description:<30}"),
             BarColumn(),
             MofNCompleteColumn(),
+            _Rate(),
+            TextColumn("{task.fields[note]}"),
             TimeRemainingColumn(),
             console=console,
             transient=True,
@@ -133,13 +147,13 @@ class Bars:
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
 
-    def of(self, title: str) -> Callable[[int, int], None]:
+    def of(self, title: str) -> StageProgress:
         """The function that a stage tells `(done, of)`; the bar appears with the first call."""
         bar: list[TaskID] = []
 
-        def tell(done: int, of: int) -> None:
+        def tell(done: int, of: int, note: str = "") -> None:
             if not bar:
-                bar.append(self._progress.add_task(title, total=of))
-            self._progress.update(bar[0], completed=done, total=of, visible=done < of)
+                bar.append(self._progress.add_task(title, total=of, note=note))
+            self._progress.update(bar[0], completed=done, total=of, note=note, visible=done < of)
 
         return tell

@@ -3,6 +3,7 @@
 from prefect import flow, get_run_logger
 
 from monoglot.config import Config
+from monoglot.generation.spending import Budget
 from monoglot.planning import refuse_unready
 from monoglot.runs import RunRecord, new_run_name
 from monoglot.serving.releases import Releases
@@ -36,7 +37,7 @@ def retrain(request: RunRequest) -> RunRecord:
     """
     config, settings = request.read()
     refuse_unready(config, settings, Store.if_any(config.store))
-    place = Workplace(Store.open(config.store), settings)
+    place = Workplace(Store.open(config.store), settings, budget=Budget(config.spending))
     with place.store.writer():
         inputs = Inputs.of(config, settings, versions())
         done = standing(inputs, place.store)

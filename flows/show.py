@@ -14,10 +14,11 @@ from rich.text import Text
 
 from flows.doctor import Finding
 from monoglot.knowledge.changes import Changes
-from monoglot.planning import Plan
+from monoglot.planning import Plan, Request
 from monoglot.runs import RunRecord
 from monoglot.serving.releases import Release
 from monoglot.store import Artifact, Store
+from monoglot.wording import dollars, percent
 
 if TYPE_CHECKING:
     from monoglot.measuring import Measurement
@@ -72,27 +73,38 @@ def plan(console: Console, made: Plan) -> None:
     for reason in made.work.reasons:
         say(console, f"  - {reason}")
     if made.requests:
-        say(console, "A retrain would ask the LLM:")
-        console.print(
-            table(
-                ("language", "to", "rows", "paid for", "calls", "tokens in", "tokens out"),
-                (
-                    (
-                        request.language,
-                        request.purpose,
-                        request.work.rows,
-                        request.work.from_ledger,
-                        request.work.requests,
-                        request.work.prompt_tokens,
-                        request.work.completion_tokens,
-                    )
-                    for request in made.requests
-                ),
-                numbers=5,
-            )
-        )
+        _purchase(console, made)
     warn(console, made.warnings)
     say(console, _NEXT[made.work.kind])
+
+
+def _purchase(console: Console, made: Plan) -> None:
+    """What a retrain would buy from the LLM."""
+    say(console, "A retrain would ask the LLM:")
+    heads = ("language", "to", "rows", "calls", "tokens in", "tokens out", "price", "from ledger")
+    console.print(table(heads, (_purchase_row(it) for it in made.requests), numbers=6))
+    if len(made.requests) > 1:
+        say(console, f"Price in all: {dollars(made.usd)}")
+    if made.usd is None:
+        say(console, "Set spending.prices to see the price.", "dim")
+    counted = sum(request.work.calibrated_by for request in made.requests)
+    basis = f"corrected by {counted:,} replies in the ledger" if counted else "a first guess"
+    say(console, f"Tokens are estimates: {basis}.", "dim")
+
+
+def _purchase_row(request: Request) -> tuple[object, ...]:
+    work = request.work
+    asked = work.rows + work.from_ledger + work.refused
+    return (
+        request.language,
+        request.purpose,
+        work.rows,
+        work.requests,
+        work.prompt_tokens,
+        work.completion_tokens,
+        dollars(request.usd),
+        percent(work.from_ledger / asked) if asked else None,
+    )
 
 
 def _changes(console: Console, changes: Changes) -> None:
@@ -124,6 +136,7 @@ def plan_as_json(made: Plan) -> dict[str, Any]:
         if made.changes.before
         else None,
         "requests": [dataclasses.asdict(request) for request in made.requests],
+        "usd": made.usd,
         "warnings": list(made.warnings),
     }
 

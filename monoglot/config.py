@@ -115,8 +115,33 @@ class QualityConfig(Section):
     )
 
 
+class PriceConfig(Section):
+    """What a model costs, in US dollars per million tokens; 0 for a model of one's own."""
+
+    input: float = Field(ge=0.0, description="USD per million tokens sent.")
+    output: float = Field(ge=0.0, description="USD per million tokens received.")
+    cached_input: float | None = Field(
+        None, ge=0.0, description="USD per million sent tokens found in its cache. Empty: as input."
+    )
+
+
 class SpendingConfig(Section):
     """What the LLM costs and may cost. Bears no identity: another price changes no result."""
+
+    prices: dict[str, PriceConfig] = Field(
+        default_factory=dict,
+        description="Model -> its price in USD per million tokens, e.g. {gpt-x: {input: 0.4, "
+        "output: 1.6}}. A model that is missing here has an unknown price.",
+    )
+    max_usd: float | None = Field(
+        None,
+        gt=0.0,
+        description="A run stops before it buys for more than this. It counts over all stages and "
+        "languages of one run; a run that is started again counts from 0. Empty: no limit.",
+    )
+    max_requests: int | None = Field(
+        None, ge=1, description="Requests a run may send, repeated ones included. Empty: no limit."
+    )
 
 
 class SimilarityConfig(Section):

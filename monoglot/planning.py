@@ -13,6 +13,8 @@ from monoglot.generation import synthesis, translation
 from monoglot.generation.access import check_endpoint
 from monoglot.generation.asking import PlannedWork
 from monoglot.generation.ledger import Ledger
+from monoglot.generation.replies import Usage
+from monoglot.generation.spending import price_of, refuse_unpriced
 from monoglot.identity import frame_digest
 from monoglot.knowledge.changes import Changes, Work, compare, decide
 from monoglot.knowledge.knowledge_base import load_knowledge_base
@@ -38,11 +40,19 @@ _FIRST = Work("retrain", ("there is no release yet",))
 
 @dataclass(frozen=True)
 class Request:
-    """What the LLM would be asked: in one language, for one purpose."""
+    """What the LLM would be asked: in one language, for one purpose.
+
+    Attributes:
+        language: BCP 47 code.
+        purpose: translate or synthesize.
+        work: rows, requests and tokens.
+        usd: what that will cost, about; None: the model's price is unknown.
+    """
 
     language: str
     purpose: str
     work: PlannedWork
+    usd: float | None
 
 
 @dataclass(frozen=True)
@@ -65,6 +75,13 @@ class Plan:
     requests: tuple[Request, ...]
     warnings: tuple[str, ...]
 
+    @property
+    def usd(self) -> float | None:
+        """What a retrain would cost, about; None: a price is unknown."""
+        prices = [request.usd for request in self.requests]
+        known = [usd for usd in prices if usd is not None]
+        return sum(known) if len(known) == len(prices) else None
+
 
 def refuse_unready(config: Config, settings: Settings, store: Store | None) -> None:
     """Refuse, before any work, what cannot end well: bad files, no model, a dead endpoint.
@@ -77,7 +94,8 @@ def refuse_unready(config: Config, settings: Settings, store: Store | None) -> N
         store: whose ledger may make the endpoint unneeded; None: there is none yet.
 
     Raises:
-        ConfigError: there is nothing to train on; see `refuse_without_training_data`.
+        ConfigError: there is nothing to train on (see `refuse_without_training_data`), or a limit
+            in dollars without a price (see `refuse_unpriced`).
         DataError: a file cannot be used.
         ModelError: the base model cannot be found.
         EndpointError: the endpoint is needed and cannot be reached, or refuses the key.
@@ -92,6 +110,7 @@ def refuse_unready(config: Config, settings: Settings, store: Store | None) -> N
             load_queries(file)
     model_folder(config.base_model)
     if any(request.work.rows for request in _requests(config, settings, store, rows)):
+        refuse_unpriced(config.spending, config.generation.model)
         check_endpoint(settings, config.generation.model)
 
 
@@ -110,15 +129,32 @@ def make_plan(inputs: Inputs, config: Config, settings: Settings, store: Store |
     loaded = load_knowledge_base(config.knowledge_base)
     current = None if store is None else Releases(store).current()
     served = None if store is None or current is None else _rows_of(store, current.knowledge_base)
+    requests = tuple(_requests(config, settings, store, loaded.rows))
     return Plan(
         work=_FIRST if store is None else _work(inputs, config, store, loaded.rows),
         changes=compare(served, loaded.rows),
         rows=loaded.rows.height,
         labels=loaded.rows["label"].n_unique(),
         rejected=loaded.rejects.height,
-        requests=tuple(_requests(config, settings, store, loaded.rows)),
-        warnings=loaded.warnings,
+        requests=requests,
+        warnings=(*loaded.warnings, *_budget_warnings(config, requests)),
     )
+
+
+def _budget_warnings(config: Config, requests: tuple[Request, ...]) -> Iterator[str]:
+    """Limits that the planned purchase will not keep within, or that cannot be kept."""
+    limits, calls = config.spending, sum(request.work.requests for request in requests)
+    if limits.max_usd is not None and calls:
+        known = [request.usd for request in requests if request.usd is not None]
+        if len(known) < len(requests):
+            yield (
+                "spending.max_usd is set, but spending.prices names no price of "
+                f"{config.generation.model!r}: a run is refused."
+            )
+        elif sum(known) > limits.max_usd:
+            yield f"spending.max_usd = {limits.max_usd:g} is likely to stop the run."
+    if limits.max_requests is not None and calls > limits.max_requests:
+        yield f"spending.max_requests = {limits.max_requests:,} will stop the run."
 
 
 def _work(inputs: Inputs, config: Config, store: Store, rows: pl.DataFrame) -> Work:
@@ -171,8 +207,17 @@ def _requests(
                 settings=settings,
                 ledger=ledger,
             )
-            asked.append(Request(language.code, purpose, work))
+            usd = _price_of(config, work)
+            asked.append(Request(language.code, purpose, work, usd))
     return asked
+
+
+def _price_of(config: Config, work: PlannedWork) -> float | None:
+    """The price of planned work; nothing costs nothing, whatever the price."""
+    if not work.requests:
+        return 0.0
+    tokens = Usage(work.requests, work.prompt_tokens, work.completion_tokens)
+    return price_of(config.spending, config.generation.model, tokens)
 
 
 def _purposes(

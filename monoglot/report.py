@@ -14,6 +14,7 @@ import polars as pl
 
 from monoglot import plots
 from monoglot.contracts import Rejects, empty
+from monoglot.generation.replies import Usage
 from monoglot.learning.gate import Decision
 from monoglot.learning.metrics import METRICS, asked
 from monoglot.learning.mistakes import confusions, per_label, won_and_lost
@@ -22,6 +23,7 @@ from monoglot.learning.results import COLUMNS, LanguageResult, Result, by_langua
 from monoglot.runs import StageRecord
 from monoglot.wording import (
     between,
+    dollars,
     duration,
     markdown,
     number,
@@ -38,6 +40,25 @@ _HEADINGS = {
     "hit@5": "Among the first five (hit@5)",
     "mrr": "Mean reciprocal rank (MRR)",
 }
+
+
+@dataclass(frozen=True)
+class Spend:
+    """What one stage asked the LLM.
+
+    Attributes:
+        stage: its title.
+        reused: the stage was reused: its figures are those of the run that made it.
+        asked: distinct rows it needed.
+        from_ledger: of these, the rows that an earlier run had bought.
+        usage: what it bought.
+    """
+
+    stage: str
+    reused: bool
+    asked: int
+    from_ledger: int
+    usage: Usage
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +78,7 @@ class RunReport:
         after: the same of the candidate's.
         rejects: `Rejects` of all stages.
         stages: what each stage did.
-        spend: what the LLM was asked and what it cost: name -> value; empty: it was not asked.
+        spend: what the LLM was asked, a line a stage; empty: it was not asked.
         warnings: what the operator should know, a sentence each.
         macro_min: labels with fewer questions are left out of the macro values.
     """
@@ -74,9 +95,14 @@ class RunReport:
     after: pl.DataFrame | None = None
     rejects: pl.DataFrame = field(default_factory=lambda: empty(Rejects))
     stages: Sequence[StageRecord] = ()
-    spend: Mapping[str, int | float | str] = field(default_factory=dict)
+    spend: Sequence[Spend] = ()
     warnings: tuple[str, ...] = ()
     macro_min: int = 1
+
+    @property
+    def bought(self) -> Usage:
+        """What this run bought, without the stages it reused."""
+        return sum((line.usage for line in self.spend if not line.reused), Usage())
 
     @cached_property
     def figures(self) -> "Figures":
@@ -221,6 +247,7 @@ _FILTERS: Mapping[str, Callable[..., str]] = {
     "plain": plain,
     "percent": percent,
     "duration": duration,
+    "dollars": dollars,
     "markdown": lambda value: markdown(plain(value)),
     "between": lambda interval: between(interval.low, interval.high),
     "name": _name,

@@ -23,6 +23,12 @@ class Settings(BaseSettings):
     llm_api_key: SecretStr = Field(SecretStr(""), description="Its key; local servers need none.")
     llm_model: str = Field("", description="Model name used where the config names none.")
     llm_concurrency: int = Field(8, ge=1, description="Requests in flight.")
+    llm_requests_per_minute: int = Field(
+        0, ge=0, description="Requests a minute, shared by all of a process; 0: no limit."
+    )
+    llm_tokens_per_minute: int = Field(
+        0, ge=0, description="Tokens a minute, in and out together, likewise; 0: no limit."
+    )
     llm_rows_per_request: int = Field(10, ge=1, le=100, description="Rows packed in a request.")
     llm_timeout_s: float = Field(300.0, gt=0, description="Seconds until a request is given up.")
     llm_attempts: int = Field(6, ge=1, description="Attempts at a request that finds trouble.")

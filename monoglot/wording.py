@@ -1,5 +1,6 @@
 """Numbers and times as people read them, in a page, a Markdown text or a log."""
 
+import math
 import re
 
 _MINUS = "\N{MINUS SIGN}"
@@ -24,6 +25,13 @@ def between(low: float, high: float) -> str:
 def percent(share: float) -> str:
     """A share as whole per cent."""
     return f"{share:.0%}"
+
+
+def dollars(usd: float | None) -> str:
+    """A price, to the cent or to two digits that count; None: unknown, which is not nothing."""
+    if usd is None:
+        return "unknown"
+    return f"${usd:,.2f}" if usd >= 1 or usd == 0 else f"${usd:.{1 - math.floor(math.log10(usd))}f}"
 
 
 def duration(seconds: float) -> str:

@@ -136,6 +136,7 @@ def _job(place: Workplace, key: Key, draft: Draft, heading: str) -> Job:
         key=key,
         draft=draft,
         on_progress=place.progress(heading),
+        budget=place.budget,
     )
 
 

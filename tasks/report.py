@@ -10,8 +10,10 @@ from prefect.cache_policies import NO_CACHE
 
 from monoglot.config import Config
 from monoglot.contracts import Rejects, empty
+from monoglot.generation.replies import Usage
 from monoglot.learning.gate import Decision
-from monoglot.report import RunReport, render_html, render_markdown
+from monoglot.report import RunReport, Spend, render_html, render_markdown
+from monoglot.runs import StageRecord
 from monoglot.serving.manifest import Release
 from monoglot.store import Artifact, write_atomically
 from tasks.evaluation import PROJECTION
@@ -58,7 +60,7 @@ def write_report(
         after=store.table(systems[TUNED], PROJECTION),
         rejects=pl.concat([empty(Rejects), *_rejects(place, journal)]),
         stages=place.journal,
-        spend=_spend(journal),
+        spend=_spend(place.journal),
         warnings=tuple(dict.fromkeys(warnings)),
     )
     path = store.runs / run / "report.html"
@@ -87,10 +89,16 @@ def _rejects(place: Workplace, journal: list[Artifact]) -> list[pl.DataFrame]:
     return [place.store.table(each, REJECTS) for each in journal if each.facts.get("rejected")]
 
 
-def _spend(journal: list[Artifact]) -> dict[str, int | float | str]:
-    """What the LLM was asked, over all stages whose results this run uses."""
-    used = [each.facts["usage"] for each in journal if each.facts.get("usage")]
-    if not used:
-        return {}
-    totals = {name: sum(usage[name] for usage in used) for name in used[0]}
-    return {name.replace("_", " "): total for name, total in totals.items()}
+def _spend(journal: list[StageRecord]) -> list[Spend]:
+    """What the LLM was asked, by each stage whose result this run uses."""
+    return [
+        Spend(
+            stage=record.title,
+            reused=record.outcome == "reused",
+            asked=record.artifact.facts.get("asked", 0),
+            from_ledger=record.artifact.facts["from_ledger"],
+            usage=Usage(**record.artifact.facts["usage"]),
+        )
+        for record in journal
+        if record.artifact.facts.get("usage")
+    ]

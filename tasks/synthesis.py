@@ -1,7 +1,5 @@
 """Native queries for each label, written by the LLM in a target language."""
 
-import dataclasses
-
 from monoglot.config import GenerationConfig, LanguageConfig
 from monoglot.generation.ledger import Ledger
 from monoglot.generation.synthesis import synthesize
@@ -31,11 +29,7 @@ def synthesize_by_llm(
             kb_language=kb_language,
             settings=job.settings,
             ledger=ledger,
-            on_progress=job.on_progress,
+            on_progress=job.on_purchase,
+            budget=job.budget,
         )
-    job.write(
-        made.rows,
-        made.rejects,
-        from_ledger=made.from_ledger,
-        usage=dataclasses.asdict(made.usage),
-    )
+    job.write(made.rows, made.rejects, **made.facts)

@@ -1,7 +1,5 @@
 """The knowledge base's training rows in a target language, by LLM."""
 
-import dataclasses
-
 import polars as pl
 
 from monoglot.config import GenerationConfig, LanguageConfig
@@ -35,11 +33,7 @@ def translate_by_llm(
             kb_language=kb_language,
             settings=job.settings,
             ledger=ledger,
-            on_progress=job.on_progress,
+            on_progress=job.on_purchase,
+            budget=job.budget,
         )
-    job.write(
-        made.rows,
-        made.rejects,
-        from_ledger=made.from_ledger,
-        usage=dataclasses.asdict(made.usage),
-    )
+    job.write(made.rows, made.rejects, **made.facts)

@@ -7,10 +7,11 @@ from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import polars as pl
 
+from monoglot.generation.spending import Budget
 from monoglot.identity import frame_digest
 from monoglot.runs import StageRecord
 from monoglot.settings import Settings
@@ -18,11 +19,19 @@ from monoglot.store import Artifact, Draft, Key, Store
 
 REJECTS = "rejects.parquet"
 
-Progress = Callable[[int, int], None]
+
+class Progress(Protocol):
+    """Told how far a stage is; `note` says what else is worth showing."""
+
+    def __call__(self, done: int, of: int, note: str = "") -> None:
+        """Tell it."""
 
 
 def _silent(_title: str) -> Progress:
-    return lambda _done, _of: None
+    def ignore(done: int, of: int, note: str = "") -> None:
+        """Nobody watches."""
+
+    return ignore
 
 
 # Set by who starts a flow in this process and shows bars; a flow's parameters are data alone.
@@ -38,12 +47,14 @@ class Workplace:
         settings: endpoint, key, device, batch sizes.
         progress: gives, for a stage's title, the function told `(done, of)` while it runs.
         journal: what each stage of this run did, in order; stages append to it.
+        budget: what the run may spend on the LLM, over all its stages.
     """
 
     store: Store
     settings: Settings
     progress: Callable[[str], Progress] = field(default_factory=PROGRESS.get)
     journal: list[StageRecord] = field(default_factory=list)
+    budget: Budget = field(default_factory=Budget)
 
 
 @dataclass(frozen=True)
@@ -56,6 +67,7 @@ class Job:
         key: identity of the result; `scratch` is the folder that belongs to it.
         draft: to write the result to.
         on_progress: to be told `(done, of)` now and then.
+        budget: the run's, for stages that ask the LLM.
     """
 
     store: Store
@@ -63,6 +75,11 @@ class Job:
     key: Key
     draft: Draft
     on_progress: Progress
+    budget: Budget = field(default_factory=Budget)
+
+    def on_purchase(self, done: int, of: int) -> None:
+        """The progress of a stage that asks the LLM, told with what the run has spent so far."""
+        self.on_progress(done, of, self.budget.told())
 
     @property
     def scratch(self) -> Path:

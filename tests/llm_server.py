@@ -213,12 +213,14 @@ class LLMServer:
         latency_s: how long every reply takes.
         api_key: the key that is asked for; None: any.
         models_status: HTTP status of the list of models.
+        count: counts the tokens of a text.
     """
 
     faults: Iterable[Fault | None] | Callable[[Request], Fault | None] = ()
     latency_s: float = 0.0
     api_key: str | None = None
     models_status: int = 200
+    count: Callable[[str], int] = lambda text: len(text) // 4
     requests: list[Request] = field(default_factory=list)
     completions: int = 0
     most_at_once: int = 0
@@ -327,7 +329,9 @@ class _Handler(BaseHTTPRequestHandler):
         if fault.error is not None:
             body = json.dumps({"error": fault.error})
         else:
-            body = fault.raw_body or json.dumps(completion_of(request, fault), ensure_ascii=False)
+            body = fault.raw_body or json.dumps(
+                completion_of(request, fault, self.owner.count), ensure_ascii=False
+            )
         self._send(fault.http_status, body, fault)
 
     def _is_known(self) -> bool:
@@ -348,11 +352,11 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(content[: int(len(content) * fault.arrives)])
 
 
-def completion_of(request: Request, fault: Fault) -> dict[str, Any]:
+def completion_of(request: Request, fault: Fault, count: Callable[[str], int]) -> dict[str, Any]:
     """The reply to a request, as the format has it."""
     answers = fault.rows([answer_to(row, request.language) for row in request.rows])
     text = fault.text(json.dumps({"rows": answers}, ensure_ascii=False))
-    sent = sum(len(message["content"]) for message in request.body["messages"])
+    sent = sum(count(message["content"]) for message in request.body["messages"])
     return {
         "id": f"chatcmpl-{request.number}",
         "object": "chat.completion",
@@ -366,9 +370,9 @@ def completion_of(request: Request, fault: Fault) -> dict[str, Any]:
             }
         ],
         "usage": {
-            "prompt_tokens": sent // 4,
-            "completion_tokens": len(text) // 4,
-            "total_tokens": sent // 4 + len(text) // 4,
+            "prompt_tokens": sent,
+            "completion_tokens": count(text),
+            "total_tokens": sent + count(text),
             "prompt_tokens_details": {"cached_tokens": 0},
         },
     }

@@ -215,6 +215,77 @@ def test_a_ledger_of_a_later_version_is_refused_and_left_as_it_is(path):
         Ledger(path)
 
 
+FIRST_FORMAT = """
+CREATE TABLE replies (
+    id INTEGER PRIMARY KEY, created TEXT NOT NULL, model TEXT NOT NULL, body TEXT NOT NULL,
+    prompt_tokens INTEGER, completion_tokens INTEGER, cached_tokens INTEGER
+);
+CREATE TABLE rows (
+    key TEXT NOT NULL, reply INTEGER NOT NULL REFERENCES replies(id), sent_as TEXT NOT NULL,
+    PRIMARY KEY (key, reply)
+) WITHOUT ROWID;
+CREATE TABLE claims (
+    key TEXT PRIMARY KEY, owner TEXT NOT NULL, expires REAL NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX claims_of_owner ON claims (owner);
+INSERT INTO replies VALUES (1, '2026-01-01T00:00:00Z', 'm', 'paid long ago', 10, 5, 2);
+INSERT INTO rows VALUES ('a', 1, 'r1');
+PRAGMA user_version = 1;
+"""
+
+
+def structure(path):
+    with sqlite3.connect(path) as database:
+        tables = [row[0] for row in database.execute("SELECT name FROM sqlite_master")]
+        columns = [row[1:3] for row in database.execute("PRAGMA table_info(replies)")]
+        number = database.execute("PRAGMA user_version").fetchone()
+    database.close()
+    return sorted(tables), columns, number
+
+
+def test_a_ledger_of_an_older_version_is_brought_up_to_date_with_every_reply(path, tmp_path):
+    with sqlite3.connect(path) as old:
+        old.executescript(FIRST_FORMAT)
+    old.close()
+    with ThreadPoolExecutor(4) as pool:  # several at once
+        opened = list(pool.map(lambda _: Ledger(path), range(4)))
+    opened[0].record(reply("new", Usage(1, 10, 5, 2, usd=0.5)), {"b": "r2"})
+    assert [entry.body for entry in opened[3].found(["a", "b"])] == ["paid long ago", "new"]
+    for each in opened:
+        each.close()
+    Ledger(tmp_path / "fresh.sqlite").close()
+    assert structure(path) == structure(tmp_path / "fresh.sqlite")
+
+
+def test_an_upgrade_that_fails_leaves_the_old_ledger_as_it_was(path, monkeypatch):
+    with sqlite3.connect(path) as old:
+        old.executescript(FIRST_FORMAT)
+    old.close()
+    before = structure(path)
+    broken = ledger_module._MIGRATIONS[1] + "; ALTER TABLE nowhere ADD COLUMN x"
+    monkeypatch.setitem(ledger_module._MIGRATIONS, 1, broken)
+    with pytest.raises(StoreError):
+        Ledger(path)
+    assert structure(path) == before
+
+
+def test_replies_of_a_kind_tell_what_tokens_are_counted_as(ledger):
+    def bought(number, kind, counted):
+        ledger.record(
+            reply("body", counted), {f"{kind}{number}": "r"}, kind=kind, expected=Usage(1, 100, 50)
+        )
+
+    bought(0, "a", Usage(1, 120, 100))
+    bought(1, "a", Usage(1, 130, 110))
+    assert ledger.calibration("a") == ledger_module.Calibration(1.0, 1.0, 0)  # too few to tell
+    bought(2, "a", Usage(1, 110, 90))
+    bought(3, "a", Usage(1, 900, 0))  # a refusal
+    bought(4, "a", Usage(1, uncounted=1))
+    bought(5, "b", Usage(1, 900, 900))
+    assert ledger.calibration("a") == ledger_module.Calibration(1.2, 2.0, 3)
+    assert ledger.calibration("never") == ledger_module.Calibration(1.0, 1.0, 0)
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root writes anywhere")
 def test_a_read_only_folder_is_named(path):
     path.parent.chmod(0o500)

@@ -1,12 +1,7 @@
 """Translation end to end against a real server: what is bought, what is not, and what comes out."""
 
 import asyncio
-import os
-import subprocess
-import sys
 import threading
-import time
-from pathlib import Path
 
 import polars as pl
 import pytest
@@ -169,9 +164,8 @@ def test_a_plan_counts_and_calls_nothing(ledger):
         assert (fresh.rows, fresh.requests) == (35, 4)
         assert len(server.requests) == before
         bought = run(kb(35), server, ledger)
-    # The toy server counts four characters a token, as the plan does; ids and JSON are guessed.
-    assert work.prompt_tokens == pytest.approx(bought.usage.prompt_tokens, rel=0.05)
-    assert work.completion_tokens == pytest.approx(bought.usage.completion_tokens, rel=0.4)
+    assert work.prompt_tokens == pytest.approx(bought.usage.prompt_tokens, rel=0.2)
+    assert work.completion_tokens == pytest.approx(bought.usage.completion_tokens, rel=0.2)
 
 
 def test_adding_a_language_costs_that_language_alone(ledger):
@@ -365,53 +359,3 @@ def test_no_rows_are_no_work(ledger):
         assert server.requests == []
     assert nothing.rows.equals(empty(Queries))
     assert nothing.rejects.equals(empty(Rejects))
-
-
-CHILD = """
-import sys
-from pathlib import Path
-sys.path.insert(0, sys.argv[1])
-from test_generation_translation import CONFIG, HINGLISH, kb
-from monoglot.generation.ledger import Ledger
-from monoglot.generation.translation import translate
-from monoglot.settings import read_settings
-with Ledger(Path(sys.argv[2])) as ledger:
-    rows = kb(int(sys.argv[4]), int(sys.argv[3]))
-    done = translate(
-        rows, HINGLISH, CONFIG, kb_language="en", settings=read_settings(), ledger=ledger
-    )
-    assert done.rows.height == rows.height, done
-"""
-
-
-def child(server, path, start, count):
-    """Another process that translates some rows with the same ledger."""
-    return subprocess.Popen(
-        [sys.executable, "-c", CHILD, str(Path(__file__).parent), path, str(start), str(count)],
-        env={**os.environ, **server.environment, "MONOGLOT_LLM_CONCURRENCY": "4"},
-    )
-
-
-def test_kill_9_costs_at_most_the_requests_in_flight(tmp_path):
-    path = tmp_path / "ledger.sqlite"
-    with LLMServer(latency_s=0.05) as server:
-        for stop_after in (6, 17):
-            process = child(server, path, 0, 300)
-            while len(server.requests) < stop_after and process.poll() is None:
-                time.sleep(0.002)
-            process.kill()
-            assert process.wait() == -9
-        assert child(server, path, 0, 300).wait() == 0
-        undisturbed, in_flight, kills = 30, 4, 2
-        assert undisturbed <= server.completions <= undisturbed + in_flight * kills
-        assert max(server.rows.values()) <= 1 + kills
-        with Ledger(path) as ledger:
-            assert plan(kb(300), server, ledger).rows == 0
-
-
-def test_two_processes_at_once_share_the_work_and_buy_nothing_twice(tmp_path):
-    path = tmp_path / "ledger.sqlite"
-    with LLMServer(latency_s=0.05) as server:
-        processes = [child(server, path, start, 200) for start in (0, 100)]
-        assert [process.wait() for process in processes] == [0, 0]
-        assert server.rows == dict.fromkeys(kb(300)["query"], 1)

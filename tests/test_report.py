@@ -11,8 +11,9 @@ import polars as pl
 import pytest
 
 from monoglot.contracts import Outcomes, Rejects, empty
+from monoglot.generation.replies import Usage
 from monoglot.learning.gate import Decision
-from monoglot.report import RunReport, headline_plot, render_html, render_markdown
+from monoglot.report import RunReport, Spend, headline_plot, render_html, render_markdown
 from monoglot.runs import StageRecord
 from monoglot.store import Artifact, Key
 
@@ -96,7 +97,10 @@ REPORT = RunReport(
     after=points("hi-Latn"),
     rejects=rejects(),
     stages=[stage("load"), stage("split", "reused", 61.0)],
-    spend={"Requests": 1000},
+    spend=(
+        Spend("translate hi-Latn", False, 200, 150, Usage(5, 1000, 400, 30, 0, 0.25, 2)),
+        Spend("translate es", True, 80, 0, Usage(8, 9000, 4000)),
+    ),
     warnings=("Two labels have one row.",),
 )
 
@@ -152,7 +156,7 @@ def test_page_says_what_the_run_found():
         "kb.csv empty the query is empty 1 7 empty",
         "1 min 2 s in all; 1 of 2 stages reused.",
         "split reused 1,234 5,678 1 min 1 s new",
-        "Requests 1,000",
+        "translate hi-Latn done 200 75%",
     ):
         assert words in text, words
 
@@ -192,7 +196,7 @@ def hostile_report():
         after=points(HOSTILE),
         rejects=rejects(file=HOSTILE, value=HOSTILE, rule=HOSTILE, reason=HOSTILE),
         stages=[stage(HOSTILE)],
-        spend={HOSTILE: HOSTILE},
+        spend=(Spend(HOSTILE, False, 1, 0, Usage(1)),),
         warnings=(HOSTILE,),
     )
 
@@ -211,7 +215,7 @@ def test_what_users_wrote_is_text_in_markdown():
     for line in markdown.splitlines():
         if line.startswith("| ") and "---" not in line:
             cells = re.split(r"(?<!\\)\|", line)
-            assert len(cells) in (6, 7, 9), line  # of the tables of rejects, labels and results
+            assert len(cells) in (6, 7, 9, 10), line  # tables of rejects, labels, results and spend
 
 
 def test_what_users_wrote_is_text_in_the_picture():
@@ -221,6 +225,20 @@ def test_what_users_wrote_is_text_in_the_picture():
     )
     tree = ET.fromstring(headline_plot(bad))
     assert not [node for node in tree.iter() if node.tag.endswith(("script", "img", "image"))]
+
+
+def test_spend_is_shown_by_stage_and_an_unknown_price_as_unknown():
+    text = Page(render_html(REPORT)).text
+    assert (
+        "This run bought 5 replies for $0.25; 2 more requests were lost on the way and may be "
+        "charged for."
+    ) in text
+    assert "translate hi-Latn done 200 75% 5 1,000 30 400 $0.25" in text
+    assert "translate es reused 80 0% 8 9,000 0 4,000 unknown" in text
+    markdown = render_markdown(REPORT)
+    assert "| translate hi-Latn | done | 200 | 75% | 5 | 1,000 | 400 | $0.25 |" in markdown
+    assert "| translate es | reused | 80 | 0% | 8 | 9,000 | 4,000 | unknown |" in markdown
+    assert "This run bought 5 replies for $0.25." in markdown
 
 
 def test_other_scripts_take_their_own_direction():
@@ -253,7 +271,7 @@ def test_a_report_without_anything_to_show_still_renders():
         after=None,
         rejects=empty(Rejects),
         stages=(),
-        spend={},
+        spend=(),
         warnings=(),
     )
     text = Page(render_html(nothing)).text

@@ -4,25 +4,25 @@
 answers that are already paid for, plans the rest, and has `buying` fetch them.
 """
 
+import json
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from itertools import groupby
 from typing import Any
 
 import polars as pl
 
 from monoglot.contracts import Rejects, empty
-from monoglot.generation.ledger import Entry, Ledger
+from monoglot.generation.ledger import Calibration, Entry, Ledger
 from monoglot.generation.replies import Problem, Reply, Usage, read_rows
+from monoglot.generation.tokens import ROW_ID_TOKENS, ROW_TOKENS, answer_tokens, tokens_in
 
 # How often a row is asked before it counts as refused. The first time it travels in a full
 # request, then with a few others, at last alone: one bad row cannot spoil its neighbours.
 MAX_TRIES = 3
-
-_CHARS_PER_TOKEN = 4
-_REPLY_TOKENS_PER_ROW = 16
 
 Progress = Callable[[int, int], None]
 
@@ -36,7 +36,11 @@ class Task:
         schema: JSON schema of the reply.
         answer_of: reads the answer from a row of the reply; None where it is unusable.
         rows_per_request: rows packed in a request at most.
-        answer_chars: about how long a row's answer will be, for the estimate of tokens.
+        answer_chars: how much a row's answer will have to say, in characters of English, for the
+            estimate of tokens.
+        language: BCP 47 code of the answers' language, for the same.
+        kind: names all that tasks with alike replies share (prompt, model, language), so that
+            replies of the past correct the estimate; empty: they do not.
     """
 
     messages: Callable[[Sequence[Mapping[str, Any]]], list[dict[str, str]]]
@@ -44,11 +48,30 @@ class Task:
     answer_of: Callable[[Mapping[str, Any]], Any | None]
     rows_per_request: int
     answer_chars: Callable[[Mapping[str, Any]], int]
+    language: str = "en"
+    kind: str = ""
 
     def pack_size(self, tries: int) -> int:
         """Rows that may share a request, given how often they were asked before."""
         sizes = (self.rows_per_request, math.isqrt(self.rows_per_request), 1)
         return sizes[min(tries, len(sizes) - 1)]
+
+    def expected(self, rows: Sequence[Mapping[str, Any]], requests: int = 1) -> Usage:
+        """First estimate of the tokens that asking rows without ids will take."""
+        told = json.dumps(rows, ensure_ascii=False)
+        answers = sum(answer_tokens(self.answer_chars(row), self.language) for row in rows)
+        return Usage(
+            requests=requests,
+            prompt_tokens=round(
+                requests * self._framing + tokens_in(told) + ROW_ID_TOKENS * len(rows)
+            ),
+            completion_tokens=round(answers + ROW_TOKENS * len(rows)),
+        )
+
+    @cached_property
+    def _framing(self) -> float:
+        """Tokens of a request without rows."""
+        return sum(tokens_in(message["content"]) for message in self.messages([]))
 
 
 @dataclass
@@ -93,9 +116,9 @@ class PlannedWork:
         from_ledger: distinct rows whose answer is already paid for.
         refused: distinct rows that were asked often enough and are not asked again.
         requests: requests if each is answered in full.
-        prompt_tokens: estimate, at four characters a token, which is right within a fifth for
-            English and too low for other scripts.
-        completion_tokens: estimate, likewise, and 16 more a row for its id and JSON.
+        prompt_tokens: estimate of the tokens sent; see `tokens` for how far it can be trusted.
+        completion_tokens: estimate of the tokens received.
+        calibrated_by: replies of the past by which the estimate was corrected; 0: it was not.
     """
 
     rows: int
@@ -104,6 +127,7 @@ class PlannedWork:
     requests: int
     prompt_tokens: int
     completion_tokens: int
+    calibrated_by: int = 0
 
 
 @dataclass(frozen=True)
@@ -125,12 +149,19 @@ class Generated:
         rejects: table `Rejects`: rows refused, with the reason.
         usage: what was bought in this run.
         from_ledger: rows answered without a request.
+        asked: distinct rows in all; from_ledger is a part of them.
     """
 
     rows: pl.DataFrame
     rejects: pl.DataFrame
     usage: Usage
     from_ledger: int
+    asked: int = 0
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What a stage keeps of it beside the tables, as JSON."""
+        return {"from_ledger": self.from_ledger, "asked": self.asked, "usage": asdict(self.usage)}
 
 
 def known_of(keys: Iterable[str], task: Task, ledger: Ledger | None) -> Known:
@@ -153,16 +184,16 @@ def plan(asks: Mapping[str, Mapping[str, Any]], task: Task, ledger: Ledger | Non
     missing = [key for key in asks if not known.is_settled(key)]
     by_tries = Counter(known.tries[key] for key in missing)
     requests = sum(math.ceil(rows / task.pack_size(tries)) for tries, rows in by_tries.items())
-    answer_chars = sum(task.answer_chars(asks[key]) for key in missing)
-    framing = sum(len(message["content"]) for message in task.messages([]))
-    row_chars = sum(len(str({"id": "r0000", **asks[key]})) for key in missing)
+    first = task.expected([asks[key] for key in missing], requests)
+    learnt = Calibration() if ledger is None else ledger.calibration(task.kind)
     return PlannedWork(
         rows=len(missing),
         from_ledger=len(known.answers),
         refused=len(asks) - len(missing) - len(known.answers),
         requests=requests,
-        prompt_tokens=(requests * framing + row_chars) // _CHARS_PER_TOKEN,
-        completion_tokens=answer_chars // _CHARS_PER_TOKEN + _REPLY_TOKENS_PER_ROW * len(missing),
+        prompt_tokens=round(first.prompt_tokens * learnt.prompt),
+        completion_tokens=round(first.completion_tokens * learnt.completion),
+        calibrated_by=learnt.replies,
     )
 
 

@@ -2,7 +2,8 @@
 
 Rows are claimed just before they are sent, so that several processes share the work instead of
 doubling it: what another is buying is left to it, and looked up when it is done. An error that no
-retry mends stops new requests; those in flight are awaited and kept before it is raised.
+retry mends, and the end of the budget, stop new requests; those in flight are awaited and kept
+before it is raised.
 """
 
 import asyncio
@@ -11,15 +12,17 @@ import json
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
-from monoglot.errors import MonoglotError, StoreError
+from monoglot.errors import BudgetError, MonoglotError, StoreError
 from monoglot.generation.asking import Answers, Known, Progress, Task, known_of
 from monoglot.generation.ledger import LEASE_S, Entry, Ledger
 from monoglot.generation.llm import Endpoint, NoReplyError
 from monoglot.generation.owner import new_owner
 from monoglot.generation.prompts import sent_ids
 from monoglot.generation.replies import Problem, Reply, Usage
+from monoglot.generation.spending import Account, Budget
 
 _LOOKAHEAD = 4  # packs looked at to fill one, where other processes hold some of the rows
 _POLL_S = 0.2
@@ -34,6 +37,7 @@ def answer_all(
     *,
     in_flight: int,
     on_progress: Progress | None = None,
+    budget: Budget | None = None,
 ) -> Answers:
     """Answer every row, from the ledger where it can, else by asking the endpoint.
 
@@ -46,8 +50,11 @@ def answer_all(
         ledger: where replies are found and kept.
         in_flight: requests under way at a time.
         on_progress: called with rows settled and rows in all, as replies come in.
+        budget: the run's, with its prices; None: nothing limits it and no price is known.
 
     Raises:
+        BudgetError: the budget is used up; what was bought so far is kept.
+        ConfigError: the budget is in dollars and the model's price is unknown.
         EndpointError: the endpoint fails or refuses; what was bought so far is kept.
         StoreError: the ledger cannot be written.
     """
@@ -55,7 +62,7 @@ def answer_all(
     from_ledger = len(known.answers)
     purchase = _Purchase(asks, known, task, ledger, in_flight=in_flight, on_progress=on_progress)
     if purchase.is_needed:
-        _run_apart(purchase.run(connect))
+        _run_apart(purchase.run(connect, budget or Budget()))
     unanswered = [key for key in asks if key not in known.answers]
     return Answers(
         answers={key: known.answers[key] for key in asks if key in known.answers},
@@ -78,7 +85,6 @@ class _Purchase:
         in_flight: int,
         on_progress: Progress | None,
     ) -> None:
-        self.usage = Usage()
         self.failed: dict[str, Problem] = {}
         self._asks = asks
         self._known = known
@@ -93,6 +99,7 @@ class _Purchase:
         self._flying: set[asyncio.Task[None]] = set()
         self._failures_in_a_row = 0
         self._trouble: MonoglotError | None = None
+        self._account: Account | None = None
         self._open: set[str] = set()
         self._settle(list(asks))
 
@@ -101,9 +108,15 @@ class _Purchase:
         """Whether any row must be bought."""
         return bool(self._open)
 
-    async def run(self, connect: Callable[[], Endpoint]) -> None:
+    @property
+    def usage(self) -> Usage:
+        """What was bought."""
+        return self._account.usage if self._account else Usage()
+
+    async def run(self, connect: Callable[[], Endpoint], budget: Budget) -> None:
         """Buy until every row is settled."""
         async with connect() as endpoint, self._claims():
+            self._account = budget.account(endpoint.model)
             while self._open:
                 await self._start_requests(endpoint)
                 if self._flying:
@@ -113,7 +126,7 @@ class _Purchase:
                     for request in landed:
                         request.result()
                 elif self._trouble:
-                    raise self._trouble
+                    raise self._stopped(self._trouble)
                 else:
                     await self._wait_for_others()
 
@@ -144,21 +157,26 @@ class _Purchase:
     async def _request(self, pack: Sequence[str], endpoint: Endpoint) -> None:
         """Send one pack, keep the reply, then read it."""
         sent = sent_ids(pack)
+        rows = [self._asks[key] for key in pack]
         messages = self._task.messages([{"id": sent[key], **self._asks[key]} for key in pack])
+        expected = self._task.expected(rows)
         try:
-            reply = await endpoint.ask(messages, self._task.schema)
-            await self._keep(reply, sent)
+            reply = await endpoint.ask(messages, self._task.schema, self._account, expected)
+            await self._keep(reply, sent, expected)
         except NoReplyError as error:
             await self._set_back(sent, error)
         except MonoglotError as error:
             self._trouble = self._trouble or error
         else:
             self._failures_in_a_row = 0
-            self.usage += reply.usage
             self._settle(pack)
 
-    async def _keep(self, reply: Reply, sent: Mapping[str, str]) -> None:
-        await asyncio.to_thread(self._ledger.record, reply, sent)
+    async def _keep(
+        self, reply: Reply, sent: Mapping[str, str], expected: Usage | None = None
+    ) -> None:
+        await asyncio.to_thread(
+            partial(self._ledger.record, reply, sent, kind=self._task.kind, expected=expected)
+        )
         entries = [Entry(key, sent_as, 0, reply.body) for key, sent_as in sent.items()]
         self._known.read(entries, self._task)
 
@@ -183,6 +201,16 @@ class _Purchase:
             await self._keep(Reply.of(body), sent)
             self.failed |= {key: Problem("no_reply", str(error)) for key in sent}
             self._settle(sent)
+
+    def _stopped(self, trouble: MonoglotError) -> MonoglotError:
+        """The error that ends the purchase; of a budget with what is left and what to raise."""
+        if not isinstance(trouble, BudgetError):
+            return trouble
+        left = f"{len(self._open):,} of {len(self._asks):,} rows"
+        return BudgetError(
+            f"{trouble}; {left} of this stage are left. To buy the rest, run again with a higher "
+            "limit: what is kept is not bought again (`monoglot plan` shows what is left)."
+        )
 
     async def _wait_for_others(self) -> None:
         """Wait for rows that other processes are buying, and take over what they leave."""

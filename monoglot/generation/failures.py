@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 _REPEATABLE = frozenset((408, 409, 429))
+_BEFORE_SENDING = frozenset(("ConnectError", "ConnectTimeout", "PoolTimeout"))  # of httpx2
 
 
 def is_repeatable(status: int) -> bool:
@@ -35,6 +36,11 @@ def cause(error: Exception) -> str:
     while reason.__cause__ is not None:
         reason = reason.__cause__
     return str(reason) or type(reason).__name__
+
+
+def was_sent(error: Exception) -> bool:
+    """Whether a request may have reached the endpoint before its connection failed."""
+    return type(error.__cause__).__name__ not in _BEFORE_SENDING
 
 
 def retry_after(headers: Mapping[str, str]) -> float:

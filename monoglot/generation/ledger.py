@@ -1,6 +1,7 @@
 """`Ledger`: every paid reply, durable before it is used, and found again by row.
 
-    replies   one line per answered request: the body as it came, its model and tokens
+    replies   one line per answered request: the body as it came, its model, tokens and price, the
+              kind of question, and how many tokens had been expected
     rows      which rows a reply was bought for, and under which id each was sent
     claims    which process is buying a row just now, and until when that holds
 
@@ -27,16 +28,17 @@ from pathlib import Path
 
 from monoglot.errors import StoreError
 from monoglot.generation.owner import is_dead
-from monoglot.generation.replies import Reply
+from monoglot.generation.replies import Reply, Usage
 
-FORMAT = 1
+FORMAT = 2
 LEASE_S = 60.0
 _CHUNK = 20_000
 _PATIENCE_S = 60.0
 _TABLES = """
 CREATE TABLE IF NOT EXISTS replies (
     id INTEGER PRIMARY KEY, created TEXT NOT NULL, model TEXT NOT NULL, body TEXT NOT NULL,
-    prompt_tokens INTEGER, completion_tokens INTEGER, cached_tokens INTEGER
+    prompt_tokens INTEGER, completion_tokens INTEGER, cached_tokens INTEGER,
+    usd REAL, kind TEXT, expected_prompt REAL, expected_completion REAL
 );
 CREATE TABLE IF NOT EXISTS rows (
     key TEXT NOT NULL, reply INTEGER NOT NULL REFERENCES replies(id), sent_as TEXT NOT NULL,
@@ -46,7 +48,21 @@ CREATE TABLE IF NOT EXISTS claims (
     key TEXT PRIMARY KEY, owner TEXT NOT NULL, expires REAL NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS claims_of_owner ON claims (owner);
+CREATE INDEX IF NOT EXISTS replies_of_kind ON replies (kind);
 """
+# From each older format to the next: a paid reply is never left behind.
+_MIGRATIONS = {
+    1: """
+ALTER TABLE replies ADD COLUMN usd REAL;
+ALTER TABLE replies ADD COLUMN kind TEXT;
+ALTER TABLE replies ADD COLUMN expected_prompt REAL;
+ALTER TABLE replies ADD COLUMN expected_completion REAL;
+CREATE INDEX IF NOT EXISTS replies_of_kind ON replies (kind);
+"""
+}
+_ENOUGH = 3  # replies of a kind, below which they tell less than the general rates
+_RECENT = 500
+_COUNTS = ("prompt_tokens", "completion_tokens", "cached_tokens")
 _KEYS = "(SELECT value FROM json_each(?))"
 
 
@@ -66,6 +82,15 @@ class Claim:
 
     won: Mapping[str, int]
     held: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What tokens were counted as, for each one that had been expected."""
+
+    prompt: float = 1.0
+    completion: float = 1.0
+    replies: int = 0
 
 
 class Ledger:
@@ -120,35 +145,62 @@ class Ledger:
             for key, sent_as, reply in entries:
                 yield Entry(key, sent_as, reply, bodies[reply])
 
-    def record(self, reply: Reply, sent: Mapping[str, str]) -> None:
+    def record(
+        self,
+        reply: Reply,
+        sent: Mapping[str, str],
+        *,
+        kind: str = "",
+        expected: Usage | None = None,
+    ) -> None:
         """Keep a reply and the rows it was bought for; on the disk when this returns.
 
         Ends the rows' claims in the same transaction.
 
         Args:
-            reply: the reply, read or not.
+            reply: the reply, read or not; its usage with the price where that is known.
             sent: the id each row was sent under, by the row's key.
+            kind: what kind of question it answers; see `calibration`.
+            expected: the tokens that had been expected; None: there was no estimate.
 
         Raises:
             StoreError: the disk is full or the file cannot be written.
         """
-        counted = reply.usage.uncounted == 0
-        tokens = (
-            (reply.usage.prompt_tokens, reply.usage.completion_tokens, reply.usage.cached_tokens)
-            if counted
-            else (None, None, None)
-        )
-        created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        line = {"model": reply.model, "body": reply.body, "usd": reply.usage.usd, "kind": kind}
+        line["created"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        if reply.usage.uncounted == 0:
+            line |= {name: getattr(reply.usage, name) for name in _COUNTS}
+        if expected is not None:
+            line["expected_prompt"] = expected.prompt_tokens
+            line["expected_completion"] = expected.completion_tokens
+        names = ", ".join(line)
+        marks = ", ".join("?" * len(line))
         with self._writing(durably=True) as database:
             number = database.execute(
-                "INSERT INTO replies VALUES (NULL, ?, ?, ?, ?, ?, ?)",
-                (created, reply.model, reply.body, *tokens),
+                f"INSERT INTO replies ({names}) VALUES ({marks})",  # noqa: S608
+                list(line.values()),
             ).lastrowid
             database.executemany(
                 "INSERT INTO rows VALUES (?, ?, ?)",
                 [(key, number, sent_as) for key, sent_as in sent.items()],
             )
             database.execute(f"DELETE FROM claims WHERE key IN {_KEYS}", (json.dumps([*sent]),))  # noqa: S608
+
+    def calibration(self, kind: str) -> Calibration:
+        """How the endpoint's count compares with the estimates, over the latest replies of a kind.
+
+        Replies without tokens (refusals, endpoints that do not count) tell nothing.
+        """
+        with self._lock, self._explained():
+            found = self._database.execute(
+                "SELECT count(*), sum(prompt_tokens) / sum(expected_prompt), "
+                "sum(completion_tokens) / sum(expected_completion) FROM (SELECT * FROM replies "
+                "WHERE kind = ? AND completion_tokens > 0 AND expected_completion > 0 "
+                "ORDER BY id DESC LIMIT ?)",
+                (kind, _RECENT),
+            ).fetchone()
+        replies, prompt, completion = found
+        return Calibration(prompt, completion, replies) if replies >= _ENOUGH else Calibration()
 
     def claim(self, owner: str, keys: Sequence[str], limit: int) -> Claim:
         """Claim the first `limit` of some rows that no living process is buying.
@@ -212,16 +264,22 @@ class Ledger:
             self._switch_to_wal()
             self._database.execute("PRAGMA fullfsync = ON")  # macOS: flush the drive's cache, too
             found = self._database.execute("PRAGMA user_version").fetchone()[0]
-        if found not in (0, FORMAT):
+        if found > FORMAT:
             raise StoreError(
                 f"{self.path}: ledger format {found}; this version of Monoglot reads format "
                 f"{FORMAT}. Upgrade Monoglot: the file holds paid replies, so keep it."
             )
-        if found == 0:
-            with self._writing(durably=True) as database:
-                for statement in _TABLES.split(";"):
-                    database.execute(statement)
-                database.execute(f"PRAGMA user_version = {FORMAT}")
+        if found < FORMAT:
+            self._upgrade()
+
+    def _upgrade(self) -> None:
+        """Make the tables, or bring those of an older format up to date, in one transaction."""
+        with self._writing(durably=True) as database:
+            found = database.execute("PRAGMA user_version").fetchone()[0]  # now under the lock
+            steps = [_MIGRATIONS[number] for number in range(found, FORMAT)] if found else [_TABLES]
+            for statement in ";".join(steps).split(";"):
+                database.execute(statement)
+            database.execute(f"PRAGMA user_version = {FORMAT}")
 
     def _switch_to_wal(self) -> None:
         """Turn the write-ahead log on; SQLite does not wait here when another process does it."""

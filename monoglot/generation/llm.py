@@ -7,7 +7,8 @@ for all requests. What repeating cannot mend (400, 401, 403, 404, an empty accou
 at once with the setting to change. A refusal for content or length is an answer: it is returned
 as a reply, to be recorded like any other.
 
-Time-outs are generous by default because a request that is given up may still be paid for.
+Time-outs are generous by default because a request that is given up may still be paid for. Each
+attempt waits for its turn (`pacing`) and for room in the budget (`spending`), and is booked there.
 """
 
 import asyncio
@@ -15,12 +16,22 @@ import logging
 import random
 import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from monoglot.errors import EndpointError
 from monoglot.generation.access import CONNECT_S, address, check_settings, key_of, scrubbed
-from monoglot.generation.failures import cause, error_of, is_repeatable, retry_after, words
-from monoglot.generation.replies import Reply
+from monoglot.generation.failures import (
+    cause,
+    error_of,
+    is_repeatable,
+    retry_after,
+    was_sent,
+    words,
+)
+from monoglot.generation.pacing import limits_of
+from monoglot.generation.replies import Reply, Usage
+from monoglot.generation.spending import Account, Budget
 from monoglot.settings import Settings
 
 if TYPE_CHECKING:
@@ -39,6 +50,15 @@ class NoReplyError(EndpointError):
     """Every attempt at one request failed in a way that may pass."""
 
 
+class _Attempt(NamedTuple):
+    """One attempt: the reply or what went wrong, the wait asked for, and whether it may cost."""
+
+    reply: Reply | None = None
+    trouble: str = ""
+    wait_s: float = 0.0
+    may_cost: bool = False
+
+
 class Endpoint:
     """One model at one endpoint. Use as an async context manager; `ask` may run concurrently."""
 
@@ -51,8 +71,9 @@ class Endpoint:
         check_settings(settings, model)
         from openai import AsyncOpenAI, Timeout  # a second to import: not for `plan`
 
+        self.model = model
         self._settings = settings
-        self._model = model
+        self._limits = limits_of(settings, model)
         self._temperature = temperature
         self._resume_at = 0.0
         self._client = AsyncOpenAI(
@@ -68,62 +89,107 @@ class Endpoint:
     async def __aexit__(self, *_: object) -> None:
         await self._client.close()
 
-    async def ask(self, messages: Sequence[Message], schema: Mapping[str, Any]) -> Reply:
+    async def ask(
+        self,
+        messages: Sequence[Message],
+        schema: Mapping[str, Any],
+        account: Account | None = None,
+        expected: Usage | None = None,
+    ) -> Reply:
         """Send one request, and again while that can help.
 
         Args:
             messages: the conversation, as role and content.
             schema: JSON schema of the reply; how it is used says the setting `llm_structured`.
+            account: what each attempt is reserved in and booked to; None: nothing limits it.
+            expected: estimate of the tokens, for budget and pace; None: there is none.
+
+        Returns:
+            The reply, its usage with the price where that is known.
 
         Raises:
             NoReplyError: no attempt was answered.
+            BudgetError: the budget has no room for the next attempt.
             EndpointError: the endpoint refuses the request as such; says what to set.
         """
-        for attempt in range(1, self._settings.llm_attempts + 1):
-            await self._pause()
-            trouble, wait_s = await self._attempt(messages, schema)
-            if isinstance(trouble, Reply):
-                return trouble
-            if attempt < self._settings.llm_attempts:
-                wait_s = max(wait_s, self._backoff(attempt))
-                _log.info("%s; waiting %.1f s (attempt %d)", trouble, wait_s, attempt)
+        account = account or Budget().account(self.model)
+        for number in range(1, self._settings.llm_attempts + 1):
+            attempt = await self._booked(messages, schema, account, expected or Usage())
+            if attempt.reply is not None:
+                return attempt.reply
+            if number < self._settings.llm_attempts:
+                wait_s = max(attempt.wait_s, self._backoff(number))
+                _log.info("%s; waiting %.1f s (attempt %d)", attempt.trouble, wait_s, number)
                 await asyncio.sleep(wait_s)
         raise NoReplyError(
-            f"{trouble}, {self._settings.llm_attempts} times in a row. Everything bought so far is "
-            "kept: run again when the endpoint is well, or lower MONOGLOT_LLM_CONCURRENCY."
+            f"{attempt.trouble}, {self._settings.llm_attempts} times in a row. Everything bought "
+            "so far is kept: run again when the endpoint is well, or lower "
+            "MONOGLOT_LLM_CONCURRENCY."
         )
 
-    async def _attempt(
-        self, messages: Sequence[Message], schema: Mapping[str, Any]
-    ) -> tuple[Reply | str, float]:
-        """One attempt: the reply, or what went wrong; and how long the endpoint asks to wait."""
+    async def _booked(
+        self,
+        messages: Sequence[Message],
+        schema: Mapping[str, Any],
+        account: Account,
+        expected: Usage,
+    ) -> _Attempt:
+        """One attempt in its turn, reserved before it is sent and booked after."""
+        tokens = expected.prompt_tokens + expected.completion_tokens
+        reservation = await account.reserve(expected)
+        try:
+            await self._limits.turn(tokens)
+            await self._pause()
+            attempt = await self._attempt(messages, schema)
+        except EndpointError:
+            account.unpaid(reservation)
+            raise
+        except BaseException:  # cancelled: it may be under way
+            account.lost(reservation)
+            raise
+        if attempt.reply is None:
+            (account.lost if attempt.may_cost else account.unpaid)(reservation)
+            return attempt
+        usage = account.paid(reservation, attempt.reply.usage)
+        if not usage.uncounted:
+            self._limits.correct(tokens, usage.prompt_tokens + usage.completion_tokens)
+        return attempt._replace(reply=replace(attempt.reply, usage=usage))
+
+    async def _attempt(self, messages: Sequence[Message], schema: Mapping[str, Any]) -> _Attempt:
+        """One attempt, sent as it is: `create` would walk through every part of the schema."""
+        import httpx2
         import openai
 
         where = address(self._settings)
         try:
             async with asyncio.timeout(self._settings.llm_timeout_s):
-                response = await self._client.chat.completions.with_raw_response.create(
-                    **self._request(messages, schema)
+                response = await self._client.post(
+                    "/chat/completions",
+                    body=self._request(messages, schema),
+                    cast_to=httpx2.Response,
                 )
             return self._received(response.content.decode("utf-8", "replace"))
         except openai.APIStatusError as error:
             return self._refused(error)
-        except (TimeoutError, openai.APITimeoutError):
+        except (TimeoutError, openai.APITimeoutError) as error:
             limit_s = self._settings.llm_timeout_s
-            return f"{where}: no answer within {limit_s:g} s (MONOGLOT_LLM_TIMEOUT_S)", 0.0
+            told = f"{where}: no answer within {limit_s:g} s (MONOGLOT_LLM_TIMEOUT_S)"
+            return _Attempt(trouble=told, may_cost=was_sent(error))
         except openai.APIConnectionError as error:
-            return f"{where}: the connection failed ({scrubbed(cause(error), self._settings)})", 0.0
+            told = f"{where}: the connection failed ({scrubbed(cause(error), self._settings)})"
+            return _Attempt(trouble=told, may_cost=was_sent(error))
 
-    def _received(self, body: str) -> tuple[Reply | str, float]:
+    def _received(self, body: str) -> _Attempt:
         """A reply; some gateways wrap an error of the model behind them in a success."""
         reply = Reply.of(body)
         error = error_of(body)
         code = error.get("code")
         if error and not reply.text and isinstance(code, int) and is_repeatable(code):
-            return f"{address(self._settings)}: {scrubbed(words(error), self._settings)}", 0.0
-        return reply, 0.0
+            told = scrubbed(words(error), self._settings)
+            return _Attempt(trouble=f"{address(self._settings)}: {told}")
+        return _Attempt(reply)
 
-    def _refused(self, error: "APIStatusError") -> tuple[Reply | str, float]:
+    def _refused(self, error: "APIStatusError") -> _Attempt:
         """What an HTTP error means: a refusal on record, trouble that may pass, or the end."""
         body, status = error.response.text, error.status_code
         said = error_of(body)
@@ -131,7 +197,7 @@ class Endpoint:
         if status in (400, 413) and (
             code.startswith(_CONTENT_CODES) or "context length" in words(said)
         ):
-            return Reply.of(body), 0.0
+            return _Attempt(Reply.of(body))
         trouble = f"{address(self._settings)}: HTTP {status}" + scrubbed(
             f" ({words(said)})", self._settings
         )
@@ -144,7 +210,7 @@ class Endpoint:
                 "run again then."
             ) from None
         self._resume_at = max(self._resume_at, time.monotonic() + wait_s)
-        return trouble, wait_s
+        return _Attempt(trouble=trouble, wait_s=wait_s)
 
     def _remedy(self, status: int) -> str:
         if status in (401, 403):
@@ -152,7 +218,7 @@ class Endpoint:
         if status == 404:
             return (
                 f"Check MONOGLOT_LLM_BASE_URL (it usually ends in /v1) and MONOGLOT_LLM_MODEL or "
-                f"generation.model, now {self._model!r}."
+                f"generation.model, now {self.model!r}."
             )
         if status in (400, 422):
             return (
@@ -164,7 +230,7 @@ class Endpoint:
     def _request(self, messages: Sequence[Message], schema: Mapping[str, Any]) -> dict[str, Any]:
         """The request's parameters: few, since each is one an endpoint may not know."""
         request: dict[str, Any] = {
-            "model": self._model,
+            "model": self.model,
             "messages": list(messages),
             "temperature": self._temperature,
         }

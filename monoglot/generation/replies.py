@@ -35,6 +35,15 @@ class Usage:
 
     An endpoint may count nothing; `uncounted` is the number of such requests, so that a sum of
     tokens is known to be a lower bound rather than taken for the whole.
+
+    Attributes:
+        requests: requests that were answered.
+        prompt_tokens: tokens sent, the cached ones among them.
+        completion_tokens: tokens received.
+        cached_tokens: tokens sent that the endpoint had in its cache.
+        uncounted: answered requests whose tokens the endpoint did not count.
+        usd: price in US dollars; None: unknown, if only for a part.
+        lost: requests sent whose answer never came; the endpoint may charge for them.
     """
 
     requests: int = 0
@@ -42,15 +51,26 @@ class Usage:
     completion_tokens: int = 0
     cached_tokens: int = 0
     uncounted: int = 0
+    usd: float | None = None
+    lost: int = 0
 
     def __add__(self, other: "Usage") -> "Usage":
+        prices = [usage.usd for usage in (self, other) if usage.requests]
+        known = [usd for usd in prices if usd is not None]
         return Usage(
             self.requests + other.requests,
             self.prompt_tokens + other.prompt_tokens,
             self.completion_tokens + other.completion_tokens,
             self.cached_tokens + other.cached_tokens,
             self.uncounted + other.uncounted,
+            sum(known) if prices and len(known) == len(prices) else None,
+            self.lost + other.lost,
         )
+
+    @property
+    def price(self) -> float | None:
+        """`usd`, and 0 where nothing was bought."""
+        return self.usd if self.requests else 0.0
 
 
 @dataclass(frozen=True)
@@ -69,7 +89,7 @@ class Reply:
         """Read a response body; one that is broken or foreign gives a reply without text.
 
         Never raises, since what cannot be read has been paid for and must be recorded all the
-        same. An error object (a content filter's HTTP 400) reads as a refusal.
+        same. An error object (a content filter's HTTP 400) reads as a refusal that cost no tokens.
         """
         content = _mapping(_loaded(body))
         error = _mapping(content.get("error"))
@@ -84,7 +104,7 @@ class Reply:
             finish_reason=finish,
             refusal=str(refusal or ("content_filter" if finish == "content_filter" else "")),
             model=str(content.get("model") or ""),
-            usage=_usage_of(_mapping(content.get("usage"))),
+            usage=Usage(requests=1) if error else _usage_of(_mapping(content.get("usage"))),
         )
 
 

@@ -28,6 +28,7 @@ from monoglot.generation.prompts import (
 )
 from monoglot.generation.quality import folded
 from monoglot.generation.replies import clean_text
+from monoglot.generation.spending import Budget
 from monoglot.identity import digest, text_digest
 from monoglot.settings import Settings
 
@@ -56,6 +57,7 @@ def synthesize(
     settings: Settings,
     ledger: Ledger,
     on_progress: Progress | None = None,
+    budget: Budget | None = None,
 ) -> Generated:
     """Have `config.synthetic_per_label` queries written for each label.
 
@@ -71,11 +73,13 @@ def synthesize(
         settings: where the endpoint is, and how it is asked.
         ledger: where replies are found and kept.
         on_progress: called with samples settled and in all.
+        budget: the run's, with its prices; None: nothing limits it and no price is known.
 
     Returns:
         `Queries` of origin synthetic, ordered by label and sample; rejects for what was dropped.
 
     Raises:
+        BudgetError: the budget is used up; what was bought so far is kept.
         EndpointError: the endpoint fails or refuses; what was bought so far is kept.
         StoreError: the ledger cannot be written.
     """
@@ -83,11 +87,12 @@ def synthesize(
     samples = _samples_of(labels, language, config, model, kb_language)
     answers = answer_all(
         {sample.key: sample.ask for sample in samples},
-        _task_of(language, config, kb_language, settings),
+        _task_of(language, config, kb_language, settings, model),
         partial(Endpoint, settings, model, config.temperature),
         ledger,
         in_flight=settings.llm_concurrency,
         on_progress=on_progress,
+        budget=budget,
     )
     source = f"synthesis in {language.code}"
     written = pl.DataFrame(
@@ -110,6 +115,7 @@ def synthesize(
         rejects=pl.concat([refused, dropped]),
         usage=answers.usage,
         from_ledger=answers.from_ledger,
+        asked=len(answers.answers) + len(answers.problems),
     )
 
 
@@ -125,7 +131,7 @@ def pending(
     """What `synthesize` would ask with the same arguments, in samples; no call is made."""
     model = config.model or settings.llm_model
     samples = _samples_of(labels, language, config, model, kb_language)
-    task = _task_of(language, config, kb_language, settings)
+    task = _task_of(language, config, kb_language, settings, model)
     return plan({sample.key: sample.ask for sample in samples}, task, ledger)
 
 
@@ -163,7 +169,11 @@ def _samples_of(
 
 
 def _task_of(
-    language: LanguageConfig, config: GenerationConfig, kb_language: str, settings: Settings
+    language: LanguageConfig,
+    config: GenerationConfig,
+    kb_language: str,
+    settings: Settings,
+    model: str,
 ) -> Task:
     return Task(
         messages=lambda rows: build_synthesis_messages(
@@ -173,6 +183,8 @@ def _task_of(
         answer_of=_queries_in,
         rows_per_request=max(1, settings.llm_rows_per_request // QUERIES_PER_SAMPLE),
         answer_chars=lambda row: row["count"] * _QUERY_CHARS,
+        language=language.code,
+        kind=f"{SYNTHESIS_PROMPT} {model} {language.code}",
     )
 
 

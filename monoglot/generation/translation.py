@@ -24,6 +24,7 @@ from monoglot.generation.prompts import (
 )
 from monoglot.generation.quality import terms_in
 from monoglot.generation.replies import clean_text
+from monoglot.generation.spending import Budget
 from monoglot.identity import digest, text_digest
 from monoglot.settings import Settings
 
@@ -37,6 +38,7 @@ def translate(
     settings: Settings,
     ledger: Ledger,
     on_progress: Progress | None = None,
+    budget: Budget | None = None,
 ) -> Generated:
     """Translate queries by LLM; what the ledger holds costs nothing and needs no endpoint.
 
@@ -50,11 +52,13 @@ def translate(
         settings: where the endpoint is, and how it is asked.
         ledger: where replies are found and kept.
         on_progress: called with distinct queries settled and in all.
+        budget: the run's, with its prices; None: nothing limits it and no price is known.
 
     Returns:
         One row of `Queries` per answered row, ordered by row id; rejects for the others.
 
     Raises:
+        BudgetError: the budget is used up; what was bought so far is kept.
         EndpointError: the endpoint fails or refuses; what was bought so far is kept.
         StoreError: the ledger cannot be written.
     """
@@ -62,11 +66,12 @@ def translate(
     keys, asks = _asks_of(rows, language, config, model, kb_language)
     answers = answer_all(
         asks,
-        _task_of(language, kb_language, settings),
+        _task_of(language, kb_language, settings, model),
         partial(Endpoint, settings, model, config.temperature),
         ledger,
         in_flight=settings.llm_concurrency,
         on_progress=on_progress,
+        budget=budget,
     )
     keyed = rows.select("row_id", "query", "label", pl.Series("_key", keys, dtype=pl.String)).sort(
         "row_id"
@@ -80,6 +85,7 @@ def translate(
         ),
         usage=answers.usage,
         from_ledger=answers.from_ledger,
+        asked=len(answers.answers) + len(answers.problems),
     )
 
 
@@ -104,7 +110,7 @@ def pending(
     """
     model = config.model or settings.llm_model
     _, asks = _asks_of(rows, language, config, model, kb_language)
-    return plan(asks, _task_of(language, kb_language, settings), ledger)
+    return plan(asks, _task_of(language, kb_language, settings, model), ledger)
 
 
 def _asks_of(
@@ -131,13 +137,15 @@ def _asks_of(
     return keys, dict(zip(keys, contents, strict=True))
 
 
-def _task_of(language: LanguageConfig, kb_language: str, settings: Settings) -> Task:
+def _task_of(language: LanguageConfig, kb_language: str, settings: Settings, model: str) -> Task:
     return Task(
         messages=lambda rows: build_translation_messages(rows, language, kb_language),
         schema=TRANSLATION_SCHEMA,
         answer_of=lambda row: clean_text(row.get("text")),
         rows_per_request=settings.llm_rows_per_request,
         answer_chars=lambda row: len(row["text"]),
+        language=language.code,
+        kind=f"{TRANSLATION_PROMPT} {model} {language.code}",
     )
 
 
