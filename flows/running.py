@@ -8,13 +8,14 @@ from rich.console import Console
 from flows.console import watched
 from flows.server import prefect_server
 from monoglot.config import Config
+from monoglot.outstanding import Outstanding
 from monoglot.runs import RunRecord
 from monoglot.store import Store
 from tasks.request import RunRequest
 from tasks.workplace import PROGRESS
 
 
-def run_retrain(request: RunRequest, config: Config, console: Console) -> RunRecord:
+def run_retrain(request: RunRequest, config: Config, console: Console) -> RunRecord | Outstanding:
     """`flows.retrain` in this process, watched on the console."""
     with _prefect(config, console):
         from flows.retrain import retrain

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from flows.doctor import Finding
 from monoglot.knowledge.changes import Changes
+from monoglot.outstanding import Outstanding
 from monoglot.planning import Plan
 from monoglot.runs import RunRecord
 from monoglot.serving.releases import Release
@@ -91,6 +92,8 @@ def plan(console: Console, made: Plan) -> None:
                 numbers=5,
             )
         )
+    if made.out:
+        say(console, f"{made.out.line}: the next run takes in the answers.")
     warn(console, made.warnings)
     say(console, _NEXT[made.work.kind])
 
@@ -124,13 +127,27 @@ def plan_as_json(made: Plan) -> dict[str, Any]:
         if made.changes.before
         else None,
         "requests": [dataclasses.asdict(request) for request in made.requests],
+        "batches": dataclasses.asdict(made.out) if made.out else None,
         "warnings": list(made.warnings),
     }
 
 
-def run_as_json(store: Store, record: RunRecord | None, nothing: str | None) -> dict[str, Any]:
-    """A run for a program: what it did, or why it did nothing."""
-    told: dict[str, Any] = {"nothing_to_do": nothing}
+def waiting(console: Console, out: Outstanding) -> None:
+    """A run that ended before its answers have come."""
+    say(console, f"{out.line}; run again to take in the answers.", "bold")
+
+
+def run_as_json(
+    store: Store,
+    record: RunRecord | None,
+    nothing: str | None,
+    out: Outstanding | None = None,
+) -> dict[str, Any]:
+    """A run for a program: what it did, why it did nothing, or what it waits for."""
+    told: dict[str, Any] = {
+        "nothing_to_do": nothing,
+        "waiting": dataclasses.asdict(out) if out else None,
+    }
     if record is not None:
         told |= record.model_dump(mode="json", include={"run", "release", "promoted", "reasons"})
         told["report"] = str(store.root / record.report) if record.report else None

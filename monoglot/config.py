@@ -118,6 +118,12 @@ class QualityConfig(Section):
 class SpendingConfig(Section):
     """What the LLM costs and may cost. Bears no identity: another price changes no result."""
 
+    batch: bool = Field(
+        False,
+        description="Ask by OpenAI's Batch API, at half the price, with answers within 24 hours: "
+        "the run ends when its requests are submitted, and a later run goes on from there.",
+    )
+
 
 class SimilarityConfig(Section):
     """Label x label similarity, which makes a negative hard (Algorithm 1 of the paper)."""

@@ -31,6 +31,7 @@ def synthesize_by_llm(
             kb_language=kb_language,
             settings=job.settings,
             ledger=ledger,
+            batch=job.spending.batch,
             on_progress=job.on_progress,
         )
     job.write(

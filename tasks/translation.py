@@ -35,6 +35,7 @@ def translate_by_llm(
             kb_language=kb_language,
             settings=job.settings,
             ledger=ledger,
+            batch=job.spending.batch,
             on_progress=job.on_progress,
         )
     job.write(

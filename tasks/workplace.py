@@ -11,6 +11,7 @@ from typing import Any
 
 import polars as pl
 
+from monoglot.config import SpendingConfig
 from monoglot.identity import frame_digest
 from monoglot.runs import StageRecord
 from monoglot.settings import Settings
@@ -36,12 +37,14 @@ class Workplace:
     Attributes:
         store: where results are kept.
         settings: endpoint, key, device, batch sizes.
+        spending: how the LLM is paid.
         progress: gives, for a stage's title, the function told `(done, of)` while it runs.
         journal: what each stage of this run did, in order; stages append to it.
     """
 
     store: Store
     settings: Settings
+    spending: SpendingConfig = SpendingConfig()
     progress: Callable[[str], Progress] = field(default_factory=PROGRESS.get)
     journal: list[StageRecord] = field(default_factory=list)
 
@@ -53,6 +56,7 @@ class Job:
     Attributes:
         store: to read the inputs' tables and folders from.
         settings: where and how.
+        spending: how the LLM is paid.
         key: identity of the result; `scratch` is the folder that belongs to it.
         draft: to write the result to.
         on_progress: to be told `(done, of)` now and then.
@@ -60,6 +64,7 @@ class Job:
 
     store: Store
     settings: Settings
+    spending: SpendingConfig
     key: Key
     draft: Draft
     on_progress: Progress

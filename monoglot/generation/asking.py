@@ -14,6 +14,7 @@ from typing import Any
 import polars as pl
 
 from monoglot.contracts import Rejects, empty
+from monoglot.generation.batch_records import BatchRecords
 from monoglot.generation.ledger import Entry, Ledger
 from monoglot.generation.replies import Problem, Reply, Usage, read_rows
 
@@ -92,6 +93,7 @@ class PlannedWork:
         rows: distinct rows without an answer.
         from_ledger: distinct rows whose answer is already paid for.
         refused: distinct rows that were asked often enough and are not asked again.
+        out: distinct rows that are in a batch, whose answer is awaited.
         requests: requests if each is answered in full.
         prompt_tokens: estimate, at four characters a token, which is right within a fifth for
             English and too low for other scripts.
@@ -104,6 +106,7 @@ class PlannedWork:
     requests: int
     prompt_tokens: int
     completion_tokens: int
+    out: int = 0
 
 
 @dataclass(frozen=True)
@@ -150,7 +153,9 @@ def plan(asks: Mapping[str, Mapping[str, Any]], task: Task, ledger: Ledger | Non
         ledger: replies already paid for; None: none yet.
     """
     known = known_of(asks, task, ledger)
-    missing = [key for key in asks if not known.is_settled(key)]
+    open_keys = [key for key in asks if not known.is_settled(key)]
+    out = BatchRecords(ledger).out(open_keys) if ledger is not None else set()
+    missing = [key for key in open_keys if key not in out]
     by_tries = Counter(known.tries[key] for key in missing)
     requests = sum(math.ceil(rows / task.pack_size(tries)) for tries, rows in by_tries.items())
     answer_chars = sum(task.answer_chars(asks[key]) for key in missing)
@@ -159,7 +164,8 @@ def plan(asks: Mapping[str, Mapping[str, Any]], task: Task, ledger: Ledger | Non
     return PlannedWork(
         rows=len(missing),
         from_ledger=len(known.answers),
-        refused=len(asks) - len(missing) - len(known.answers),
+        refused=len(asks) - len(open_keys) - len(known.answers),
+        out=len(out),
         requests=requests,
         prompt_tokens=(requests * framing + row_chars) // _CHARS_PER_TOKEN,
         completion_tokens=answer_chars // _CHARS_PER_TOKEN + _REPLY_TOKENS_PER_ROW * len(missing),

@@ -24,6 +24,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from monoglot.errors import StoreError
 from monoglot.generation.owner import is_dead
@@ -47,6 +48,21 @@ CREATE TABLE IF NOT EXISTS claims (
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS claims_of_owner ON claims (owner);
 """
+# See `batch_records`. Made when a file is opened, whatever its age.
+_BATCH_TABLES = """
+CREATE TABLE IF NOT EXISTS batches (
+    name TEXT PRIMARY KEY, id TEXT, address TEXT NOT NULL, model TEXT NOT NULL,
+    created REAL NOT NULL, owner TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS batch_rows (
+    key TEXT PRIMARY KEY, batch TEXT NOT NULL REFERENCES batches(name), request TEXT NOT NULL,
+    sent_as TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS rows_of_batch ON batch_rows (batch, request);
+CREATE TABLE IF NOT EXISTS batched_replies (
+    reply INTEGER PRIMARY KEY REFERENCES replies(id), batch TEXT NOT NULL
+);
+"""
 _KEYS = "(SELECT value FROM json_each(?))"
 
 
@@ -62,7 +78,10 @@ class Entry:
 
 @dataclass(frozen=True)
 class Claim:
-    """The outcome of a claim: keys won, with the replies each already has, and keys others hold."""
+    """The outcome of a claim: keys won, with the replies each already has, and keys others hold.
+
+    A key in a batch counts as held.
+    """
 
     won: Mapping[str, int]
     held: frozenset[str]
@@ -132,23 +151,20 @@ class Ledger:
         Raises:
             StoreError: the disk is full or the file cannot be written.
         """
-        counted = reply.usage.uncounted == 0
-        tokens = (
-            (reply.usage.prompt_tokens, reply.usage.completion_tokens, reply.usage.cached_tokens)
-            if counted
-            else (None, None, None)
-        )
-        created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         with self._writing(durably=True) as database:
-            number = database.execute(
-                "INSERT INTO replies VALUES (NULL, ?, ?, ?, ?, ?, ?)",
-                (created, reply.model, reply.body, *tokens),
-            ).lastrowid
-            database.executemany(
-                "INSERT INTO rows VALUES (?, ?, ?)",
-                [(key, number, sent_as) for key, sent_as in sent.items()],
-            )
+            insert_reply(database, reply, sent)
             database.execute(f"DELETE FROM claims WHERE key IN {_KEYS}", (json.dumps([*sent]),))  # noqa: S608
+
+    def read(self, query: str, *values: object) -> list[Any]:
+        """The rows of a query on tables that another module keeps in this file."""
+        with self._lock, self._explained():
+            return self._database.execute(query, values).fetchall()
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """One write transaction for tables that another module keeps in this file; durable."""
+        with self._writing(durably=True) as database:
+            yield database
 
     def claim(self, owner: str, keys: Sequence[str], limit: int) -> Claim:
         """Claim the first `limit` of some rows that no living process is buying.
@@ -167,6 +183,13 @@ class Ledger:
                 )
                 if other != owner and expires > now and not is_dead(other)
             )
+            held |= {
+                key
+                for (key,) in database.execute(
+                    f"SELECT key FROM batch_rows WHERE key IN {_KEYS}",  # noqa: S608
+                    (wanted,),
+                )
+            }
             won = [key for key in keys if key not in held][:limit]
             database.executemany(
                 "INSERT OR REPLACE INTO claims VALUES (?, ?, ?)",
@@ -222,6 +245,9 @@ class Ledger:
                 for statement in _TABLES.split(";"):
                     database.execute(statement)
                 database.execute(f"PRAGMA user_version = {FORMAT}")
+        with self._lock, self._explained():
+            for statement in _BATCH_TABLES.split(";"):
+                self._database.execute(statement)
 
     def _switch_to_wal(self) -> None:
         """Turn the write-ahead log on; SQLite does not wait here when another process does it."""
@@ -266,3 +292,24 @@ class Ledger:
                 "replies: restore it from a backup or repair it with `sqlite3 FILE .recover`; "
                 "only moving it away makes the next run buy everything again."
             ) from error
+
+
+def insert_reply(database: sqlite3.Connection, reply: Reply, sent: Mapping[str, str]) -> int | None:
+    """Add a reply and the rows it was bought for within a transaction; the reply's number."""
+    usage = reply.usage
+    counted = usage.uncounted == 0
+    tokens = (
+        (usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens)
+        if counted
+        else (None, None, None)
+    )
+    created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    number = database.execute(
+        "INSERT INTO replies VALUES (NULL, ?, ?, ?, ?, ?, ?)",
+        (created, reply.model, reply.body, *tokens),
+    ).lastrowid
+    database.executemany(
+        "INSERT INTO rows VALUES (?, ?, ?)",
+        [(key, number, sent_as) for key, sent_as in sent.items()],
+    )
+    return number

@@ -55,6 +55,7 @@ def synthesize(
     kb_language: str,
     settings: Settings,
     ledger: Ledger,
+    batch: bool = False,
     on_progress: Progress | None = None,
 ) -> Generated:
     """Have `config.synthetic_per_label` queries written for each label.
@@ -70,12 +71,14 @@ def synthesize(
         kb_language: BCP 47 code of the examples.
         settings: where the endpoint is, and how it is asked.
         ledger: where replies are found and kept.
+        batch: ask by batch, at half the price: see `batches`.
         on_progress: called with samples settled and in all.
 
     Returns:
         `Queries` of origin synthetic, ordered by label and sample; rejects for what was dropped.
 
     Raises:
+        BatchPendingError: rows are out in a batch; a later call finds their answers.
         EndpointError: the endpoint fails or refuses; what was bought so far is kept.
         StoreError: the ledger cannot be written.
     """
@@ -87,6 +90,7 @@ def synthesize(
         partial(Endpoint, settings, model, config.temperature),
         ledger,
         in_flight=settings.llm_concurrency,
+        batch=batch,
         on_progress=on_progress,
     )
     source = f"synthesis in {language.code}"

@@ -36,6 +36,7 @@ def translate(
     kb_language: str,
     settings: Settings,
     ledger: Ledger,
+    batch: bool = False,
     on_progress: Progress | None = None,
 ) -> Generated:
     """Translate queries by LLM; what the ledger holds costs nothing and needs no endpoint.
@@ -49,12 +50,14 @@ def translate(
         kb_language: BCP 47 code of the queries.
         settings: where the endpoint is, and how it is asked.
         ledger: where replies are found and kept.
+        batch: ask by batch, at half the price: see `batches`.
         on_progress: called with distinct queries settled and in all.
 
     Returns:
         One row of `Queries` per answered row, ordered by row id; rejects for the others.
 
     Raises:
+        BatchPendingError: rows are out in a batch; a later call finds their answers.
         EndpointError: the endpoint fails or refuses; what was bought so far is kept.
         StoreError: the ledger cannot be written.
     """
@@ -66,6 +69,7 @@ def translate(
         partial(Endpoint, settings, model, config.temperature),
         ledger,
         in_flight=settings.llm_concurrency,
+        batch=batch,
         on_progress=on_progress,
     )
     keyed = rows.select("row_id", "query", "label", pl.Series("_key", keys, dtype=pl.String)).sort(
