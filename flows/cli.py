@@ -120,6 +120,30 @@ def run(config: ConfigFile = HERE, force: Force = False, as_json: Json = False) 
 
 
 @app.command()
+def batches(
+    config: ConfigFile = HERE,
+    stop: Annotated[
+        bool,
+        typer.Option("--cancel", help="Have the endpoint stop them; what is answered is kept."),
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Show the LLM batches that are out, or have them stopped."""
+    from flows import show
+    from monoglot.generation.batch_records import batches_in
+    from monoglot.generation.batches import cancel
+
+    wanted, settings = RunRequest(config_file=config).read()
+    path = Store.existing(wanted.store).ledger_path
+    stopped = cancel(settings, path) if stop else None
+    out = batches_in(path)
+    if as_json:
+        print_json({"batches": [dataclasses.asdict(batch) for batch in out], "stopped": stopped})
+    else:
+        show.batches(make_console(), out, stopped)
+
+
+@app.command()
 def refresh(config: ConfigFile = HERE, force: Force = False, as_json: Json = False) -> None:
     """Put a changed knowledge base into production with the model that is there."""
     from flows import show

@@ -1,6 +1,6 @@
 """The whole line: from a knowledge base to a model and an index in production."""
 
-from typing import Any
+from typing import cast
 
 from prefect import flow, get_run_logger
 
@@ -55,8 +55,7 @@ def retrain(request: RunRequest) -> RunRecord | Outstanding:
         try:
             return train_and_release(place, config, inputs)
         except BatchPendingError as pending:
-            ended: Any = waiting(pending)
-            return ended
+            return cast("Outstanding", waiting(pending))  # the state, of which callers get the data
 
 
 def train_and_release(place: Workplace, config: Config, inputs: Inputs) -> RunRecord:

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from flows.doctor import Finding
+from monoglot.generation.batch_records import Batch
 from monoglot.knowledge.changes import Changes
 from monoglot.outstanding import Outstanding
 from monoglot.planning import Plan
@@ -130,6 +131,21 @@ def plan_as_json(made: Plan) -> dict[str, Any]:
         "batches": dataclasses.asdict(made.out) if made.out else None,
         "warnings": list(made.warnings),
     }
+
+
+def batches(console: Console, out: Sequence[Batch], stopped: int | None) -> None:
+    """The batches that are out, the oldest first."""
+    for batch in out:
+        say(console, f"{batch.id or '(being submitted)'}  {batch.rows:,} rows since {batch.since}")
+        say(console, f"    {batch.model} at {batch.address}", "dim")
+    if not out:
+        say(console, "No batch is out.")
+    if stopped is not None:
+        say(
+            console,
+            f"Asked to stop: {stopped:,}. Once they have, `monoglot run` takes in what was "
+            "answered and asks the rest again.",
+        )
 
 
 def waiting(console: Console, out: Outstanding) -> None:

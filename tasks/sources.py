@@ -1,9 +1,8 @@
 """Where training queries come from, by what the config gives: files first, then the LLM."""
 
-from typing import NamedTuple
-
 import contextlib
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from prefect import get_run_logger
 

@@ -44,7 +44,7 @@ class Workplace:
 
     store: Store
     settings: Settings
-    spending: SpendingConfig = SpendingConfig()
+    spending: SpendingConfig = field(default_factory=SpendingConfig)
     progress: Callable[[str], Progress] = field(default_factory=PROGRESS.get)
     journal: list[StageRecord] = field(default_factory=list)
 

@@ -153,8 +153,10 @@ class BatchApi:
         import openai
 
         with tempfile.TemporaryFile() as file:
+            before = -1
 
             async def work() -> None:
+                nonlocal before
                 file.seek(0)
                 file.truncate()
                 try:
@@ -164,7 +166,9 @@ class BatchApi:
                             file.write(part)
                 except openai.NotFoundError:
                     return
-                if not _ends_whole(file):
+                size = file.tell()
+                if size != before and not _ends_whole(file):  # the same again: it has no more
+                    before = size
                     raise httpx2.ReadError("a file of results was cut off")
 
             await self._tried(work)

@@ -38,6 +38,7 @@ class Batch:
         model: that it asks.
         created: seconds since the epoch.
         owner: who submits it; empty: nobody any more.
+        rows: whose answers are awaited.
     """
 
     name: str
@@ -46,6 +47,12 @@ class Batch:
     model: str
     created: float
     owner: str
+    rows: int
+
+    @property
+    def since(self) -> str:
+        """When it was submitted, in UTC."""
+        return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(self.created))
 
     @property
     def is_abandoned(self) -> bool:
@@ -119,7 +126,9 @@ class BatchRecords:
     def living(self) -> list[Batch]:
         """All batches that are out, the oldest first."""
         found = self._ledger.read(
-            "SELECT name, id, address, model, created, owner FROM batches ORDER BY created, name"
+            "SELECT name, id, address, model, created, owner, "
+            "(SELECT count(*) FROM batch_rows WHERE batch = name) "
+            "FROM batches ORDER BY created, name"
         )
         return [Batch(*row) for row in found]
 
@@ -181,8 +190,7 @@ class BatchRecords:
             rows += len(found)
             requests |= {(batch, request) for batch, request in found}
         names = {batch for batch, _ in requests}
-        created = [batch.created for batch in self.living() if batch.name in names]
-        since = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(min(created))) if created else ""
+        since = next((batch.since for batch in self.living() if batch.name in names), "")
         return Outstanding(len(names), len(requests), rows, since)
 
     def take_in(self, name: str, replies: Iterable[tuple[str, Reply]]) -> Usage:
@@ -217,6 +225,15 @@ def outstanding_in(path: Path) -> Outstanding:
         return Outstanding()
     with ledger:
         return BatchRecords(ledger).outstanding()
+
+
+def batches_in(path: Path) -> list[Batch]:
+    """The batches that are out by the ledger at `path`; none where there is none."""
+    ledger = Ledger.existing(path)
+    if ledger is None:
+        return []
+    with ledger:
+        return BatchRecords(ledger).living()
 
 
 def _is_changed(database: sqlite3.Connection, keys: list[str], tries: Mapping[str, int]) -> bool:

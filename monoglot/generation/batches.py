@@ -13,6 +13,7 @@ import json
 import tempfile
 import uuid
 from collections.abc import Callable, Generator, Iterator, Mapping
+from pathlib import Path
 from typing import IO, Any
 
 from monoglot.errors import EndpointError
@@ -20,7 +21,7 @@ from monoglot.generation.apart import run_apart
 from monoglot.generation.asking import Task, known_of
 from monoglot.generation.batch_api import BatchApi
 from monoglot.generation.batch_intake import Intake
-from monoglot.generation.batch_records import Batch, BatchRecords
+from monoglot.generation.batch_records import Batch, BatchRecords, batches_in
 from monoglot.generation.ledger import Ledger
 from monoglot.generation.llm import Endpoint, NoReplyError
 from monoglot.generation.prompts import sent_ids
@@ -86,10 +87,14 @@ def take_in(settings: Settings, ledger: Ledger) -> list[str]:
     return intake.notes
 
 
-def cancel(settings: Settings, ledger: Ledger) -> int:
+def cancel(settings: Settings, path: Path) -> int:
     """Ask the endpoint to stop every batch that is out there.
 
     The next run takes in what was answered by then, and frees the other rows.
+
+    Args:
+        settings: name the endpoint.
+        path: of the ledger.
 
     Returns:
         How many batches were asked to stop.
@@ -97,7 +102,7 @@ def cancel(settings: Settings, ledger: Ledger) -> int:
     Raises:
         EndpointError: the endpoint fails.
     """
-    batches = BatchRecords(ledger).living()
+    batches = batches_in(path)
 
     async def work() -> int:
         stopped = 0
