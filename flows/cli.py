@@ -16,6 +16,8 @@ import typer
 
 from flows.console import make_console, stage_row
 from monoglot.errors import MonoglotError
+from monoglot.generation.batch_records import outstanding_in
+from monoglot.outstanding import Outstanding
 from monoglot.runs import RunRecord
 from monoglot.serving.releases import Releases
 from monoglot.standing import Inputs, refuse_without_training_data, standing
@@ -66,6 +68,7 @@ def demo(
     sample = Path(str(resources.files("monoglot") / "sample" / "monoglot.yaml"))
     console, place = make_console(), store.resolve()
     record, _ = _retrain(RunRequest(config_file=sample, store=str(place)))
+    assert isinstance(record, RunRecord)  # the sample asks no LLM
     show.run(console, Store.existing(str(place)), record)
     found = Retriever(place).search_many(DEMO_QUESTIONS, k=1)
     for text, answers in zip(DEMO_QUESTIONS, found, strict=True):
@@ -105,10 +108,39 @@ def run(config: ConfigFile = HERE, force: Force = False, as_json: Json = False) 
     request = RunRequest(config_file=config, force=force)
     record, nothing = _retrain(request)
     store = Store.existing(request.read()[0].store)
-    if as_json:
+    if isinstance(record, Outstanding):
+        if as_json:
+            print_json(show.run_as_json(store, None, None, record))
+        else:
+            show.waiting(make_console(), record)
+    elif as_json:
         print_json(show.run_as_json(store, record, nothing))
     else:
         show.run(make_console(), store, record)
+
+
+@app.command()
+def batches(
+    config: ConfigFile = HERE,
+    stop: Annotated[
+        bool,
+        typer.Option("--cancel", help="Have the endpoint stop them; what is answered is kept."),
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Show the LLM batches that are out, or have them stopped."""
+    from flows import show
+    from monoglot.generation.batch_records import batches_in
+    from monoglot.generation.batches import cancel
+
+    wanted, settings = RunRequest(config_file=config).read()
+    path = Store.existing(wanted.store).ledger_path
+    stopped = cancel(settings, path) if stop else None
+    out = batches_in(path)
+    if as_json:
+        print_json({"batches": [dataclasses.asdict(batch) for batch in out], "stopped": stopped})
+    else:
+        show.batches(make_console(), out, stopped)
 
 
 @app.command()
@@ -219,8 +251,10 @@ def doctor(config: ConfigFile = HERE, as_json: Json = False) -> None:
         raise typer.Exit(1)
 
 
-def _retrain(request: RunRequest) -> tuple[RunRecord, str | None]:
+def _retrain(request: RunRequest) -> tuple[RunRecord | Outstanding, str | None]:
     """Run the line, or find the run that makes it needless; and why nothing was done, or None.
+
+    Where batches are out, the line runs in any case, to take in what has come back.
 
     What cannot end well is refused here, before a store is made or Prefect is loaded.
     """
@@ -228,7 +262,8 @@ def _retrain(request: RunRequest) -> tuple[RunRecord, str | None]:
     refuse_without_training_data(config, settings)
     store = Store.if_any(config.store)
     done = None if store is None else standing(Inputs.of(config, settings, versions()), store)
-    if done is not None and not request.force:
+    out = store is not None and settings.has_endpoint and outstanding_in(store.ledger_path)
+    if done is not None and not request.force and not out:
         for stage in done.record.stages:
             make_console(stderr=True).print(stage_row(stage.reused()))
         show_line(f"nothing to do: {done.reason}", stderr=True)

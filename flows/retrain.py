@@ -1,9 +1,13 @@
 """The whole line: from a knowledge base to a model and an index in production."""
 
+from typing import cast
+
 from prefect import flow, get_run_logger
 
 from monoglot.config import Config
+from monoglot.errors import BatchPendingError
 from monoglot.generation.spending import Budget
+from monoglot.outstanding import Outstanding
 from monoglot.planning import refuse_unready
 from monoglot.runs import RunRecord, new_run_name
 from monoglot.serving.releases import Releases
@@ -11,6 +15,8 @@ from monoglot.standing import Inputs, standing
 from monoglot.store import Artifact, Store
 from tasks.anchors import gather_anchors
 from tasks.baseline import evaluate_tfidf
+from tasks.batches import take_in_batches
+from tasks.caching import waiting
 from tasks.judgement import judge
 from tasks.knowledge_base import read_knowledge_base
 from tasks.merging import merge_with_base
@@ -20,7 +26,7 @@ from tasks.record import keep_record
 from tasks.release import promote
 from tasks.report import facts_of, write_report
 from tasks.request import RunRequest
-from tasks.sources import Data, given_questions, native_of, synthetic_of, translations_of
+from tasks.sources import Data, Waits, given_questions, native_of, synthetic_of, translations_of
 from tasks.split import split
 from tasks.systems import by_name, measure
 from tasks.training import train
@@ -30,21 +36,27 @@ from tasks.workplace import Workplace
 
 
 @flow(name="retrain", flow_run_name="retrain {request.title}")
-def retrain(request: RunRequest) -> RunRecord:
+def retrain(request: RunRequest) -> RunRecord | Outstanding:
     """Train a candidate on the knowledge base, and put it into production if it is better.
 
-    Does nothing where a finished run had the same inputs. One run at a time per store.
+    Does nothing where a finished run had the same inputs. One run at a time per store. Where the
+    LLM answers by batch, the run ends in a state named `Waiting` when all it asks is submitted, and
+    the next one takes in what has come back.
     """
     config, settings = request.read()
     refuse_unready(config, settings, Store.if_any(config.store))
     place = Workplace(Store.open(config.store), settings, budget=Budget(config.spending))
     with place.store.writer():
+        take_in_batches(place)
         inputs = Inputs.of(config, settings, versions())
         done = standing(inputs, place.store)
         if done is not None and not request.force:
             get_run_logger().info(f"nothing to do: {done.reason}", extra={"shown": True})
             return done.record
-        return train_and_release(place, config, inputs)
+        try:
+            return train_and_release(place, config, inputs)
+        except BatchPendingError as pending:
+            return cast("Outstanding", waiting(pending))  # the state, of which callers get the data
 
 
 def train_and_release(place: Workplace, config: Config, inputs: Inputs) -> RunRecord:
@@ -109,8 +121,10 @@ def train_and_release(place: Workplace, config: Config, inputs: Inputs) -> RunRe
 def gather_data(place: Workplace, config: Config, rows: Artifact) -> Data:
     """The split, the evaluation set, and the training set in the target languages."""
     parts = split(place, rows, config.split, hold_out=config.evaluation.path is None)
-    translations = translations_of(place, config, rows, parts)
-    synthetic = synthetic_of(place, config, rows, parts)
+    waits = Waits()
+    translations = translations_of(place, config, rows, parts, waits)
+    synthetic = synthetic_of(place, config, rows, parts, waits)
+    waits.end()
     native = native_of(place, config)
     questions = gather_questions(
         place,

@@ -11,6 +11,7 @@ from flows.console import watched
 from flows.server import prefect_server
 from monoglot.config import Config
 from monoglot.errors import MonoglotError, StoreError
+from monoglot.outstanding import Outstanding
 from monoglot.runs import RunRecord
 from monoglot.store import Store
 from tasks.request import RunRequest
@@ -19,7 +20,7 @@ from tasks.workplace import PROGRESS
 _ROOM = 20_000_000  # bytes; the smallest run, its server's database included, needs a quarter
 
 
-def run_retrain(request: RunRequest, config: Config, console: Console) -> RunRecord:
+def run_retrain(request: RunRequest, config: Config, console: Console) -> RunRecord | Outstanding:
     """`flows.retrain` in this process, watched on the console."""
     with _prefect(config, console):
         from flows.retrain import retrain

@@ -13,7 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from flows.doctor import Finding
+from monoglot.generation.batch_records import Batch
 from monoglot.knowledge.changes import Changes
+from monoglot.outstanding import Outstanding
 from monoglot.planning import Plan, Request
 from monoglot.runs import RunRecord
 from monoglot.serving.releases import Release
@@ -74,6 +76,8 @@ def plan(console: Console, made: Plan) -> None:
         say(console, f"  - {reason}")
     if made.requests:
         _purchase(console, made)
+    if made.out:
+        say(console, f"{made.out.line}: the next run takes in the answers.")
     warn(console, made.warnings)
     say(console, _NEXT[made.work.kind])
 
@@ -137,13 +141,42 @@ def plan_as_json(made: Plan) -> dict[str, Any]:
         else None,
         "requests": [dataclasses.asdict(request) for request in made.requests],
         "usd": made.usd,
+        "batches": dataclasses.asdict(made.out) if made.out else None,
         "warnings": list(made.warnings),
     }
 
 
-def run_as_json(store: Store, record: RunRecord | None, nothing: str | None) -> dict[str, Any]:
-    """A run for a program: what it did, or why it did nothing."""
-    told: dict[str, Any] = {"nothing_to_do": nothing}
+def batches(console: Console, out: Sequence[Batch], stopped: int | None) -> None:
+    """The batches that are out, the oldest first."""
+    for batch in out:
+        say(console, f"{batch.id or '(being submitted)'}  {batch.rows:,} rows since {batch.since}")
+        say(console, f"    {batch.model} at {batch.address}", "dim")
+    if not out:
+        say(console, "No batch is out.")
+    if stopped is not None:
+        say(
+            console,
+            f"Asked to stop: {stopped:,}. Once they have, `monoglot run` takes in what was "
+            "answered and asks the rest again.",
+        )
+
+
+def waiting(console: Console, out: Outstanding) -> None:
+    """A run that ended before its answers have come."""
+    say(console, f"{out.line}; run again to take in the answers.", "bold")
+
+
+def run_as_json(
+    store: Store,
+    record: RunRecord | None,
+    nothing: str | None,
+    out: Outstanding | None = None,
+) -> dict[str, Any]:
+    """A run for a program: what it did, why it did nothing, or what it waits for."""
+    told: dict[str, Any] = {
+        "nothing_to_do": nothing,
+        "waiting": dataclasses.asdict(out) if out else None,
+    }
     if record is not None:
         told |= record.model_dump(mode="json", include={"run", "release", "promoted", "reasons"})
         told["report"] = str(store.root / record.report) if record.report else None

@@ -5,16 +5,19 @@
     |   |-- ConfigError       monoglot.yaml or an environment variable
     |   |-- DataError         a knowledge base, translations, training or evaluation file
     |   `-- ModelError        a base model that cannot be loaded or must not be used
-    `-- RunError              exit 1: the input was fine, the work could not be done
-        |-- StoreError        the store cannot be read or written, or has another format
-        |-- StoreBusyError    another run holds the store's writer lock
-        |-- EndpointError     the LLM endpoint cannot be reached or refuses to work
-        |-- BudgetError       the spending limit was reached; what was bought is kept
-        `-- StaleVectorsError vectors of one model were about to be searched with another
+    |-- RunError              exit 1: the input was fine, the work could not be done
+    |   |-- StoreError        the store cannot be read or written, or has another format
+    |   |-- StoreBusyError    another run holds the store's writer lock
+    |   |-- EndpointError     the LLM endpoint cannot be reached or refuses to work
+    |   |-- BudgetError       the spending limit was reached; what was bought is kept
+    |   `-- StaleVectorsError vectors of one model were about to be searched with another
+    `-- BatchPendingError     exit 0: nothing failed; the LLM answers later, in batches
 
 A message says what is wrong, where (file, row, column or field) and what to do about it, since
 it is shown to people who have never seen this code.
 """
+
+from monoglot.outstanding import Outstanding
 
 
 class MonoglotError(Exception):
@@ -63,3 +66,13 @@ class BudgetError(RunError):
 
 class StaleVectorsError(RunError):
     """An index was built by another model than the one that encodes the query."""
+
+
+class BatchPendingError(MonoglotError):
+    """The answers that the work needs are out in batches: it goes on when they have come back."""
+
+    exit_code = 0
+
+    def __init__(self, out: Outstanding) -> None:
+        super().__init__(f"{out.line}; run again to take in the answers")
+        self.out = out

@@ -12,6 +12,7 @@ from monoglot.errors import StoreError
 from monoglot.generation import synthesis, translation
 from monoglot.generation.access import check_endpoint
 from monoglot.generation.asking import PlannedWork
+from monoglot.generation.batch_records import outstanding_in
 from monoglot.generation.ledger import Ledger
 from monoglot.generation.replies import Usage
 from monoglot.generation.spending import price_of, refuse_unpriced
@@ -22,6 +23,7 @@ from monoglot.knowledge.parts import topics_of
 from monoglot.knowledge.queries import load_queries, load_translations
 from monoglot.knowledge.split import split_rows
 from monoglot.learning.models import model_folder
+from monoglot.outstanding import Outstanding
 from monoglot.runs import Runs
 from monoglot.serving.releases import NO_RELEASE, Releases
 from monoglot.settings import Settings
@@ -64,6 +66,7 @@ class Plan:
         changes: of the knowledge base since the release in production.
         rows, labels, rejected: of the knowledge base as it is now.
         requests: what a retrain would ask the LLM.
+        out: batches whose answers the next run takes in; false: there are none.
         warnings: what is allowed but worth a look.
     """
 
@@ -73,6 +76,7 @@ class Plan:
     labels: int
     rejected: int
     requests: tuple[Request, ...]
+    out: Outstanding
     warnings: tuple[str, ...]
 
     @property
@@ -137,6 +141,7 @@ def make_plan(inputs: Inputs, config: Config, settings: Settings, store: Store |
         labels=loaded.rows["label"].n_unique(),
         rejected=loaded.rejects.height,
         requests=requests,
+        out=Outstanding() if store is None else outstanding_in(store.ledger_path),
         warnings=(*loaded.warnings, *_budget_warnings(config, requests)),
     )
 

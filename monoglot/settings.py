@@ -30,6 +30,12 @@ class Settings(BaseSettings):
         0, ge=0, description="Tokens a minute, in and out together, likewise; 0: no limit."
     )
     llm_rows_per_request: int = Field(10, ge=1, le=100, description="Rows packed in a request.")
+    llm_batch_requests: int = Field(
+        50_000,
+        ge=1,
+        le=50_000,
+        description="Requests in a batch at most; less where the account's queue is short.",
+    )
     llm_timeout_s: float = Field(300.0, gt=0, description="Seconds until a request is given up.")
     llm_attempts: int = Field(6, ge=1, description="Attempts at a request that finds trouble.")
     llm_retry_wait_s: float = Field(

@@ -7,7 +7,9 @@ a config with its fields. What is found and whole is returned in a Prefect state
 that the UI shows what was reused; what is gone or damaged is computed again.
 
 A task that returns a state hands its caller the state, not the data. The decorated function hides
-that: a flow calls it like a function and gets the artifact, or the exception.
+that: a flow calls it like a function and gets the artifact, or the exception. A stage whose LLM
+answers by batch has not failed: it ends in a state named `Waiting`, and the flow gets a
+`BatchPendingError`.
 """
 
 import dataclasses
@@ -22,8 +24,9 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
-from monoglot.errors import DataError, StoreError
+from monoglot.errors import BatchPendingError, DataError, StoreError
 from monoglot.identity import identity_of
+from monoglot.outstanding import Outstanding
 from monoglot.runs import StageRecord
 from monoglot.store import Artifact, Draft, Key, Store
 from tasks.versions import STAGES
@@ -61,7 +64,13 @@ def stage(
     ) -> Callable[Concatenate[Workplace, P], Artifact]:
         signature = inspect.signature(function)
 
-        def run(place: Workplace, /, *args: P.args, **kwargs: P.kwargs) -> State[StageRecord]:
+        def run(place: Workplace, /, *args: P.args, **kwargs: P.kwargs) -> State[Any]:
+            try:
+                return run_now(place, *args, **kwargs)
+            except BatchPendingError as pending:
+                return waiting(pending)
+
+        def run_now(place: Workplace, /, *args: P.args, **kwargs: P.kwargs) -> State[StageRecord]:
             arguments = _arguments(signature, args, kwargs)
             heading = (title or name).format(**arguments)
             key = _key(name, arguments)
@@ -95,13 +104,21 @@ def stage(
             # Without the journal, in which Prefect would see every earlier stage as an input.
             alone = dataclasses.replace(place, journal=[])
             state: Any = named(alone, *args, **kwargs, return_state=True)
-            record: StageRecord = state.result()
+            record: StageRecord | Outstanding = state.result()
+            if isinstance(record, Outstanding):
+                raise BatchPendingError(record)
             place.journal.append(record)
             return record.artifact
 
         return _like(function, call)
 
     return decorate
+
+
+def waiting(pending: BatchPendingError) -> State[Outstanding]:
+    """The state of what ends here and goes on in a later run, when batches have come back."""
+    get_run_logger().info(f"waiting: {pending}")
+    return Completed(data=pending.out, name="Waiting", message=str(pending))
 
 
 def _like(function: Callable[..., Any], wrapper: W) -> W:

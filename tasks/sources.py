@@ -1,10 +1,14 @@
 """Where training queries come from, by what the config gives: files first, then the LLM."""
 
+import contextlib
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from prefect import get_run_logger
 
 from monoglot.config import Config, LanguageConfig
+from monoglot.errors import BatchPendingError
+from monoglot.outstanding import Outstanding
 from monoglot.standing import languages_to_ask
 from monoglot.store import Artifact
 from tasks.given_translations import read_translations
@@ -29,8 +33,32 @@ class Data(NamedTuple):
     anchors: Artifact
 
 
+class Waits:
+    """Stages whose answers are out in batches: each submits its own before the run ends."""
+
+    def __init__(self) -> None:
+        self._out = Outstanding()
+
+    @contextlib.contextmanager
+    def noted(self) -> Iterator[None]:
+        """Go on behind the block although what it needs is out."""
+        try:
+            yield
+        except BatchPendingError as pending:
+            self._out += pending.out
+
+    def end(self) -> None:
+        """End the run here if any stage waits.
+
+        Raises:
+            BatchPendingError: says what all of them wait for.
+        """
+        if self._out:
+            raise BatchPendingError(self._out)
+
+
 def translations_of(
-    place: Workplace, config: Config, rows: Artifact, parts: Artifact
+    place: Workplace, config: Config, rows: Artifact, parts: Artifact, waits: Waits
 ) -> tuple[Artifact, ...]:
     """Translations of the knowledge base, a table a language; a stage each.
 
@@ -43,7 +71,8 @@ def translations_of(
         if language.translations is not None:
             tables.append(read_translations(place, rows, language))
         elif language in asked:
-            tables.append(_translated(place, config, language, parts))
+            with waits.noted():
+                tables.append(_translated(place, config, language, parts))
         else:
             get_run_logger().warning(
                 f"{language.code}: no translations and no endpoint are given; it is trained on "
@@ -79,22 +108,23 @@ def _checked(
 
 
 def synthetic_of(
-    place: Workplace, config: Config, rows: Artifact, parts: Artifact
+    place: Workplace, config: Config, rows: Artifact, parts: Artifact, waits: Waits
 ) -> tuple[Artifact, ...]:
     """Queries the LLM writes for each label, a table a language, where the config asks for any."""
     if not config.generation.synthetic_per_label:
         return ()
     tables = []
     for language in languages_to_ask(config, place.settings):
-        made = synthesize_by_llm(
-            place,
-            knowledge_base=rows,
-            parts=parts,
-            language=language,
-            config=config.generation,
-            kb_language=config.knowledge_base.language,
-        )
-        tables.append(_checked(place, config, language, made))
+        with waits.noted():
+            made = synthesize_by_llm(
+                place,
+                knowledge_base=rows,
+                parts=parts,
+                language=language,
+                config=config.generation,
+                kb_language=config.knowledge_base.language,
+            )
+            tables.append(_checked(place, config, language, made))
     return tuple(tables)
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import polars as pl
 
 from monoglot.contracts import Rejects, empty
+from monoglot.generation.batch_records import BatchRecords
 from monoglot.generation.ledger import Calibration, Entry, Ledger
 from monoglot.generation.replies import Problem, Reply, Usage, read_rows
 from monoglot.generation.tokens import ROW_ID_TOKENS, ROW_TOKENS, answer_tokens, tokens_in
@@ -115,6 +116,7 @@ class PlannedWork:
         rows: distinct rows without an answer.
         from_ledger: distinct rows whose answer is already paid for.
         refused: distinct rows that were asked often enough and are not asked again.
+        out: distinct rows that are in a batch, whose answer is awaited.
         requests: requests if each is answered in full.
         prompt_tokens: estimate of the tokens sent; see `tokens` for how far it can be trusted.
         completion_tokens: estimate of the tokens received.
@@ -128,6 +130,7 @@ class PlannedWork:
     prompt_tokens: int
     completion_tokens: int
     calibrated_by: int = 0
+    out: int = 0
 
 
 @dataclass(frozen=True)
@@ -181,7 +184,9 @@ def plan(asks: Mapping[str, Mapping[str, Any]], task: Task, ledger: Ledger | Non
         ledger: replies already paid for; None: none yet.
     """
     known = known_of(asks, task, ledger)
-    missing = [key for key in asks if not known.is_settled(key)]
+    open_keys = [key for key in asks if not known.is_settled(key)]
+    out = BatchRecords(ledger).out(open_keys) if ledger is not None else set()
+    missing = [key for key in open_keys if key not in out]
     by_tries = Counter(known.tries[key] for key in missing)
     requests = sum(math.ceil(rows / task.pack_size(tries)) for tries, rows in by_tries.items())
     first = task.expected([asks[key] for key in missing], requests)
@@ -189,7 +194,8 @@ def plan(asks: Mapping[str, Mapping[str, Any]], task: Task, ledger: Ledger | Non
     return PlannedWork(
         rows=len(missing),
         from_ledger=len(known.answers),
-        refused=len(asks) - len(missing) - len(known.answers),
+        refused=len(asks) - len(open_keys) - len(known.answers),
+        out=len(out),
         requests=requests,
         prompt_tokens=round(first.prompt_tokens * learnt.prompt),
         completion_tokens=round(first.completion_tokens * learnt.completion),

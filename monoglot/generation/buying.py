@@ -10,13 +10,15 @@ import asyncio
 import contextlib
 import json
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from monoglot.errors import BudgetError, MonoglotError, StoreError
+from monoglot.errors import BatchPendingError, BudgetError, MonoglotError, StoreError
+from monoglot.generation.apart import run_apart
 from monoglot.generation.asking import Answers, Known, Progress, Task, known_of
+from monoglot.generation.batch_records import BatchRecords
+from monoglot.generation.batches import exchange
 from monoglot.generation.ledger import LEASE_S, Entry, Ledger
 from monoglot.generation.llm import Endpoint, NoReplyError
 from monoglot.generation.owner import new_owner
@@ -50,19 +52,30 @@ def answer_all(
         ledger: where replies are found and kept.
         in_flight: requests under way at a time.
         on_progress: called with rows settled and rows in all, as replies come in.
-        budget: the run's, with its prices; None: nothing limits it and no price is known.
+        budget: the run's, with its prices, and whether to ask by batch; None: nothing limits it,
+            and no price is known.
 
     Raises:
         BudgetError: the budget is used up; what was bought so far is kept.
         ConfigError: the budget is in dollars and the model's price is unknown.
+        BatchPendingError: rows are out in a batch, from this call or an earlier one; those that
+            are in none, and are not to be, were bought before this is raised.
         EndpointError: the endpoint fails or refuses; what was bought so far is kept.
         StoreError: the ledger cannot be written.
     """
+    records = BatchRecords(ledger)
     known = known_of(asks, task, ledger)
+    missing = any(not known.is_settled(key) for key in asks)
+    budget = budget or Budget()
+    if missing and (budget.config.batch or records.holding(asks)):
+        run_apart(exchange(asks, task, connect, ledger, budget))
+        known = known_of(asks, task, ledger)
     from_ledger = len(known.answers)
     purchase = _Purchase(asks, known, task, ledger, in_flight=in_flight, on_progress=on_progress)
     if purchase.is_needed:
-        _run_apart(purchase.run(connect, budget or Budget()))
+        run_apart(purchase.run(connect, budget))
+    if out := records.outstanding(asks):
+        raise BatchPendingError(out)
     unanswered = [key for key in asks if key not in known.answers]
     return Answers(
         answers={key: known.answers[key] for key in asks if key in known.answers},
@@ -96,6 +109,7 @@ class _Purchase:
         self._waiting: dict[int, deque[str]] = {}  # by how often their requests came to nothing
         self._setbacks: Counter[str] = Counter()
         self._elsewhere: list[str] = []
+        self._out = BatchRecords(ledger).out(asks)
         self._flying: set[asyncio.Task[None]] = set()
         self._failures_in_a_row = 0
         self._trouble: MonoglotError | None = None
@@ -221,13 +235,14 @@ class _Purchase:
     async def _look_up(self, keys: Sequence[str]) -> None:
         """Take in replies that others bought since these rows were last looked up."""
         self._known.renew(await asyncio.to_thread(known_of, keys, self._task, self._ledger))
+        self._out |= await asyncio.to_thread(BatchRecords(self._ledger).out, keys)
         await asyncio.to_thread(self._ledger.release, self._owner, keys)
         self._settle(keys)
 
     def _settle(self, keys: Sequence[str] | Mapping[str, str]) -> None:
         """Close rows that are answered or refused, queue the others, and tell the progress."""
         for key in keys:
-            if self._known.is_settled(key) or key in self.failed:
+            if self._known.is_settled(key) or key in self.failed or key in self._out:
                 self._open.discard(key)
             else:
                 self._open.add(key)
@@ -262,14 +277,3 @@ def _for_good(known: Known, key: str) -> Problem:
         f"{problem.reason}; asked {known.tries[key]} times and not asked again with this model "
         "and prompt",
     )
-
-
-def _run_apart(work: Coroutine[Any, Any, None]) -> None:
-    """Run a coroutine to its end, in a thread of its own where this one has a running loop."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        asyncio.run(work)
-    else:
-        with ThreadPoolExecutor(1) as pool:
-            pool.submit(asyncio.run, work).result()

@@ -8,11 +8,23 @@ from typing import Any
 
 _REPEATABLE = frozenset((408, 409, 429))
 _BEFORE_SENDING = frozenset(("ConnectError", "ConnectTimeout", "PoolTimeout"))  # of httpx2
+_CONTENT_CODES = ("content_filter", "content_policy_violation", "context_length_exceeded")
+
+# The account is empty: repeating cannot mend that, though some endpoints say HTTP 429.
+ACCOUNT_CODES = frozenset(("insufficient_quota", "billing_hard_limit_reached"))
 
 
 def is_repeatable(status: int) -> bool:
     """Whether the same request may succeed later."""
     return status in _REPEATABLE or status >= 500
+
+
+def refuses_content(status: int, error: Mapping[str, Any]) -> bool:
+    """Whether an HTTP error is about what was asked: an answer, to be recorded like any other."""
+    code = str(error.get("code") or "")
+    return status in (400, 413) and (
+        code.startswith(_CONTENT_CODES) or "context length" in words(error)
+    )
 
 
 def error_of(body: str) -> Mapping[str, Any]:

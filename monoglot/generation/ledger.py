@@ -25,6 +25,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from monoglot.errors import StoreError
 from monoglot.generation.owner import is_dead
@@ -50,6 +51,21 @@ CREATE TABLE IF NOT EXISTS claims (
 CREATE INDEX IF NOT EXISTS claims_of_owner ON claims (owner);
 CREATE INDEX IF NOT EXISTS replies_of_kind ON replies (kind);
 """
+# See `batch_records`.
+_BATCH_TABLES = """
+CREATE TABLE IF NOT EXISTS batches (
+    name TEXT PRIMARY KEY, id TEXT, address TEXT NOT NULL, model TEXT NOT NULL,
+    created REAL NOT NULL, owner TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS batch_rows (
+    key TEXT PRIMARY KEY, batch TEXT NOT NULL REFERENCES batches(name), request TEXT NOT NULL,
+    sent_as TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS rows_of_batch ON batch_rows (batch, request);
+CREATE TABLE IF NOT EXISTS batched_replies (
+    reply INTEGER PRIMARY KEY REFERENCES replies(id), batch TEXT NOT NULL
+);
+"""
 # From each older format to the next: a paid reply is never left behind.
 _MIGRATIONS = {
     1: """
@@ -59,6 +75,7 @@ ALTER TABLE replies ADD COLUMN expected_prompt REAL;
 ALTER TABLE replies ADD COLUMN expected_completion REAL;
 CREATE INDEX IF NOT EXISTS replies_of_kind ON replies (kind);
 """
+    + _BATCH_TABLES
 }
 _ENOUGH = 3  # replies of a kind, below which they tell less than the general rates
 _RECENT = 500
@@ -78,7 +95,10 @@ class Entry:
 
 @dataclass(frozen=True)
 class Claim:
-    """The outcome of a claim: keys won, with the replies each already has, and keys others hold."""
+    """The outcome of a claim: keys won, with the replies each already has, and keys others hold.
+
+    A key in a batch counts as held.
+    """
 
     won: Mapping[str, int]
     held: frozenset[str]
@@ -166,24 +186,8 @@ class Ledger:
         Raises:
             StoreError: the disk is full or the file cannot be written.
         """
-        line = {"model": reply.model, "body": reply.body, "usd": reply.usage.usd, "kind": kind}
-        line["created"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        if reply.usage.uncounted == 0:
-            line |= {name: getattr(reply.usage, name) for name in _COUNTS}
-        if expected is not None:
-            line["expected_prompt"] = expected.prompt_tokens
-            line["expected_completion"] = expected.completion_tokens
-        names = ", ".join(line)
-        marks = ", ".join("?" * len(line))
         with self._writing(durably=True) as database:
-            number = database.execute(
-                f"INSERT INTO replies ({names}) VALUES ({marks})",  # noqa: S608
-                list(line.values()),
-            ).lastrowid
-            database.executemany(
-                "INSERT INTO rows VALUES (?, ?, ?)",
-                [(key, number, sent_as) for key, sent_as in sent.items()],
-            )
+            insert_reply(database, reply, sent, kind, expected)
             database.execute(f"DELETE FROM claims WHERE key IN {_KEYS}", (json.dumps([*sent]),))  # noqa: S608
 
     def calibration(self, kind: str) -> Calibration:
@@ -202,6 +206,17 @@ class Ledger:
         replies, prompt, completion = found
         return Calibration(prompt, completion, replies) if replies >= _ENOUGH else Calibration()
 
+    def read(self, query: str, *values: object) -> list[Any]:
+        """The rows of a query on tables that another module keeps in this file."""
+        with self._lock, self._explained():
+            return self._database.execute(query, values).fetchall()
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """One write transaction for tables that another module keeps in this file; durable."""
+        with self._writing(durably=True) as database:
+            yield database
+
     def claim(self, owner: str, keys: Sequence[str], limit: int) -> Claim:
         """Claim the first `limit` of some rows that no living process is buying.
 
@@ -219,6 +234,13 @@ class Ledger:
                 )
                 if other != owner and expires > now and not is_dead(other)
             )
+            held |= {
+                key
+                for (key,) in database.execute(
+                    f"SELECT key FROM batch_rows WHERE key IN {_KEYS}",  # noqa: S608
+                    (wanted,),
+                )
+            }
             won = [key for key in keys if key not in held][:limit]
             database.executemany(
                 "INSERT OR REPLACE INTO claims VALUES (?, ?, ?)",
@@ -276,7 +298,8 @@ class Ledger:
         """Make the tables, or bring those of an older format up to date, in one transaction."""
         with self._writing(durably=True) as database:
             found = database.execute("PRAGMA user_version").fetchone()[0]  # now under the lock
-            steps = [_MIGRATIONS[number] for number in range(found, FORMAT)] if found else [_TABLES]
+            older = [_MIGRATIONS[number] for number in range(found, FORMAT) if number]
+            steps = older if found else [_TABLES, _BATCH_TABLES]
             for statement in ";".join(steps).split(";"):
                 database.execute(statement)
             database.execute(f"PRAGMA user_version = {FORMAT}")
@@ -324,3 +347,30 @@ class Ledger:
                 "replies: restore it from a backup or repair it with `sqlite3 FILE .recover`; "
                 "only moving it away makes the next run buy everything again."
             ) from error
+
+
+def insert_reply(
+    database: sqlite3.Connection,
+    reply: Reply,
+    sent: Mapping[str, str],
+    kind: str = "",
+    expected: Usage | None = None,
+) -> int | None:
+    """Add a reply and the rows it was bought for within a transaction; the reply's number."""
+    line = {"model": reply.model, "body": reply.body, "usd": reply.usage.usd, "kind": kind}
+    line["created"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    if reply.usage.uncounted == 0:
+        line |= {name: getattr(reply.usage, name) for name in _COUNTS}
+    if expected is not None:
+        line["expected_prompt"] = expected.prompt_tokens
+        line["expected_completion"] = expected.completion_tokens
+    names, marks = ", ".join(line), ", ".join("?" * len(line))
+    number = database.execute(
+        f"INSERT INTO replies ({names}) VALUES ({marks})",  # noqa: S608
+        list(line.values()),
+    ).lastrowid
+    database.executemany(
+        "INSERT INTO rows VALUES (?, ?, ?)",
+        [(key, number, sent_as) for key, sent_as in sent.items()],
+    )
+    return number

@@ -22,9 +22,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from monoglot.errors import EndpointError
 from monoglot.generation.access import CONNECT_S, address, check_settings, key_of, scrubbed
 from monoglot.generation.failures import (
+    ACCOUNT_CODES,
     cause,
     error_of,
     is_repeatable,
+    refuses_content,
     retry_after,
     was_sent,
     words,
@@ -35,15 +37,13 @@ from monoglot.generation.spending import Account, Budget
 from monoglot.settings import Settings
 
 if TYPE_CHECKING:
-    from openai import APIStatusError
+    from openai import APIStatusError, AsyncOpenAI
 
 Message = Mapping[str, str]
 
 _log = logging.getLogger(__name__)
 _LONGEST_WAIT_S = 30.0
 _LONGEST_RETRY_AFTER_S = 120.0
-_UNREPEATABLE_CODES = frozenset(("insufficient_quota", "billing_hard_limit_reached"))
-_CONTENT_CODES = ("content_filter", "content_policy_violation", "context_length_exceeded")
 
 
 class NoReplyError(EndpointError):
@@ -88,6 +88,21 @@ class Endpoint:
 
     async def __aexit__(self, *_: object) -> None:
         await self._client.close()
+
+    @property
+    def settings(self) -> Settings:
+        """Where it is, and how it is asked."""
+        return self._settings
+
+    @property
+    def client(self) -> "AsyncOpenAI":
+        """The client; closed with the endpoint."""
+        return self._client
+
+    @property
+    def model(self) -> str:
+        """The model's name there."""
+        return self._model
 
     async def ask(
         self,
@@ -165,7 +180,7 @@ class Endpoint:
             async with asyncio.timeout(self._settings.llm_timeout_s):
                 response = await self._client.post(
                     "/chat/completions",
-                    body=self._request(messages, schema),
+                    body=self.request(messages, schema),
                     cast_to=httpx2.Response,
                 )
             return self._received(response.content.decode("utf-8", "replace"))
@@ -193,16 +208,13 @@ class Endpoint:
         """What an HTTP error means: a refusal on record, trouble that may pass, or the end."""
         body, status = error.response.text, error.status_code
         said = error_of(body)
-        code = str(said.get("code") or "")
-        if status in (400, 413) and (
-            code.startswith(_CONTENT_CODES) or "context length" in words(said)
-        ):
+        if refuses_content(status, said):
             return _Attempt(Reply.of(body))
         trouble = f"{address(self._settings)}: HTTP {status}" + scrubbed(
             f" ({words(said)})", self._settings
         )
-        if not is_repeatable(status) or code in _UNREPEATABLE_CODES:
-            raise EndpointError(f"{trouble}. {self._remedy(status)}") from None
+        if not is_repeatable(status) or str(said.get("code")) in ACCOUNT_CODES:
+            raise EndpointError(f"{trouble}. {self.remedy(status)}") from None
         wait_s = retry_after(error.response.headers)
         if wait_s > _LONGEST_RETRY_AFTER_S:
             raise EndpointError(
@@ -212,7 +224,8 @@ class Endpoint:
         self._resume_at = max(self._resume_at, time.monotonic() + wait_s)
         return _Attempt(trouble=trouble, wait_s=wait_s)
 
-    def _remedy(self, status: int) -> str:
+    def remedy(self, status: int) -> str:
+        """What to set where the endpoint refuses a request with this HTTP status."""
         if status in (401, 403):
             return "Set MONOGLOT_LLM_API_KEY to a key that may use this model."
         if status == 404:
@@ -227,7 +240,7 @@ class Endpoint:
             )
         return "Check the account behind MONOGLOT_LLM_API_KEY and the endpoint's own log."
 
-    def _request(self, messages: Sequence[Message], schema: Mapping[str, Any]) -> dict[str, Any]:
+    def request(self, messages: Sequence[Message], schema: Mapping[str, Any]) -> dict[str, Any]:
         """The request's parameters: few, since each is one an endpoint may not know."""
         request: dict[str, Any] = {
             "model": self.model,

@@ -32,6 +32,12 @@ def price_of(config: SpendingConfig, model: str, usage: Usage) -> float | None:
     return (sent + usage.completion_tokens * price.output) / 1_000_000
 
 
+def batch_price_of(config: SpendingConfig, model: str, usage: Usage) -> float | None:
+    """The same where they are bought by batch: half of it, as OpenAI has it."""
+    usd = price_of(config, model, usage)
+    return None if usd is None else usd / 2
+
+
 def refuse_unpriced(config: SpendingConfig, model: str) -> None:
     """Refuse a limit in dollars where the price is unknown: it could not be kept.
 
@@ -102,6 +108,18 @@ class Budget:
             self._spent.requests += 1
             self._spent.usd += usd
             self.usage += usage
+
+    def spend_on_batch(self, model: str, expected: Usage) -> str | None:
+        """Book a request of a batch at its estimate, since its price is known only days later.
+
+        Returns:
+            None: done; else the setting whose limit it would pass.
+        """
+        usd = batch_price_of(self.config, model, expected) or 0.0
+        limit = self.reserve(usd)
+        if limit is None:
+            self.settle(usd, Usage(), usd)
+        return limit
 
     @property
     def in_flight(self) -> int:

@@ -59,6 +59,7 @@ def translate(
 
     Raises:
         BudgetError: the budget is used up; what was bought so far is kept.
+        BatchPendingError: rows are out in a batch; a later call finds their answers.
         EndpointError: the endpoint fails or refuses; what was bought so far is kept.
         StoreError: the ledger cannot be written.
     """
