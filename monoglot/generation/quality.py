@@ -131,7 +131,7 @@ def _is_copy() -> pl.Expr:
 
 def _is_off(language: LanguageConfig) -> pl.Expr:
     """Too few letters of the right script; false for text without letters."""
-    classes = script_classes(language.code)
+    classes = script_classes(language)
     if classes is None:
         return pl.lit(value=False)
     inside = "".join(rf"\p{{{name}}}" for name in classes)
