@@ -171,7 +171,7 @@ def _requests(
                 settings=settings,
                 ledger=ledger,
             )
-            asked.append(Request(language.code, purpose, work))
+            asked.append(Request(language.code, _called(purpose, language), work))
     return asked
 
 
@@ -183,6 +183,12 @@ def _purposes(
             yield language, "translate"
         if config.generation.synthetic_per_label:
             yield language, "synthesize"
+
+
+def _called(purpose: str, language: LanguageConfig) -> str:
+    if purpose == "translate" and language.mixing is not None:
+        return f"translate, {language.mixing.renderings} renderings"
+    return purpose
 
 
 def why_no_refresh(config: Config, store: Store, *, force: bool) -> str | None:

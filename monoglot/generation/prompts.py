@@ -199,6 +199,12 @@ def build_synthesis_messages(
     return _messages(instructions, rows)
 
 
+def told_of(language: LanguageConfig) -> dict[str, str]:
+    """What the prompts tell of a language, for a row's key; the script only where it is named."""
+    told = {"code": language.code, "name": language.name, "style": language.style}
+    return told | ({"script": language.script} if language.script else {})
+
+
 def sent_ids(keys: Sequence[str]) -> dict[str, str]:
     """The id each row of a request is sent under, by the row's key.
 

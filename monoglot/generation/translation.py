@@ -26,6 +26,7 @@ from monoglot.generation.prompts import (
     TRANSLATION_SCHEMA,
     build_rendering_messages,
     build_translation_messages,
+    told_of,
 )
 from monoglot.generation.quality import folded, terms_in
 from monoglot.generation.renderings import mixes_of, spellings_of
@@ -132,7 +133,7 @@ def _asks_of(
         "model": model,
         "temperature": config.temperature,
         "from": kb_language,
-        "to": _told_of(language),
+        "to": told_of(language),
     }
     ordered = rows.select("row_id", "query", "label").sort("row_id")
     terms = terms_in(ordered["query"], config.glossary)
@@ -151,12 +152,6 @@ def _asks_of(
         pl.Series("_sample", [range(len(known)) for known in keys], dtype=pl.List(pl.Int64)),
     )
     return keyed.explode("_sample", "_key"), asks
-
-
-def _told_of(language: LanguageConfig) -> dict[str, str]:
-    """What of a language the prompt tells; a script only where the config names one."""
-    told = {"code": language.code, "name": language.name, "style": language.style}
-    return told | ({"script": language.script} if language.script else {})
 
 
 def _contents(text: str, terms: list[str], language: LanguageConfig) -> list[dict[str, Any]]:

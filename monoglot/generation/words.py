@@ -32,7 +32,7 @@ ho hoon hota hote hoti hu hua hue hui hum ham hun hy in is iss ja jab jaha jane 
 jay je ji jo jis k ka kab kal kam kar kare karen karo kaun ke ki kia kin kis ko koi kr kro ku kya
 la lana le lena lo m ma mai main maine man mat me mei mein mera mere meri mil mujh n na nah nai ne
 ni no nu on or pa par pas pay pe per phir pr ra raha rahe rahi rakh sa sab se sey si so tab tak te
-ten tera tere teri tha the thi to toh tu tum un us usi use vo wala wale wali wo woh wah ya yah ye
+ten tera tere teri tha the thi to toh tu tum un us usi vo wala wale wali wo woh wah ya yah ye
 yeh yaha
 """
 _CONTENT_WORDS = """
@@ -42,7 +42,7 @@ dost dur dus ek gal gana gane gap ghar haan hal hare har jag jal jam jan kaam ka
 kale kaha kid lag laga lage lane lekin log mahal mal male mar mare mele mile mila milo mitra naam
 nana nau nikal pal pan pass pata pati pet pita rah rail raja ras rat raat rate rang
 rani ranga sal saal sam sang sari sat saw sham shaam sir son sona sun suno tale tan tar teen
-tel tees tez uth van var war
+tel tees tez use uth van var war
 """
 _HINDUSTANI = dict.fromkeys(_FUNCTION_WORDS.split(), True) | dict.fromkeys(
     (word for word in _CONTENT_WORDS.split() if word not in _FUNCTION_WORDS.split()), False
