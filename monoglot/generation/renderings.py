@@ -34,6 +34,8 @@ SPELLINGS = ("standard", "phone")
 ROMANISED_SPELLINGS = (*SPELLINGS, "short")
 
 _GOLDEN = 0.6180339887498949
+# Beyond these a sample tells as much: of the renderings by their ids, of the base every so-many-th.
+_MOST_RENDERINGS, _MOST_KNOWLEDGE = 50_000, 200_000
 _FEWEST = 20  # renderings below which a distribution is too noisy to warn of
 _FAR = 0.25  # total variation distance between asked and measured shares
 _HARDLY = 0.5  # share of renderings that are not mixed at all
@@ -95,7 +97,7 @@ class Mixture:
 
     Attributes:
         language: BCP 47 code.
-        renderings: how many were measured.
+        renderings: how many were measured, 50,000 at most.
         mean_cmi: mean Code-Mixing Index, 0 to 50.
         english_share: mean share of English among the words that belong to a language.
         asked: level -> share of what was asked for.
@@ -159,13 +161,15 @@ def measure(
         queries: what was translated, a text for each row.
         knowledge: all queries of the knowledge base.
     """
-    index = code_mixing_index(rows, language, kb_language, knowledge)
+    some = rows if rows.height <= _MOST_RENDERINGS else rows.sort("query_id").head(_MOST_RENDERINGS)
+    known = knowledge.gather_every(max(1, len(knowledge) // _MOST_KNOWLEDGE))
+    index = code_mixing_index(some, language, kb_language, known)
     asked = pl.Series(
         [mix.level for text in queries for mix in mixes_of(text, language)], dtype=pl.String
     )
     return Mixture(
         language=language.code,
-        renderings=rows.height,
+        renderings=some.height,
         mean_cmi=round(_mean(index["cmi"]), 3),
         english_share=round(_mean(index["english_share"]), 4),
         asked=_shares(asked, LEVELS),
