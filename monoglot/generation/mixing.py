@@ -78,7 +78,7 @@ def code_mixing_index(
     and half, the most that two languages can have. Mostly English is as mixed as mostly Hindi.
 
     Source: Das & Gambäck, Identifying Languages at the Word Level in Code-Mixed Indian Social Media
-    Text (ICON 2014), section 3.
+    Text (ICON 2014, aclanthology.org/W14-5152).
 
     Args:
         rows: columns text and english (the source; null where there is none).

@@ -27,11 +27,11 @@ _SURE, _SURE_CHARS = 3e-5, 4
 # function words stand in nearly every text: one of them is English only beside the neighbour it has
 # in the English source. A content word is English if the source has it.
 _FUNCTION_WORDS = """
-a aa aaj ab aj an ap aap are aur b bas bhi bin de den dein do fir h ha hain hai han hay he hee hi
+a aa aaj ab aj ap aap are aur b bas bhi bin de den dein do fir h ha hain hai han hay he hee hi
 ho hoon hota hote hoti hu hua hue hui hum ham hun hy in is iss ja jab jaha jane jao jata jate jati
 jay je ji jo jis k ka kab kal kam kar kare karen karo kaun ke ki kia kin kis ko koi kr kro ku kya
 la lana le lena lo m ma mai main maine man mat me mei mein mera mere meri mil mujh n na nah nai ne
-ni no nu on or pa par pas pay pe per phir pr ra raha rahe rahi rakh sa sab se sey si so tab tak te
+ni nu or pa par pas pay pe per phir pr ra raha rahe rahi rakh sa sab se sey si so tab tak te
 ten tera tere teri tha the thi to toh tu tum un us usi vo wala wale wali wo woh wah ya yah ye
 yeh yaha
 """
