@@ -11,6 +11,14 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
+MixingLevel = Literal["light", "balanced", "heavy"]
+_SHARES: dict[MixingLevel, float] = {"light": 0.25, "balanced": 0.5, "heavy": 0.25}
+# The scripts that text can be checked for; see `generation/scripts.py`.
+Script = Literal[
+    "Arab", "Armn", "Beng", "Cyrl", "Deva", "Ethi", "Geor", "Grek", "Gujr", "Guru", "Hans", "Hant",
+    "Hebr", "Jpan", "Khmr", "Knda", "Kore", "Laoo", "Latn", "Mlym", "Mymr", "Orya", "Sinh", "Taml",
+    "Telu", "Thaa", "Thai", "Tibt",
+]  # fmt: skip
 
 
 class Section(BaseModel):
@@ -55,17 +63,60 @@ class KnowledgeBaseConfig(Section):
     )
 
 
+class MixingConfig(Section):
+    """Several renderings of each query in a code-switched language, mixed to different degrees.
+
+    The degrees are levels of the Code-Mixing Index (see `generation/mixing.py`), which is 0 for a
+    text of one language and 50 for half and half. Setting or changing shares buys anew only the
+    renderings that change their level; a further rendering buys itself alone.
+    """
+
+    renderings: int = Field(
+        3, ge=1, le=12, description="Translations of each query; each is paid for."
+    )
+    shares: dict[MixingLevel, Annotated[float, Field(ge=0.0)]] = Field(
+        default_factory=_SHARES.copy,
+        description="Level -> its share of the renderings, in any unit. light: a few English "
+        "words; balanced: about every third word; heavy: about every second.",
+    )
+
+    @model_validator(mode="after")
+    def _some_share(self) -> "MixingConfig":
+        if not sum(self.shares.values()) > 0:
+            raise ValueError("shares: give at least one level a share above 0")
+        return self
+
+
 class LanguageConfig(Section):
     """One target language: what users write in."""
 
     code: str = Field(description="BCP 47 code, e.g. hi-Latn, ar, es.", min_length=2)
     name: str = Field(description="The language's name as one would tell a translator.")
+    script: Script | None = Field(
+        None,
+        description="Script it is written in (ISO 15924), e.g. Latn, Deva. Left out: by its code. "
+        "Text in another script is rejected.",
+    )
     style: str = Field("", description="How users type it, e.g. 'mixed with English, on a phone'.")
     translations: Path | None = Field(
         None,
         description="File of existing translations (columns source or row_id, translation). "
         "Left out: the LLM translates.",
     )
+    mixing: MixingConfig | None = Field(
+        None,
+        description="For a language that is mixed with English: several renderings of each query, "
+        "e.g. {renderings: 3, shares: {light: 1, balanced: 2, heavy: 1}}; light: a few English "
+        "words, balanced: about every third, heavy: about every second. Left out: one translation.",
+    )
+
+    @model_validator(mode="after")
+    def _one_source(self) -> "LanguageConfig":
+        if self.translations is not None and self.mixing is not None:
+            raise ValueError(
+                "mixing: says how the LLM translates, but translations are given; leave one out"
+            )
+        return self
 
 
 class QueriesFile(Section):

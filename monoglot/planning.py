@@ -213,7 +213,7 @@ def _requests(
                 ledger=ledger,
             )
             usd = _price_of(config, work)
-            asked.append(Request(language.code, purpose, work, usd))
+            asked.append(Request(language.code, _called(purpose, language), work, usd))
     return asked
 
 
@@ -233,6 +233,12 @@ def _purposes(
             yield language, "translate"
         if config.generation.synthetic_per_label:
             yield language, "synthesize"
+
+
+def _called(purpose: str, language: LanguageConfig) -> str:
+    if purpose == "translate" and language.mixing is not None:
+        return f"translate, {language.mixing.renderings} renderings"
+    return purpose
 
 
 def why_no_refresh(config: Config, store: Store, *, force: bool) -> str | None:

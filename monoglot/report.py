@@ -109,6 +109,12 @@ class RunReport:
         """What every form of the report shows, worked out once: the intervals take seconds."""
         return _figures(self)
 
+    @property
+    def mixtures(self) -> list[Mapping[str, Any]]:
+        """How each code-switched language came out, by its stage (`renderings.Mixture`)."""
+        facts = [stage.artifact.facts for stage in self.stages]
+        return [each["mixing"] for each in facts if each.get("mixing")]
+
 
 @dataclass(frozen=True)
 class Figures:

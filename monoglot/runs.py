@@ -45,6 +45,7 @@ class StageRecord(BaseModel):
             f"{self.title}: {self.outcome}, {self.rows:,} rows"
             + (f", {rejected:,} rejected" if rejected else "")
             + f", {self.seconds:.1f} s ({self.reason})"
+            + (f"; {told}" if (told := self.artifact.facts.get("told")) else "")
         )
 
 

@@ -1,9 +1,12 @@
 """The knowledge base's training rows in a target language, by LLM."""
 
+from typing import Any
+
 import polars as pl
 
 from monoglot.config import GenerationConfig, LanguageConfig
 from monoglot.generation.ledger import Ledger
+from monoglot.generation.renderings import measure
 from monoglot.generation.translation import translate
 from monoglot.store import Artifact
 from tasks.caching import stage
@@ -24,7 +27,8 @@ def translate_by_llm(
     Every reply is in the ledger before it is used, so a run that is killed here, or starts again
     with other rows, buys only what no run has bought.
     """
-    wanted = job.table(parts).filter(pl.col("part").cast(pl.String) != "index")
+    split = job.table(parts)
+    wanted = split.filter(pl.col("part").cast(pl.String) != "index")
     with Ledger(job.store.ledger_path) as ledger:
         made = translate(
             wanted,
@@ -36,4 +40,22 @@ def translate_by_llm(
             on_progress=job.on_purchase,
             budget=job.budget,
         )
-    job.write(made.rows, made.rejects, **made.facts)
+    mixing = _mixing(made.rows, language, kb_language, wanted=wanted, split=split)
+    job.write(made.rows, made.rejects, **made.facts, **mixing)
+
+
+def _mixing(
+    made: pl.DataFrame,
+    language: LanguageConfig,
+    kb_language: str,
+    *,
+    wanted: pl.DataFrame,
+    split: pl.DataFrame,
+) -> dict[str, Any]:
+    """How the renderings of a code-switched language came out; nothing for another language."""
+    if language.mixing is None:
+        return {}
+    mixture = measure(
+        made, language, kb_language, queries=wanted["query"], knowledge=split["query"]
+    )
+    return {"mixing": mixture.facts(), "told": mixture.line(), "warnings": mixture.warnings()}

@@ -382,7 +382,11 @@ def answer_to(row: dict[str, Any], language: str) -> dict[str, Any]:
     """What the toy model answers to one row."""
     if "count" in row:
         return {"id": row["id"], "queries": queries_on(row, language)}
-    return {"id": row["id"], "text": translation_of(row["text"], language, row.get("keep", ()))}
+    keep = row.get("keep", ())
+    if "level" in row:
+        mix = (row["level"], row["switch"], row["spelling"])
+        return {"id": row["id"], "text": rendering_of(row["text"], language, mix, keep)}
+    return {"id": row["id"], "text": translation_of(row["text"], language, keep)}
 
 
 def queries_on(row: dict[str, Any], language: str) -> list[str]:
@@ -402,6 +406,45 @@ def translation_of(text: str, language: str, keep: Iterable[str] = ()) -> str:
     turn = _turner(language)
     turned = "".join(piece if n % 2 else turn(piece) for n, piece in enumerate(pieces))
     return f"{turned} {turn(_TAILS[len(text) % len(_TAILS)])}".strip()
+
+
+def rendering_of(
+    text: str, language: str, mix: tuple[str, str, str], keep: Iterable[str] = ()
+) -> str:
+    """A text mixed as asked: a run of its English words stays, and all others are turned.
+
+    The switch says at which end the run is, the spelling what becomes of the matrix words.
+    """
+    level, switch, spelling = mix
+    kept = "|".join([re.escape(term) for term in keep] + [_PROTECTED])
+    pieces = re.split(f"({kept}|[A-Za-z']+)", text, flags=re.IGNORECASE)
+    words = [
+        place
+        for place, piece in enumerate(pieces)
+        if place % 2 and not re.fullmatch(kept, piece, flags=re.IGNORECASE)
+    ]
+    count = max(1, round((len(words) + 1) * _ENGLISH_SHARES[level]))
+    stays = words[:count] if switch in ("words", "phrases", "inside") else words[-count:]
+    for place in set(words) - set(stays):
+        pieces[place] = _spelt(_matrix_word(pieces[place], language), spelling)
+    tail = _TAILS[len(text) % len(_TAILS)]
+    if language.startswith("hi-Latn"):
+        return f"{''.join(pieces)} {_spelt(tail, spelling)}"
+    return f"{''.join(pieces)} {_turner(language)(tail)}"
+
+
+def _matrix_word(word: str, language: str) -> str:
+    """A word in the language: in Hinglish a made-up one where the toy knows none."""
+    if language.startswith("hi-Latn"):
+        made_up = word.lower().translate(str.maketrans("aeiou", "oauie")) + "wala"
+        return _HINGLISH.get(word.lower(), made_up)
+    return _turner(language)(word)
+
+
+def _spelt(words: str, spelling: str) -> str:
+    if spelling == "short":
+        return re.sub(r"(?<=\w)[aeiou](?=\w)", "", words)
+    return re.sub("aa|ai", "e", words) if spelling == "phone" else words
 
 
 def _turner(language: str) -> Callable[[str], str]:
@@ -426,6 +469,7 @@ def _error(message: str) -> dict[str, Any]:
 
 
 _PROTECTED = r"https?://\S+|\S+@\S+|\{\{?[^{}]*\}?\}|<\w+>|\[[A-Z_]+\]|%[sd]|\d+"
+_ENGLISH_SHARES = {"light": 1 / 8, "balanced": 1 / 3, "heavy": 1 / 2}
 _TAILS = ("karo", "kar dijiye", "chahiye mujhe", "batao", "kijiye")
 _OPENINGS = ("bhai", "suno zara", "jaldi", "please", "ek baat")
 _SCRIPTS = {"hi": "Deva", "mr": "Deva", "ar": "Arab", "ru": "Cyrl", "el": "Grek", "zh": "Hans"}

@@ -162,7 +162,8 @@ def test_a_typo_names_the_settings_that_exist_there(refusal):
         "Known here: source, temperature."
     )
     assert refusal(SMALLEST + "languages:\n  - {code: hi, name: Hindi, file: x}\n") == (
-        "languages.0.file: unknown setting (a typo?). Known here: code, name, style, translations."
+        "languages.0.file: unknown setting (a typo?). Known here: "
+        "code, name, script, style, translations, mixing."
     )
     assert refusal(SMALLEST + "typo:\n").startswith("typo: unknown setting")
 

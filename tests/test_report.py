@@ -334,3 +334,25 @@ def test_import_loads_nothing_heavy(module):
     code = f"import sys, {module}; print({heavy} & set(sys.modules))"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "set()"
+
+
+def test_the_mixing_of_each_language_is_told_and_its_name_stays_data():
+    mixture = {
+        "language": HOSTILE,
+        "renderings": 1200,
+        "mean_cmi": 23.456,
+        "english_share": 0.31,
+        "asked": {"light": 0.25, "balanced": 0.5, "heavy": 0.25},
+        "measured": {"none": 0.08, "light": 0.3, "balanced": 0.4, "heavy": 0.22},
+    }
+    mixed = stage("translate")
+    artifact = mixed.artifact.model_copy(update={"facts": {"mixing": mixture}})
+    report = dataclasses.replace(
+        REPORT, stages=[stage("load"), mixed.model_copy(update={"artifact": artifact})]
+    )
+    html, text = render_html(report), render_markdown(report)
+    words = " ".join(Page(html).words)
+    assert "1,200 23.5 31% 8% 30% (25%) 40% (50%) 22% (25%)" in " ".join(words.split())
+    assert "<script>alert" not in html
+    assert "none 8%, light 30% (asked 25%), balanced 40% (asked 50%), heavy 22% (asked 25%)" in text
+    assert "Code-mixing" not in render_html(REPORT) + render_markdown(REPORT)

@@ -30,6 +30,8 @@ _DENSE = {r"[\p{Han}\p{Hiragana}\p{Katakana}]": 2, r"\p{Hangul}": 1}
 # Share of a text's letters that must be in the language's script; below it, the text is in another.
 # Half would do for prose, but names and products may fill most of a short query.
 _SCRIPT_SHARE = 0.3
+# A language that is to be mixed with another script's may be half of that, and of longer words.
+_MIXED_SCRIPT_SHARE = 0.1
 # A copy is only rejected from this many words on: "house music play" stays what it is in Hinglish.
 _COPY_WORDS = 4
 # Shorter numbers are often spelt out ("2" becomes "do") or change form ("7 pm" and "19:00").
@@ -131,12 +133,13 @@ def _is_copy() -> pl.Expr:
 
 def _is_off(language: LanguageConfig) -> pl.Expr:
     """Too few letters of the right script; false for text without letters."""
-    classes = script_classes(language.code)
+    classes = script_classes(language)
     if classes is None:
         return pl.lit(value=False)
     inside = "".join(rf"\p{{{name}}}" for name in classes)
     letters = _TEXT.str.count_matches(r"\p{L}")
-    return _TEXT.str.count_matches(rf"[\p{{L}}&&[{inside}]]") < letters * _SCRIPT_SHARE
+    share = _SCRIPT_SHARE if language.mixing is None else _MIXED_SCRIPT_SHARE
+    return _TEXT.str.count_matches(rf"[\p{{L}}&&[{inside}]]") < letters * share
 
 
 def _length_ratio() -> pl.Expr:

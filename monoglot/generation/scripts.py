@@ -2,6 +2,8 @@
 
 import unicodedata
 
+from monoglot.config import LanguageConfig
+
 # ISO 15924 codes and the Unicode scripts (as regex classes) that text in them is made of.
 _CLASSES = {
     "Arab": ("Arabic",),
@@ -29,7 +31,9 @@ _CLASSES = {
     "Sinh": ("Sinhala",),
     "Taml": ("Tamil",),
     "Telu": ("Telugu",),
+    "Thaa": ("Thaana",),
     "Thai": ("Thai",),
+    "Tibt": ("Tibetan",),
 }
 
 # The script a language has when its code names none (CLDR likely subtags). Languages with two
@@ -59,22 +63,40 @@ _DEFAULTS = {
     "Sinh": "si",
     "Taml": "ta",
     "Telu": "te",
+    "Thaa": "dv",
     "Thai": "th",
+    "Tibt": "bo dz",
 }
 _SCRIPT_OF = {language: script for script, names in _DEFAULTS.items() for language in names.split()}
 
 
-def script_classes(code: str) -> tuple[str, ...] | None:
-    """Unicode scripts that text in a language is made of; None where any may be right.
+def script_of(language: LanguageConfig | str) -> str | None:
+    """ISO 15924 code of the script a language is written in; None where any may be right.
 
-    The code's own script subtag decides (`hi-Latn`: Latin), else the language's usual script.
+    What the config says decides, else the code's own script subtag (`hi-Latn`), else the language's
+    usual script.
 
     Args:
-        code: BCP 47 code, or a name for a mixture, such as `hi-Latn-x-mixed`.
+        language: a configured language, or a BCP 47 code.
     """
-    language, *subtags = code.split("-x-", maxsplit=1)[0].replace("_", "-").split("-")
+    code = language
+    if isinstance(language, LanguageConfig):
+        if language.script is not None:
+            return language.script
+        code = language.code
+    primary, *subtags = str(code).split("-x-", maxsplit=1)[0].replace("_", "-").split("-")
     named = [subtag.title() for subtag in subtags if len(subtag) == 4 and subtag.isalpha()]
-    return _CLASSES.get(named[0] if named else _SCRIPT_OF.get(language.lower(), ""))
+    return named[0] if named else _SCRIPT_OF.get(primary.lower())
+
+
+def script_classes(language: LanguageConfig | str) -> tuple[str, ...] | None:
+    """Unicode scripts that text in a language is made of; None where any may be right.
+
+    Args:
+        language: a configured language, or a BCP 47 code, or a name for a mixture, such as
+            `hi-Latn-x-mixed`.
+    """
+    return _CLASSES.get(script_of(language) or "")
 
 
 def digits_of_the_world() -> dict[str, str]:

@@ -25,6 +25,7 @@ from monoglot.generation.prompts import (
     SYNTHESIS_PROMPT,
     SYNTHESIS_SCHEMA,
     build_synthesis_messages,
+    told_of,
 )
 from monoglot.generation.quality import folded
 from monoglot.generation.replies import clean_text
@@ -149,7 +150,7 @@ def _samples_of(
         "model": model,
         "temperature": config.temperature,
         "from": kb_language,
-        "to": {"code": language.code, "name": language.name, "style": language.style},
+        "to": told_of(language),
         "glossary": list(config.glossary),
     }
     samples = []

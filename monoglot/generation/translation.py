@@ -3,6 +3,9 @@
 A query's key is what the model is told about it: prompt version, model, temperature, text, the
 two languages and the glossary terms that occur in it. The label is not told, so a text that stands
 under two labels is bought once; a new glossary term buys again only the rows that contain it.
+
+A language with `mixing` gets several renderings of each query, which are samples with a number and
+a mix of their own (see `renderings.py`); one more of them buys itself alone.
 """
 
 from collections.abc import Iterable, Mapping
@@ -12,17 +15,21 @@ from typing import Any
 import polars as pl
 
 from monoglot.config import GenerationConfig, LanguageConfig
-from monoglot.contracts import Queries, empty
+from monoglot.contracts import Queries, Rejects, empty
 from monoglot.generation.asking import Generated, PlannedWork, Progress, Task, plan, rejects_of
 from monoglot.generation.buying import answer_all
 from monoglot.generation.ledger import Ledger
 from monoglot.generation.llm import Endpoint
 from monoglot.generation.prompts import (
+    RENDERING_PROMPT,
     TRANSLATION_PROMPT,
     TRANSLATION_SCHEMA,
+    build_rendering_messages,
     build_translation_messages,
+    told_of,
 )
-from monoglot.generation.quality import terms_in
+from monoglot.generation.quality import folded, terms_in
+from monoglot.generation.renderings import mixes_of, spellings_of
 from monoglot.generation.replies import clean_text
 from monoglot.generation.spending import Budget
 from monoglot.identity import digest, text_digest
@@ -55,7 +62,9 @@ def translate(
         budget: the run's, with its prices; None: nothing limits it and no price is known.
 
     Returns:
-        One row of `Queries` per answered row, ordered by row id; rejects for the others.
+        One row of `Queries` per answered row, or rendering of a row, ordered by row id and
+        rendering; rejects for what was not answered, and for renderings in the same words as an
+        earlier one of their row.
 
     Raises:
         BudgetError: the budget is used up; what was bought so far is kept.
@@ -64,7 +73,7 @@ def translate(
         StoreError: the ledger cannot be written.
     """
     model = config.model or settings.llm_model
-    keys, asks = _asks_of(rows, language, config, model, kb_language)
+    keyed, asks = _asks_of(rows, language, config, model, kb_language)
     answers = answer_all(
         asks,
         _task_of(language, kb_language, settings, model),
@@ -74,16 +83,16 @@ def translate(
         on_progress=on_progress,
         budget=budget,
     )
-    keyed = rows.select("row_id", "query", "label", pl.Series("_key", keys, dtype=pl.String)).sort(
-        "row_id"
+    source = f"translation to {language.code}"
+    distinct, repeated = _without_repeats(_answered(keyed, answers.answers), source)
+    refused = rejects_of(
+        (source, query, answers.problems[key])
+        for query, key in keyed.select("query", "_key").iter_rows()
+        if key in answers.problems
     )
     return Generated(
-        rows=_queries_of(keyed, language.code, answers.answers),
-        rejects=rejects_of(
-            (f"translation to {language.code}", query, answers.problems[key])
-            for query, key in keyed.select("query", "_key").iter_rows()
-            if key in answers.problems
-        ),
+        rows=_queries_of(distinct, language.code),
+        rejects=pl.concat([refused, repeated]),
         usage=answers.usage,
         from_ledger=answers.from_ledger,
         asked=len(answers.answers) + len(answers.problems),
@@ -120,27 +129,58 @@ def _asks_of(
     config: GenerationConfig,
     model: str,
     kb_language: str,
-) -> tuple[list[str], dict[str, dict[str, Any]]]:
-    """The key of every row, and what is asked for each distinct key."""
+) -> tuple[pl.DataFrame, dict[str, dict[str, Any]]]:
+    """Every translation wanted, with its key, and what is asked for each distinct key.
+
+    Returns:
+        Columns row_id, query, label, _sample, _key, ordered by row id and sample.
+    """
     told = {
-        "prompt": TRANSLATION_PROMPT,
+        "prompt": TRANSLATION_PROMPT if language.mixing is None else RENDERING_PROMPT,
         "model": model,
         "temperature": config.temperature,
         "from": kb_language,
-        "to": {"code": language.code, "name": language.name, "style": language.style},
-        "sample": 0,
+        "to": told_of(language),
     }
+    ordered = rows.select("row_id", "query", "label").sort("row_id")
+    terms = terms_in(ordered["query"], config.glossary)
     contents = [
-        {"text": text, "keep": terms} if terms else {"text": text}
-        for text, terms in zip(rows["query"], terms_in(rows["query"], config.glossary), strict=True)
+        _contents(text, keep, language) for text, keep in zip(ordered["query"], terms, strict=True)
     ]
-    keys = [digest({**told, "row": content}) for content in contents]
-    return keys, dict(zip(keys, contents, strict=True))
+    keys: list[list[str]] = [[] for _ in contents]
+    asks = {}
+    # Sample by sample, so that the renderings of one text travel in different requests.
+    for sample in range(1 if language.mixing is None else language.mixing.renderings):
+        for known, asked in zip(keys, contents, strict=True):
+            known.append(digest({**told, "sample": sample, "row": asked[sample]}))
+            asks[known[-1]] = asked[sample]
+    keyed = ordered.with_columns(
+        pl.Series("_key", keys, dtype=pl.List(pl.String)),
+        pl.Series("_sample", [range(len(known)) for known in keys], dtype=pl.List(pl.Int64)),
+    )
+    return keyed.explode("_sample", "_key"), asks
+
+
+def _contents(text: str, terms: list[str], language: LanguageConfig) -> list[dict[str, Any]]:
+    """What each translation of a text is asked with: one, or one a rendering."""
+    content = {"text": text, "keep": terms} if terms else {"text": text}
+    if language.mixing is None:
+        return [content]
+    return [content | mix._asdict() for mix in mixes_of(text, language)]
 
 
 def _task_of(language: LanguageConfig, kb_language: str, settings: Settings, model: str) -> Task:
+    if language.mixing is None:
+        messages = partial(build_translation_messages, language=language, kb_language=kb_language)
+    else:
+        messages = partial(
+            build_rendering_messages,
+            language=language,
+            kb_language=kb_language,
+            spellings=spellings_of(language),
+        )
     return Task(
-        messages=lambda rows: build_translation_messages(rows, language, kb_language),
+        messages=messages,
         schema=TRANSLATION_SCHEMA,
         answer_of=lambda row: clean_text(row.get("text")),
         rows_per_request=settings.llm_rows_per_request,
@@ -150,13 +190,36 @@ def _task_of(language: LanguageConfig, kb_language: str, settings: Settings, mod
     )
 
 
-def _queries_of(keyed: pl.DataFrame, code: str, answers: Mapping[str, str]) -> pl.DataFrame:
-    """Table `Queries` of the rows that have an answer."""
+def _answered(keyed: pl.DataFrame, answers: Mapping[str, str]) -> pl.DataFrame:
+    """The translations that have an answer, with its `text`."""
     texts = pl.DataFrame(
         {"_key": list(answers), "text": list(answers.values())},
         schema={"_key": pl.String, "text": pl.String},
     )
-    answered = keyed.join(texts, on="_key", how="inner", maintain_order="left")
+    return keyed.join(texts, on="_key", how="inner", maintain_order="left")
+
+
+def _without_repeats(answered: pl.DataFrame, source: str) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Renderings in other words than the earlier ones of their row; `Rejects` of the others."""
+    is_first = pl.struct("row_id", folded(pl.col("text"))).is_first_distinct()
+    judged = answered.with_columns(is_first.alias("_first"))
+    repeated = judged.filter(~pl.col("_first")).select(
+        file=pl.lit(source),
+        row=pl.lit(None, pl.Int64),
+        column=pl.lit("text"),
+        value="text",
+        rule=pl.lit("same_rendering"),
+        reason=pl.format(
+            "rendering {} has the same words as an earlier one (source: {})",
+            pl.col("_sample") + 1,
+            "query",
+        ),
+    )
+    return judged.filter("_first"), repeated.cast(empty(Rejects).schema)
+
+
+def _queries_of(answered: pl.DataFrame, code: str) -> pl.DataFrame:
+    """Table `Queries` of answered translations."""
     ids = _ids_of(code, answered.select("row_id", "text").iter_rows())
     return answered.select(
         pl.Series("query_id", ids, dtype=pl.String),
