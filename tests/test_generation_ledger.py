@@ -14,6 +14,7 @@ import pytest
 from monoglot.errors import StoreError
 from monoglot.generation import ledger as ledger_module
 from monoglot.generation.ledger import Ledger
+from monoglot.generation.ledger_format import MIGRATIONS
 from monoglot.generation.owner import is_dead, new_owner
 from monoglot.generation.replies import Reply, Usage
 
@@ -262,8 +263,8 @@ def test_an_upgrade_that_fails_leaves_the_old_ledger_as_it_was(path, monkeypatch
         old.executescript(FIRST_FORMAT)
     old.close()
     before = structure(path)
-    broken = ledger_module._MIGRATIONS[1] + "; ALTER TABLE nowhere ADD COLUMN x"
-    monkeypatch.setitem(ledger_module._MIGRATIONS, 1, broken)
+    broken = MIGRATIONS[1] + "; ALTER TABLE nowhere ADD COLUMN x"
+    monkeypatch.setitem(MIGRATIONS, 1, broken)
     with pytest.raises(StoreError):
         Ledger(path)
     assert structure(path) == before

@@ -27,39 +27,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from monoglot.errors import StoreError
+from monoglot.generation.ledger_format import FORMAT, statements_from
 from monoglot.generation.owner import is_dead
 from monoglot.generation.replies import Reply, Usage
 
-FORMAT = 2
 LEASE_S = 60.0
 _CHUNK = 20_000
 _PATIENCE_S = 60.0
-_TABLES = """
-CREATE TABLE IF NOT EXISTS replies (
-    id INTEGER PRIMARY KEY, created TEXT NOT NULL, model TEXT NOT NULL, body TEXT NOT NULL,
-    prompt_tokens INTEGER, completion_tokens INTEGER, cached_tokens INTEGER,
-    usd REAL, kind TEXT, expected_prompt REAL, expected_completion REAL
-);
-CREATE TABLE IF NOT EXISTS rows (
-    key TEXT NOT NULL, reply INTEGER NOT NULL REFERENCES replies(id), sent_as TEXT NOT NULL,
-    PRIMARY KEY (key, reply)
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS claims (
-    key TEXT PRIMARY KEY, owner TEXT NOT NULL, expires REAL NOT NULL
-) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS claims_of_owner ON claims (owner);
-CREATE INDEX IF NOT EXISTS replies_of_kind ON replies (kind);
-"""
-# From each older format to the next: a paid reply is never left behind.
-_MIGRATIONS = {
-    1: """
-ALTER TABLE replies ADD COLUMN usd REAL;
-ALTER TABLE replies ADD COLUMN kind TEXT;
-ALTER TABLE replies ADD COLUMN expected_prompt REAL;
-ALTER TABLE replies ADD COLUMN expected_completion REAL;
-CREATE INDEX IF NOT EXISTS replies_of_kind ON replies (kind);
-"""
-}
 _ENOUGH = 3  # replies of a kind, below which they tell less than the general rates
 _RECENT = 500
 _COUNTS = ("prompt_tokens", "completion_tokens", "cached_tokens")
@@ -276,8 +250,7 @@ class Ledger:
         """Make the tables, or bring those of an older format up to date, in one transaction."""
         with self._writing(durably=True) as database:
             found = database.execute("PRAGMA user_version").fetchone()[0]  # now under the lock
-            steps = [_MIGRATIONS[number] for number in range(found, FORMAT)] if found else [_TABLES]
-            for statement in ";".join(steps).split(";"):
+            for statement in statements_from(found):
                 database.execute(statement)
             database.execute(f"PRAGMA user_version = {FORMAT}")
 
