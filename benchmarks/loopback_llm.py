@@ -4,10 +4,10 @@
         translate(..., settings=llm.settings(), ...)
         print(llm.counts())
 
-Faults strike a share of the requests, of every kind in `FAULTS`, by a draw seeded by the order of
-arrival. Beside them some rows are poisoned (by a draw on their text): whatever request holds one is
-refused, as content filters do. No fault takes a row's third answer, so that in the end exactly the
-poisoned rows have none, whichever requests the faults hit.
+Faults strike a share of the requests, drawn by their order of arrival: each kind in `FAULTS` once,
+in a random order, and then again. Beside them some rows are poisoned (by a draw on their text):
+whatever request holds one is refused, as content filters do. No fault takes a row's third answer,
+so that in the end exactly the poisoned rows have none, whichever requests the faults hit.
 
 The endpoint keeps count of every row: how often its answer was worked out (which a provider would
 charge for), lost on purpose, and asked for again although it had been delivered.
@@ -143,6 +143,9 @@ class _Endpoint:
         self._asked: Counter[str] = Counter()
         self._losses: Counter[str] = Counter()
         self._delivered: set[str] = set()
+        self._struck = 0
+        self._kinds = list(FAULTS)
+        random.Random(options.seed).shuffle(self._kinds)  # noqa: S311  no secret
 
     async def run(self) -> None:
         """Serve until killed; says the port first."""
@@ -230,10 +233,11 @@ class _Endpoint:
         draw = random.Random(f"{seed}-{number}")  # noqa: S311  no secret
         if draw.random() >= self._options.faults:
             return ""
-        name = draw.choice(list(FAULTS))
+        name = self._kinds[self._struck % len(FAULTS)]
         strikes = FAULTS[name].loses != "none"
         if strikes and any(self._losses[text] >= _MAX_LOSSES for text in texts):
             return ""
+        self._struck += 1
         return name
 
 

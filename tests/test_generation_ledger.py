@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -14,6 +15,7 @@ import pytest
 from monoglot.errors import StoreError
 from monoglot.generation import ledger as ledger_module
 from monoglot.generation.ledger import Ledger
+from monoglot.generation.ledger_file import MIGRATIONS
 from monoglot.generation.owner import is_dead, new_owner
 from monoglot.generation.replies import Reply, Usage
 
@@ -164,6 +166,53 @@ def test_threads_share_a_ledger_and_buy_nothing_twice(ledger):
     assert len(bought) == len(set(bought))
 
 
+def test_replies_that_arrive_together_share_a_flush_and_none_is_lost(ledger):
+    commits = []
+    ledger._database.set_trace_callback(lambda sql: commits.append(sql) if sql == "COMMIT" else 0)
+    start = threading.Barrier(8)
+
+    def keep(number):
+        start.wait()
+        for n in range(25):
+            ledger.record(reply(f"{number}-{n}"), {f"{number}-{n}": "r"})
+            assert [entry.body for entry in ledger.found([f"{number}-{n}"])] == [f"{number}-{n}"]
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(keep, range(8)))
+    keys = [f"{number}-{n}" for number in range(8) for n in range(25)]
+    assert {entry.key: entry.body for entry in ledger.found(keys)} == {key: key for key in keys}
+    assert len(commits) < 200
+    assert ledger._pending == []
+
+
+def test_a_reply_that_cannot_be_written_takes_no_other_along(ledger):
+    with ledger._lock, ThreadPoolExecutor(3) as pool:  # nobody can write yet
+        kept = [
+            pool.submit(ledger.record, reply("body"), {"a": None if n == 1 else "r", f"{n}": "r"})
+            for n in range(3)
+        ]
+        while len(ledger._pending) < 3:
+            time.sleep(0.001)
+        ledger._lock.release()
+        errors = [each.exception() for each in kept]
+        ledger._lock.acquire()
+    assert [type(error) for error in errors] == [type(None), StoreError, type(None)]
+    assert sorted(entry.key for entry in ledger.found(["a", "0", "1", "2"])) == ["0", "2", "a", "a"]
+
+
+def test_a_full_disk_is_told_to_everyone_who_waited(ledger):
+    size = ledger._database.execute("PRAGMA page_count").fetchone()[0]
+    ledger._database.execute(f"PRAGMA max_page_count = {size}")
+    with ThreadPoolExecutor(3) as pool:
+        kept = [pool.submit(ledger.record, reply("x" * 9999), {f"{n}": "r"}) for n in range(3)]
+        for each in kept:
+            with pytest.raises(StoreError, match="free space"):
+                each.result()
+    ledger._database.execute("PRAGMA max_page_count = 100000")
+    ledger.record(reply("body"), {"a": "r"})
+    assert [entry.key for entry in ledger.found(["a", "0", "1", "2"])] == ["a"]
+
+
 def test_processes_may_create_and_write_one_ledger_at_once(path):
     program = f"""
         import sys
@@ -262,8 +311,8 @@ def test_an_upgrade_that_fails_leaves_the_old_ledger_as_it_was(path, monkeypatch
         old.executescript(FIRST_FORMAT)
     old.close()
     before = structure(path)
-    broken = ledger_module._MIGRATIONS[1] + "; ALTER TABLE nowhere ADD COLUMN x"
-    monkeypatch.setitem(ledger_module._MIGRATIONS, 1, broken)
+    broken = MIGRATIONS[1] + "; ALTER TABLE nowhere ADD COLUMN x"
+    monkeypatch.setitem(MIGRATIONS, 1, broken)
     with pytest.raises(StoreError):
         Ledger(path)
     assert structure(path) == before

@@ -12,15 +12,16 @@ from benchmarks import llm_faults, loopback_llm
 def runs(tmp_path_factory):
     """Two runs with the same seed."""
     return [
-        llm_faults.under_faults(900, tmp_path_factory.mktemp("faults"), seed=2) for _ in range(2)
+        llm_faults.under_faults(1600, tmp_path_factory.mktemp("faults"), poisoned=0.01, seed=2)
+        for _ in range(2)
     ]
 
 
 def test_every_row_ends_translated_or_refused_with_a_reason(runs):
     for run in runs:
-        assert len(run["faults"]) > 12
+        assert set(loopback_llm.FAULTS) < set(run["faults"])
         assert run["never_answered"] > 5
-        assert run["translated"] + run["refused"] == 900
+        assert run["translated"] + run["refused"] == 1600
         assert run["right"] == run["translated"]
         assert run["refused_are_the_poisoned"]
 

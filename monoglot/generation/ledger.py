@@ -12,9 +12,10 @@ parser costs nothing either. A row with several replies was asked again: their c
 
 Durability is SQLite's: WAL with `synchronous=FULL`, so that a committed reply survives a power
 cut. Requests in flight when a process dies cannot be known without the endpoint's help and are
-bought again; their number is bounded by the concurrency. A claim that is lost costs at most a
-duplicate, so claims are written without a flush of their own. The file must lie on a local disk:
-WAL does not work on network file systems.
+bought again; their number is bounded by the concurrency. Replies that arrive together share one
+transaction and so one flush. A claim that is lost costs at most a duplicate, so claims are written
+without a flush of their own. The file must lie on a local disk: WAL does not work on network file
+systems.
 """
 
 import contextlib
@@ -27,56 +28,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from monoglot.errors import StoreError
+from monoglot.generation.ledger_file import LedgerFile
 from monoglot.generation.owner import is_dead
 from monoglot.generation.replies import Reply, Usage
 
-FORMAT = 2
 LEASE_S = 60.0
 _CHUNK = 20_000
-_PATIENCE_S = 60.0
-_TABLES = """
-CREATE TABLE IF NOT EXISTS replies (
-    id INTEGER PRIMARY KEY, created TEXT NOT NULL, model TEXT NOT NULL, body TEXT NOT NULL,
-    prompt_tokens INTEGER, completion_tokens INTEGER, cached_tokens INTEGER,
-    usd REAL, kind TEXT, expected_prompt REAL, expected_completion REAL
-);
-CREATE TABLE IF NOT EXISTS rows (
-    key TEXT NOT NULL, reply INTEGER NOT NULL REFERENCES replies(id), sent_as TEXT NOT NULL,
-    PRIMARY KEY (key, reply)
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS claims (
-    key TEXT PRIMARY KEY, owner TEXT NOT NULL, expires REAL NOT NULL
-) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS claims_of_owner ON claims (owner);
-CREATE INDEX IF NOT EXISTS replies_of_kind ON replies (kind);
-"""
-# See `batch_records`.
-_BATCH_TABLES = """
-CREATE TABLE IF NOT EXISTS batches (
-    name TEXT PRIMARY KEY, id TEXT, address TEXT NOT NULL, model TEXT NOT NULL,
-    created REAL NOT NULL, owner TEXT NOT NULL
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS batch_rows (
-    key TEXT PRIMARY KEY, batch TEXT NOT NULL REFERENCES batches(name), request TEXT NOT NULL,
-    sent_as TEXT NOT NULL
-) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS rows_of_batch ON batch_rows (batch, request);
-CREATE TABLE IF NOT EXISTS batched_replies (
-    reply INTEGER PRIMARY KEY REFERENCES replies(id), batch TEXT NOT NULL
-);
-"""
-# From each older format to the next: a paid reply is never left behind.
-_MIGRATIONS = {
-    1: """
-ALTER TABLE replies ADD COLUMN usd REAL;
-ALTER TABLE replies ADD COLUMN kind TEXT;
-ALTER TABLE replies ADD COLUMN expected_prompt REAL;
-ALTER TABLE replies ADD COLUMN expected_completion REAL;
-CREATE INDEX IF NOT EXISTS replies_of_kind ON replies (kind);
-"""
-    + _BATCH_TABLES
-}
 _ENOUGH = 3  # replies of a kind, below which they tell less than the general rates
 _RECENT = 500
 _COUNTS = ("prompt_tokens", "completion_tokens", "cached_tokens")
@@ -113,8 +70,20 @@ class Calibration:
     replies: int = 0
 
 
-class Ledger:
-    """An open ledger file. Threads may share one; processes each open their own."""
+@dataclass
+class _Pending:
+    """A reply that waits to be written, and how that ended."""
+
+    reply: Reply
+    sent: Mapping[str, str]
+    kind: str
+    expected: Usage | None
+    is_kept: bool = False
+    error: BaseException | None = None
+
+
+class Ledger(LedgerFile):
+    """An open ledger. Threads may share one; processes each open their own."""
 
     def __init__(self, path: Path) -> None:
         """Open the ledger, and create it where there is none.
@@ -122,32 +91,14 @@ class Ledger:
         Raises:
             StoreError: the file cannot be written, is damaged or has another format.
         """
-        self.path = path
-        self._lock = threading.RLock()
-        with self._explained():
-            self._database = sqlite3.connect(
-                path, timeout=_PATIENCE_S, isolation_level=None, check_same_thread=False
-            )
-        try:
-            self._prepare()
-        except BaseException:
-            self._database.close()
-            raise
+        super().__init__(path)
+        self._pending: list[_Pending] = []
+        self._queue = threading.Lock()  # of the list alone: held for no longer than an append
 
     @classmethod
     def existing(cls, path: Path) -> "Ledger | None":
         """The ledger at `path`, or None where nothing was ever bought; creates nothing."""
         return cls(path) if path.exists() else None
-
-    def __enter__(self) -> "Ledger":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the file; safe to call twice."""
-        self._database.close()
 
     def found(self, keys: Sequence[str]) -> Iterator[Entry]:
         """All entries of some rows, in bounded memory; those of one reply mostly come together.
@@ -186,9 +137,35 @@ class Ledger:
         Raises:
             StoreError: the disk is full or the file cannot be written.
         """
-        with self._writing(durably=True) as database:
-            insert_reply(database, reply, sent, kind, expected)
-            database.execute(f"DELETE FROM claims WHERE key IN {_KEYS}", (json.dumps([*sent]),))  # noqa: S608
+        pending = _Pending(reply, sent, kind, expected)
+        with self._queue:
+            self._pending.append(pending)
+        with self._lock:  # whoever gets it first writes for all who wait
+            if not (pending.is_kept or pending.error):
+                self._write_pending()
+        if pending.error:
+            raise pending.error
+
+    def _write_pending(self) -> None:
+        """Write all replies that wait in one transaction; if that fails, each by itself."""
+        with self._queue:
+            batch, self._pending = self._pending, []
+        if not self._write(batch):
+            for pending in batch:
+                self._write([pending])
+
+    def _write(self, batch: Sequence[_Pending]) -> bool:
+        """Write some replies or none, and note in each how that ended."""
+        error: BaseException | None = None
+        try:
+            with self._writing(durably=True) as database:
+                for each in batch:
+                    insert_reply(database, each.reply, each.sent, each.kind, each.expected)
+        except BaseException as failure:  # whoever waits must hear of it, and raises it
+            error = failure
+        for pending in batch:
+            pending.is_kept, pending.error = error is None, error
+        return error is None
 
     def calibration(self, kind: str) -> Calibration:
         """How the endpoint's count compares with the estimates, over the latest replies of a kind.
@@ -280,74 +257,6 @@ class Ledger:
             ).fetchall()
         )
 
-    def _prepare(self) -> None:
-        """Set the file up: journal, tables and format number."""
-        with self._explained():
-            self._switch_to_wal()
-            self._database.execute("PRAGMA fullfsync = ON")  # macOS: flush the drive's cache, too
-            found = self._database.execute("PRAGMA user_version").fetchone()[0]
-        if found > FORMAT:
-            raise StoreError(
-                f"{self.path}: ledger format {found}; this version of Monoglot reads format "
-                f"{FORMAT}. Upgrade Monoglot: the file holds paid replies, so keep it."
-            )
-        if found < FORMAT:
-            self._upgrade()
-
-    def _upgrade(self) -> None:
-        """Make the tables, or bring those of an older format up to date, in one transaction."""
-        with self._writing(durably=True) as database:
-            found = database.execute("PRAGMA user_version").fetchone()[0]  # now under the lock
-            older = [_MIGRATIONS[number] for number in range(found, FORMAT) if number]
-            steps = older if found else [_TABLES, _BATCH_TABLES]
-            for statement in ";".join(steps).split(";"):
-                database.execute(statement)
-            database.execute(f"PRAGMA user_version = {FORMAT}")
-
-    def _switch_to_wal(self) -> None:
-        """Turn the write-ahead log on; SQLite does not wait here when another process does it."""
-        end = time.monotonic() + _PATIENCE_S
-        while True:
-            try:
-                self._database.execute("PRAGMA journal_mode = WAL")
-            except sqlite3.OperationalError as error:
-                if "locked" not in str(error) or time.monotonic() > end:
-                    raise
-                time.sleep(0.05)
-            else:
-                return
-
-    @contextlib.contextmanager
-    def _writing(self, *, durably: bool) -> Iterator[sqlite3.Connection]:
-        """One write transaction, flushed to the disk at its end or not."""
-        with self._lock, self._explained():
-            self._database.execute(f"PRAGMA synchronous = {'FULL' if durably else 'NORMAL'}")
-            self._database.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._database
-                self._database.execute("COMMIT")
-            except BaseException:
-                if self._database.in_transaction:
-                    self._database.execute("ROLLBACK")
-                raise
-
-    @contextlib.contextmanager
-    def _explained(self) -> Iterator[None]:
-        """SQLite's errors as ours, with the remedy."""
-        try:
-            yield
-        except sqlite3.OperationalError as error:
-            raise StoreError(
-                f"{self.path}: the ledger of LLM replies cannot be used ({error}). Check the free "
-                "space and the owner of the folder; it must lie on a local disk."
-            ) from error
-        except sqlite3.DatabaseError as error:
-            raise StoreError(
-                f"{self.path}: the ledger of LLM replies is damaged ({error}). It holds paid "
-                "replies: restore it from a backup or repair it with `sqlite3 FILE .recover`; "
-                "only moving it away makes the next run buy everything again."
-            ) from error
-
 
 def insert_reply(
     database: sqlite3.Connection,
@@ -356,9 +265,14 @@ def insert_reply(
     kind: str = "",
     expected: Usage | None = None,
 ) -> int | None:
-    """Add a reply and the rows it was bought for within a transaction; the reply's number."""
-    line = {"model": reply.model, "body": reply.body, "usd": reply.usage.usd, "kind": kind}
-    line["created"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    """Add a reply and its rows within a transaction, and end the rows' claims; its number."""
+    line: dict[str, Any] = {
+        "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "model": reply.model,
+        "body": reply.body,
+        "usd": reply.usage.usd,
+        "kind": kind,
+    }
     if reply.usage.uncounted == 0:
         line |= {name: getattr(reply.usage, name) for name in _COUNTS}
     if expected is not None:
@@ -373,4 +287,5 @@ def insert_reply(
         "INSERT INTO rows VALUES (?, ?, ?)",
         [(key, number, sent_as) for key, sent_as in sent.items()],
     )
+    database.execute(f"DELETE FROM claims WHERE key IN {_KEYS}", (json.dumps([*sent]),))  # noqa: S608
     return number

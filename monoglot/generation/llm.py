@@ -99,11 +99,6 @@ class Endpoint:
         """The client; closed with the endpoint."""
         return self._client
 
-    @property
-    def model(self) -> str:
-        """The model's name there."""
-        return self._model
-
     async def ask(
         self,
         messages: Sequence[Message],

@@ -103,7 +103,7 @@ class Reply:
             text=_text_of(message.get("content")),
             finish_reason=finish,
             refusal=str(refusal or ("content_filter" if finish == "content_filter" else "")),
-            model=str(content.get("model") or ""),
+            model=_UNSTORABLE.sub("", str(content.get("model") or "")),
             usage=Usage(requests=1) if error else _usage_of(_mapping(content.get("usage"))),
         )
 

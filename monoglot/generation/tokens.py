@@ -8,16 +8,34 @@ a factor of three, and no rate suits all. There the guess is a first one: `askin
 by what the replies in the ledger were counted as (`Ledger.calibration`).
 """
 
-import re
+from collections import Counter
 
 from monoglot.generation.scripts import script_classes
 
-_CLASSES = re.compile(
-    r"(?P<latin>[A-Za-z\u00c0-\u024f]+)|(?P<digit>[0-9]+)|(?P<mark>[!-/:-@\[-`{-~])"
-    r"|(?P<other>[^\s\x00-\u024f]+)"
-)
 _ENGLISH, _LATIN = 0.26, 0.36  # tokens per letter: English, and any other language
 _DIGIT, _MARK, _OTHER = 0.5, 0.7, 0.8
+_BEYOND_LATIN = "\u0250"
+
+
+class _Rates(dict[str, float]):
+    """Tokens per character, by character; filled when asked."""
+
+    def __init__(self, latin: float) -> None:
+        super().__init__()
+        self._latin = latin
+
+    def __missing__(self, character: str) -> float:
+        if character.isspace():
+            rate = 0.0
+        elif character.isascii() and not character.isalpha():
+            rate = _DIGIT if character.isdigit() else _MARK
+        else:
+            rate = self._latin if character < _BEYOND_LATIN else _OTHER
+        self[character] = rate
+        return rate
+
+
+_RATES = {True: _Rates(_ENGLISH), False: _Rates(_LATIN)}  # by whether the letters are English
 # Tokens per letter of a script, and letters per letter of the same text in English.
 _SCRIPTS = {
     "Latin": (_LATIN, 1.0),
@@ -40,9 +58,8 @@ def tokens_in(text: str, code: str = "en") -> float:
         text: any text.
         code: BCP 47 code of the language that its Latin letters are in.
     """
-    latin = _ENGLISH if _is_english(code) else _LATIN
-    rates = {"latin": latin, "digit": _DIGIT, "mark": _MARK, "other": _OTHER}
-    return sum(rates[match.lastgroup or ""] * len(match[0]) for match in _CLASSES.finditer(text))
+    rates = _RATES[_is_english(code)]
+    return sum(rates[character] * times for character, times in Counter(text).items())
 
 
 def answer_tokens(chars: int, code: str) -> float:
