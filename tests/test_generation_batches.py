@@ -312,6 +312,18 @@ def test_rows_that_another_process_is_buying_are_left_to_it(ledger):
             assert submit(rows, server, ledger).rows == 10
 
 
+def test_rows_that_go_out_while_they_are_being_bought_are_not_waited_for(ledger, monkeypatch):
+    """As when another process submits them between two looks of a live run."""
+    seen = BatchRecords.out
+    answers = iter([set()])
+    with BatchServer() as server:
+        submit(kb(10), server, ledger)
+        monkeypatch.setattr(BatchRecords, "out", lambda self, keys: next(answers, seen(self, keys)))
+        monkeypatch.setattr(BatchRecords, "holding", lambda *_: [])
+        assert submit(kb(20), server, ledger, batch=False).rows == 10
+        assert server.rows == dict.fromkeys(kb(10, start=10)["query"], 1)
+
+
 def keys_of(rows):
     from monoglot.generation.translation import _asks_of
 
