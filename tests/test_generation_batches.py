@@ -58,8 +58,10 @@ def right(rows):
 
 
 def is_everything_in(ledger):
+    """Whether nothing is out or claimed, and no reply is without a row."""
+    orphans = ledger.read("SELECT 1 FROM replies WHERE id NOT IN (SELECT reply FROM rows)")
     tables = ("batches", "batch_rows", "claims")
-    return not any(ledger.read(f"SELECT 1 FROM {table}") for table in tables)
+    return not orphans and not any(ledger.read(f"SELECT 1 FROM {table}") for table in tables)
 
 
 def text_of(number):
