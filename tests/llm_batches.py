@@ -76,12 +76,10 @@ class BatchServer(LLMServer):
     Attributes:
         line_faults: gives the fault of a request by its rows' texts; None: it is answered.
         page: batches in a page of the list.
-        blind: the list of batches shows none.
     """
 
     line_faults: Callable[[list[str]], BatchFault | None] = lambda _texts: None
     page: int = 2
-    blind: bool = False
     files: dict[str, bytes] = field(default_factory=dict)
     batches: dict[str, dict[str, Any]] = field(default_factory=dict)
     http: dict[str, deque[HttpFault]] = field(default_factory=lambda: defaultdict(deque))
@@ -125,10 +123,11 @@ class BatchServer(LLMServer):
 
     def finish(self, status: str = "completed", *names: str, seed: int = 0) -> None:
         """End some batches, or all that are under way, in a status; lines come out of order."""
+        untouched = f"batch_{'expired' if status == 'completed' else status}"
         for name in names or [it for it in self.batches if self._is_under_way(it)]:
             batch, outputs, errors = self.batches[name], [], []
             for line in self.lines_of(name):
-                self._answer(line, outputs, errors, untouched=f"batch_{status}")
+                self._answer(line, outputs, errors, untouched)
             for lines, which in ((outputs, "output_file_id"), (errors, "error_file_id")):
                 random.Random(seed).shuffle(lines)
                 if lines:
@@ -241,7 +240,7 @@ class _BatchHandler(_Handler):
         return 200, json.dumps(self._page(parse_qs(url.query).get("after", [None])[0]))
 
     def _page(self, after: str | None) -> dict[str, Any]:
-        listed = [] if self.owner.blind else list(self.owner.batches.values())[::-1]
+        listed = list(self.owner.batches.values())[::-1]
         start = next((n + 1 for n, it in enumerate(listed) if it["id"] == after), 0)
         shown = listed[start : start + self.owner.page]
         more = start + len(shown) < len(listed)

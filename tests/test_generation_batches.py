@@ -2,12 +2,14 @@
 
 import os
 import queue
+import random
 import sqlite3
 import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
 
+import polars as pl
 import pytest
 from llm_batches import BatchFault, BatchServer, HttpFault
 from llm_server import Fault, Request, translation_of
@@ -56,8 +58,10 @@ def right(rows):
 
 
 def is_everything_in(ledger):
+    """Whether nothing is out or claimed, and no reply is without a row."""
+    orphans = ledger.read("SELECT 1 FROM replies WHERE id NOT IN (SELECT reply FROM rows)")
     tables = ("batches", "batch_rows", "claims")
-    return not any(ledger.read(f"SELECT 1 FROM {table}") for table in tables)
+    return not orphans and not any(ledger.read(f"SELECT 1 FROM {table}") for table in tables)
 
 
 def text_of(number):
@@ -231,6 +235,18 @@ def test_a_row_that_never_works_ends_as_refused_and_takes_no_other_along(ledger)
     assert "asked 3 times" in bought.rejects["reason"][0]
 
 
+def test_a_bad_row_that_is_alone_in_its_last_batches_ends_as_refused_too(ledger):
+    rows = kb(20)
+    with BatchServer(line_faults=on(7, BatchFault("error", 500))) as server:
+        good = rows.filter(pl.col("query") != text_of(7))
+        for some, requests in ((rows, 2), (rows, 4), (good, 2), (rows, 1)):
+            assert submit(some, server, ledger).requests == requests
+            server.finish()
+        bought = run(rows, server, ledger)
+    assert bought.rejects["value"].to_list() == [text_of(7)]
+    assert bought.rows.height == 19
+
+
 def test_an_expired_batch_keeps_what_was_answered_and_frees_the_rest(ledger):
     rows = kb(30)
     with BatchServer(line_faults=lambda _: BatchFault("expired")) as server:
@@ -290,7 +306,7 @@ def test_switching_batch_off_buys_what_is_not_out_and_nothing_twice(ledger):
 
 def test_rows_that_another_process_is_buying_are_left_to_it(ledger):
     rows = kb(20)
-    keys, _ = batches_keys(rows)
+    keys, _ = keys_of(rows)
     with BatchServer() as server:
         assert len(ledger.claim("elsewhere|1|x", keys[:10], 10).won) == 10
         with pytest.MonkeyPatch.context() as patch:
@@ -298,7 +314,19 @@ def test_rows_that_another_process_is_buying_are_left_to_it(ledger):
             assert submit(rows, server, ledger).rows == 10
 
 
-def batches_keys(rows):
+def test_rows_that_go_out_while_they_are_being_bought_are_not_waited_for(ledger, monkeypatch):
+    """As when another process submits them between two looks of a live run."""
+    seen = BatchRecords.out
+    answers = iter([set()])
+    with BatchServer() as server:
+        submit(kb(10), server, ledger)
+        monkeypatch.setattr(BatchRecords, "out", lambda self, keys: next(answers, seen(self, keys)))
+        monkeypatch.setattr(BatchRecords, "holding", lambda *_: [])
+        assert submit(kb(20), server, ledger, batch=False).rows == 10
+        assert server.rows == dict.fromkeys(kb(10, start=10)["query"], 1)
+
+
+def keys_of(rows):
     from monoglot.generation.translation import _asks_of
 
     return _asks_of(rows, HINGLISH, CONFIG, CONFIG.model, "en")
@@ -492,6 +520,41 @@ def test_a_ledger_of_before_gets_the_tables_and_keeps_its_replies(tmp_path):
         old.close()
         with Ledger(path) as ledger:
             assert submit(kb(20), server, ledger).rows == 10
+
+
+def some_faults(share, seed):
+    """Faults of every kind on a share of the requests, the same ones for the same seed."""
+    kinds = [fault for fault, _ in LINE_FAULTS.values()]
+
+    def fault_of(texts):
+        draw = random.Random(f"{seed}-{texts}")
+        return draw.choice(kinds) if draw.random() < share else None
+
+    return fault_of
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_under_a_mixture_of_faults_no_answered_row_is_asked_again(ledger, seed):
+    rows = kb(200)
+    with BatchServer() as server:
+        for number in range(2 * asking.MAX_TRIES):
+            try:
+                bought = run(rows, server, ledger, llm_batch_requests=7)
+                break
+            except BatchPendingError:
+                server.line_faults = some_faults(0.6, f"{seed}-{number}")
+                server.finish(seed=number)
+        asked = server.rows
+    refused = bought.rejects["value"].to_list()
+    answered = rows.filter(~pl.col("query").is_in(refused))
+    assert len(refused) > 0
+    assert bought.rows["text"].to_list() == right(answered)
+    assert bought.rows.height + len(refused) == 200
+    _, asks = keys_of(rows)
+    tries = ledger.read("SELECT key, count(*) FROM rows GROUP BY key")
+    assert {asks[key]["text"]: count for key, count in tries} == dict(asked)
+    assert {asked[text] for text in refused} == {asking.MAX_TRIES}
+    assert is_everything_in(ledger)
 
 
 CHILD = """

@@ -87,7 +87,7 @@ class BatchApi:
 
         async def work() -> str:
             nonlocal asked
-            if asked and (found := await self._search(name)):
+            if asked and (found := await self._search(name, file)):
                 return found
             asked = True
             made = await self._client.batches.create(
@@ -175,9 +175,10 @@ class BatchApi:
             file.seek(0)
             yield file
 
-    async def _search(self, name: str) -> str | None:
+    async def _search(self, name: str, file: str = "") -> str | None:
+        """The batch of that name, or of that file: some servers forget the metadata."""
         async for batch in self._client.batches.list(limit=_PAGE):
-            if (batch.metadata or {}).get(_NAME) == name:
+            if (batch.metadata or {}).get(_NAME) == name or file == batch.input_file_id:
                 return batch.id
         return None
 

@@ -4,7 +4,8 @@
     content refused  an answer, too
     failed or lost   counts as one of the rows' tries, and they are free to be asked in smaller
                      company, so that a bad row ends as refused; but where no request of the batch
-                     was answered it is the endpoint that failed, and nothing is held against them
+                     was answered it is the endpoint that failed, and nothing is held against rows
+                     that are asked for the first time
     not worked on    (the batch expired or was cancelled) free to be asked again
     no such batch    likewise: the endpoint does not know it
 
@@ -133,13 +134,14 @@ class Intake:
             others.get(request) or Result(request, lost, LOST, "no result")
             for request in self._records.requests(batch.name)
         ]
-        failed = [it for it in left if it.outcome == "failed"]
-        if answered:
-            self._record(batch, failed)
+        failed = {it.request: it for it in left if it.outcome == "failed"}
+        blamed = failed.keys() if answered else failed.keys() & self._records.retried(batch.name)
+        self._record(batch, (failed[request] for request in blamed))
         self._records.end(batch.name)
         if left:
             self._note(f"{where}: {remote.status}, {len(left):,} of its requests have no answer.")
-        refused = [it for it in left if it.outcome == "refused"] or ([] if answered else failed)
+        refused = [it for it in left if it.outcome == "refused"]
+        refused += [failed[request] for request in failed.keys() - blamed]
         if refused and self.trouble is None:
             self.trouble = EndpointError(
                 f"{where}: {len(refused):,} requests failed with {refused[0].said}. Their rows are "

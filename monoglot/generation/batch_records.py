@@ -136,7 +136,7 @@ class BatchRecords:
         """The batches that some rows are in."""
         wanted = {
             name
-            for chunk in _chunks(keys)
+            for chunk in self._chunks(keys)
             for (name,) in self._ledger.read(
                 f"SELECT DISTINCT batch FROM batch_rows WHERE key IN {_KEYS}",  # noqa: S608
                 chunk,
@@ -153,11 +153,20 @@ class BatchRecords:
             waiting.setdefault(request, {})[key] = sent_as
         return waiting
 
+    def retried(self, name: str) -> set[str]:
+        """The requests of a batch whose rows have been asked before."""
+        found = self._ledger.read(
+            "SELECT DISTINCT request FROM batch_rows WHERE batch = ? "
+            "AND EXISTS (SELECT 1 FROM rows WHERE rows.key = batch_rows.key)",
+            name,
+        )
+        return {request for (request,) in found}
+
     def out(self, keys: Iterable[str]) -> set[str]:
         """Which of some rows are in a batch."""
         return {
             key
-            for chunk in _chunks(keys)
+            for chunk in self._chunks(keys)
             for (key,) in self._ledger.read(
                 f"SELECT key FROM batch_rows WHERE key IN {_KEYS}",  # noqa: S608
                 chunk,
@@ -178,7 +187,7 @@ class BatchRecords:
 
     def outstanding(self, keys: Iterable[str] | None = None) -> Outstanding:
         """What is out of some rows; None: of all."""
-        chunks = [None] if keys is None else _chunks(keys)
+        chunks = [None] if keys is None else self._chunks(keys)
         requests: set[tuple[str, str]] = set()
         rows = 0
         for chunk in chunks:
@@ -216,6 +225,11 @@ class BatchRecords:
                     )
                     usage += reply.usage
         return usage
+
+    def _chunks(self, keys: Iterable[str]) -> Iterator[str]:
+        """Keys in lists for a query; none where nothing is out, as in most ledgers."""
+        if self._ledger.read("SELECT 1 FROM batch_rows LIMIT 1"):
+            yield from _chunks(keys)
 
 
 def outstanding_in(path: Path) -> Outstanding:

@@ -5,6 +5,8 @@
     rows      which rows a reply was bought for, and under which id each was sent
     claims    which process is buying a row just now, and until when that holds
 
+What is out in batches lies in this file, too: see `batch_records`.
+
 A row's key says what was asked (prompt version, model, sampling, text, language, sample), never
 how it was packed or where it was sent: rows may be packed differently next time, at another
 address, and still cost nothing. Answers are not stored but read out of the replies, so a better
