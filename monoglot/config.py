@@ -78,6 +78,17 @@ class QueriesFile(Section):
     )
 
 
+class UserQueriesFile(Section):
+    """Real user queries that nobody has labelled: the LLM files each under a label, or as a gap."""
+
+    path: Path | None = Field(None, description="CSV, TSV, JSONL or Parquet file.")
+    columns: dict[str, str] = Field(
+        default_factory=dict,
+        description="Our column name -> yours. Ours: text and, where several languages are "
+        "listed, language.",
+    )
+
+
 class SplitConfig(Section):
     """Index set and training set, per label (arXiv 2506.02527, section 3.1)."""
 
@@ -225,6 +236,11 @@ class Config(Section):
     evaluation: QueriesFile = QueriesFile()
     training: QueriesFile = Field(
         QueriesFile(), description="Labelled native queries to train on, where you have them."
+    )
+    user_queries: UserQueriesFile = Field(
+        UserQueriesFile(),
+        description="Real user queries without labels: the LLM picks the row that answers each "
+        "and a hard negative, or says that none fits, which the report lists.",
     )
     base_model: str = Field(
         "intfloat/multilingual-e5-base",
