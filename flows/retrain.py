@@ -19,7 +19,14 @@ from tasks.record import keep_record
 from tasks.release import promote
 from tasks.report import facts_of, write_report
 from tasks.request import RunRequest
-from tasks.sources import Data, given_questions, native_of, synthetic_of, translations_of
+from tasks.sources import (
+    Data,
+    given_questions,
+    native_of,
+    synthetic_of,
+    translations_of,
+    user_labels_of,
+)
 from tasks.split import split
 from tasks.systems import by_name, measure
 from tasks.training import train
@@ -49,8 +56,8 @@ def retrain(request: RunRequest) -> RunRecord:
 def train_and_release(place: Workplace, config: Config, inputs: Inputs) -> RunRecord:
     """The method, in its order (arXiv 2506.02527, section 3)."""
     rows = read_knowledge_base(place, config.knowledge_base)
-    data = gather_data(place, config, rows)
     base = base_model(config.base_model)
+    data = gather_data(place, config, rows, base)
     trained = fine_tune(place, config, rows, data, base)
     merged = merge_with_base(
         place, trained=trained_model(trained, base), base=base, config=config.merging
@@ -85,6 +92,7 @@ def train_and_release(place: Workplace, config: Config, inputs: Inputs) -> RunRe
         facts=facts_of(config, rows, data.anchors, release),
         systems=compared,
         questions=data.questions,
+        gaps=data.labelled.gaps,
         trained=trained,
         decision=decision,
     )
@@ -103,11 +111,10 @@ def train_and_release(place: Workplace, config: Config, inputs: Inputs) -> RunRe
     )
 
 
-def gather_data(place: Workplace, config: Config, rows: Artifact) -> Data:
+def gather_data(place: Workplace, config: Config, rows: Artifact, base: ModelRef) -> Data:
     """The split, the evaluation set, and the training set in the target languages."""
     parts = split(place, rows, config.split, hold_out=config.evaluation.path is None)
     translations = translations_of(place, config, rows, parts)
-    synthetic = synthetic_of(place, config, rows, parts)
     native = native_of(place, config)
     questions = gather_questions(
         place,
@@ -117,14 +124,17 @@ def gather_data(place: Workplace, config: Config, rows: Artifact) -> Data:
         parts=parts,
         config=config.split,
     )
+    synthetic = synthetic_of(place, config, rows, parts, questions)
+    labelled = user_labels_of(place, config, rows, base, questions=questions, native=native)
+    others = (*synthetic, *labelled.queries)
     anchors = gather_anchors(
         place,
         translations=translations,
-        others=synthetic if native is None else (*synthetic, native),
+        others=others if native is None else (*others, native),
         parts=parts,
         questions=questions,
     )
-    return Data(parts, questions, anchors)
+    return Data(parts, questions, anchors, labelled)
 
 
 def fine_tune(
@@ -137,6 +147,7 @@ def fine_tune(
         knowledge_base=rows,
         parts=data.parts,
         questions=data.questions,
+        labelled=data.labelled.queries,
         base=base,
         config=config.sampling,
         epochs=config.fine_tuning.epochs,

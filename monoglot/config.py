@@ -271,6 +271,14 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
+    def _user_queries_have_a_language(self) -> "Config":
+        if self.user_queries.path is not None and not self.languages:
+            raise ValueError(
+                "user_queries: the LLM must be told their language: list it under languages"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _languages_are_distinct(self) -> "Config":
         codes = [language.code.lower() for language in self.languages]  # a tag has no case
         twice = sorted({lan.code for lan in self.languages if codes.count(lan.code.lower()) > 1})

@@ -9,11 +9,12 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
 from monoglot.config import Config
-from monoglot.contracts import Rejects, empty
+from monoglot.contracts import Gaps, Rejects, empty
 from monoglot.learning.gate import Decision
 from monoglot.report import RunReport, render_html, render_markdown
 from monoglot.serving.manifest import Release
 from monoglot.store import Artifact, write_atomically
+from tasks.candidates import GAPS
 from tasks.evaluation import PROJECTION
 from tasks.systems import TUNED, UNTUNED
 from tasks.training import STEPS
@@ -28,6 +29,7 @@ def write_report(
     facts: Mapping[str, str],
     systems: Mapping[str, Artifact],
     questions: Artifact,
+    gaps: tuple[Artifact, ...],
     trained: Artifact,
     decision: Decision,
 ) -> str:
@@ -39,6 +41,7 @@ def write_report(
         facts: what is told of the run, by name.
         systems: name -> outcomes; see `tasks.systems.by_name`.
         questions: what they were asked.
+        gaps: what the LLM made of user queries, with those that nothing answers.
         trained: the trained model, for its loss curve.
         decision: the gate's.
     """
@@ -57,6 +60,7 @@ def write_report(
         before=store.table(systems[UNTUNED], PROJECTION),
         after=store.table(systems[TUNED], PROJECTION),
         rejects=pl.concat([empty(Rejects), *_rejects(place, journal)]),
+        gaps=pl.concat([empty(Gaps), *(store.table(each, GAPS) for each in gaps)]),
         stages=place.journal,
         spend=_spend(journal),
         warnings=tuple(dict.fromkeys(warnings)),

@@ -2,9 +2,12 @@
 
 import dataclasses
 
+import polars as pl
+
 from monoglot.config import GenerationConfig, LanguageConfig
 from monoglot.generation.ledger import Ledger
-from monoglot.generation.synthesis import synthesize
+from monoglot.generation.synthesis import TWINS, synthesize
+from monoglot.generation.variety import variety_of
 from monoglot.knowledge.parts import topics_of
 from monoglot.store import Artifact
 from tasks.caching import stage
@@ -17,12 +20,13 @@ def synthesize_by_llm(
     *,
     knowledge_base: Artifact,
     parts: Artifact,
+    questions: Artifact,
     language: LanguageConfig,
     config: GenerationConfig,
     kb_language: str,
 ) -> None:
     """`contracts.Queries` of origin synthetic, as the model gave them."""
-    topics = topics_of(job.table(knowledge_base), job.table(parts))
+    topics = topics_of(job.table(knowledge_base), job.table(parts), job.table(questions))
     with Ledger(job.store.ledger_path) as ledger:
         made = synthesize(
             topics,
@@ -33,9 +37,13 @@ def synthesize_by_llm(
             ledger=ledger,
             on_progress=job.on_progress,
         )
+    twins = made.rejects.filter(pl.col("rule").is_in(TWINS)).height
+    variety = variety_of(made.rows, twins)
     job.write(
         made.rows,
         made.rejects,
+        warnings=variety.warnings(f"synthesize {language.code}"),
+        variety=dataclasses.asdict(variety),
         from_ledger=made.from_ledger,
         usage=dataclasses.asdict(made.usage),
     )

@@ -82,7 +82,7 @@ def label_queries(
     """Have each query filed under one of its candidates, or under none.
 
     Args:
-        queries: `contracts.UserQueries` in the language.
+        queries: `contracts.UserQueries`; those of other languages are left out.
         candidates: `contracts.Candidates` of them; a query without any is a gap unasked.
         language: of the queries.
         config: model and temperature.
@@ -96,8 +96,9 @@ def label_queries(
         StoreError: the ledger cannot be written.
     """
     model = config.model or settings.llm_model
+    queries = queries.filter(pl.col("language") == language.code)
     given = _by_query(candidates)
-    asks = _asks_of(queries, given, language, config, model, kb_language)
+    asks = _asks_of(queries, given, _told(language, config, model, kb_language))
     answers = answer_all(
         {key: ask for _, key, ask in asks},
         _task_of(language, kb_language, settings),
@@ -111,10 +112,10 @@ def label_queries(
     for query, key, _ in asks:
         verdict = answers.answers.get(key)
         problem = answers.problems[key] if verdict is None else _problem(verdict, given, query)
-        if problem is None:
-            verdicts[query["query_id"]] = verdict
-        else:
+        if problem is not None:
             problems.append((f"user queries in {language.code}", query["text"], problem))
+        elif verdict is not None:
+            verdicts[query["query_id"]] = verdict
     return Labelled(
         **_tables(queries, given, verdicts),
         rejects=rejects_of(problems),
@@ -135,8 +136,11 @@ def pending(
 ) -> PlannedWork:
     """What `label_queries` would ask with the same arguments; no call is made."""
     model = config.model or settings.llm_model
+    queries = queries.filter(pl.col("language") == language.code)
     asks = _asks_of(queries, _by_query(candidates), language, config, model, kb_language)
-    return plan({key: ask for _, key, ask in asks}, _task_of(language, kb_language, settings), ledger)
+    return plan(
+        {key: ask for _, key, ask in asks}, _task_of(language, kb_language, settings), ledger
+    )
 
 
 def _by_query(candidates: pl.DataFrame) -> dict[str, list[dict[str, Any]]]:
@@ -147,23 +151,24 @@ def _by_query(candidates: pl.DataFrame) -> dict[str, list[dict[str, Any]]]:
     return given
 
 
-def _asks_of(
-    queries: pl.DataFrame,
-    given: Mapping[str, list[dict[str, Any]]],
-    language: LanguageConfig,
-    config: GenerationConfig,
-    model: str,
-    kb_language: str,
-) -> list[tuple[dict[str, Any], str, dict[str, Any]]]:
-    """Each query that has candidates, its key, and what is asked."""
-    told = {
+def _told(
+    language: LanguageConfig, config: GenerationConfig, model: str, kb: str
+) -> dict[str, Any]:
+    """What a key says beside its row."""
+    return {
         "prompt": LABELLING_PROMPT,
         "model": model,
         "temperature": config.temperature,
-        "from": kb_language,
+        "from": kb,
         "to": {"code": language.code, "name": language.name, "style": language.style},
         "sample": 0,
     }
+
+
+def _asks_of(
+    queries: pl.DataFrame, given: Mapping[str, list[dict[str, Any]]], told: Mapping[str, Any]
+) -> list[tuple[dict[str, Any], str, dict[str, Any]]]:
+    """Each query that has candidates, its key, and what is asked; `told`: what all are told."""
     asks = []
     for query in queries.sort("query_id").iter_rows(named=True):
         if query["query_id"] in given:
@@ -258,4 +263,3 @@ def _tables(
         "proposals": pl.DataFrame(proposals, schema=empty(Proposals).schema),
         "gaps": pl.DataFrame(gaps, schema=empty(Gaps).schema),
     }
-

@@ -3,8 +3,8 @@
 The model is asked in samples of a few queries, each in another voice (`prompts.VOICES`: who writes,
 by which channel, in which manner), so that the queries differ. A label's first voice follows from
 its name, so that even one sample a label brings every voice into the whole; asking for more later
-buys further samples and none again. A label's examples are those with the lowest text digests: a new row in the knowledge
-base rarely changes them, and with them what is asked.
+buys further samples and none again. A label's examples are those with the lowest text digests: a
+new row in the knowledge base rarely changes them, and with them what is asked.
 """
 
 import math
@@ -35,6 +35,8 @@ from monoglot.settings import Settings
 
 # Few enough that the queries of one sample stay different, and that a reply stays short.
 QUERIES_PER_SAMPLE = 5
+# Rules of the rejects that say again what was written before.
+TWINS = ("duplicate", "contradictory")
 _EXAMPLES = 8
 _QUERY_CHARS = 50
 
@@ -165,7 +167,7 @@ def _samples_of(
 
 
 def voice_of(label: str, sample: int) -> Voice:
-    """The voice of a label's sample: the next one of `VOICES` each time, from a place of its own."""
+    """The voice of a label's sample: each time the next one, from a place of the label's own."""
     return VOICES[(int(text_digest(label), 16) + sample) % len(VOICES)]
 
 

@@ -32,9 +32,9 @@ class Variety:
         if self.overlap <= _REPETITIVE and self.twins <= _TWINS:
             return []
         return [
-            f"{title}: the model repeats itself: two queries of a label share {self.overlap:.0%} of "
-            f"their letter groups (people's about 20%), and {self.twins:.0%} of the queries were "
-            "dropped as repeats. Raise generation.temperature, ask for fewer "
+            f"{title}: the model repeats itself: two queries of a label share {self.overlap:.0%} "
+            f"of their letter groups (people's about 20%), and {self.twins:.0%} of the queries "
+            "were dropped as repeats. Raise generation.temperature, ask for fewer "
             "(generation.synthetic_per_label) or name another model."
         ]
 

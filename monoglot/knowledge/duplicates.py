@@ -108,6 +108,8 @@ def groups_of(texts: Sequence[str], similar: float = SIMILAR) -> Integers:
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
+    if not texts:
+        return np.zeros(0, dtype=np.int64)
     pairs = near_pairs(texts, similar=similar)
     ones = np.ones(pairs.height, dtype=np.int8)
     links = coo_array((ones, (pairs["left"], pairs["right"])), shape=(len(texts), len(texts)))

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import polars as pl
 
 from monoglot.config import UserQueriesFile
-from monoglot.contracts import Rejects, UserQueries
+from monoglot.contracts import Candidates, Rejects, UserQueries, empty
 from monoglot.errors import DataError
 from monoglot.identity import normalised, text_digest
 from monoglot.knowledge.duplicates import near_to, repeats
@@ -18,9 +18,11 @@ from monoglot.knowledge.rejects import (
     without_control,
     without_empty,
 )
+from monoglot.store import Store
 
 _MAX_CHARS = 500  # a letter to the help desk has several matters: no query of one label
 _SHOWN_CHARS = 200
+_CANDIDATES = 10  # about as many as a search finds, for an estimate of tokens
 
 
 def load_user_queries(file: UserQueriesFile, codes: Sequence[str]) -> Loaded:
@@ -98,6 +100,40 @@ def unasked(
     return kept, rejected.select(Rejects.column_names())
 
 
+def known_candidates(
+    queries: pl.DataFrame, rows: pl.DataFrame, store: Store | None
+) -> pl.DataFrame:
+    """Candidates of user queries, as far as they can be told without the base model.
+
+    Those of the newest search in the store whose rows are all still the same. A query without gets
+    the first rows of the knowledge base in their place: as many words, and surely not paid for.
+
+    Args:
+        queries: `contracts.UserQueries`.
+        rows: the knowledge base as it is now.
+        store: None: there is none yet.
+    """
+    searched = [] if store is None else store.newest("candidates")
+    tables = [store.table(artifact) for artifact in searched] if store is not None else []
+    own = [table.join(queries, on="query_id", how="semi") for table in tables]
+    found = _first_of_each(own)
+    same = [name for name in Candidates.column_names() if name != "query_id"]
+    gone = found.join(rows, on=same, how="anti", nulls_equal=True)
+    kept = found.join(gone, on="query_id", how="anti")
+    lacking = queries.join(kept, on="query_id", how="anti").select("query_id")
+    some = rows.sort("row_id").head(_CANDIDATES).select(same)
+    made = lacking.join(some, how="cross").select(Candidates.column_names())
+    return pl.concat([kept, made])
+
+
+def _first_of_each(tables: list[pl.DataFrame]) -> pl.DataFrame:
+    """Of several `contracts.Candidates` each query's rows in the first table that has it."""
+    found = empty(Candidates)
+    for table in tables:
+        found = pl.concat([found, table.join(found, on="query_id", how="anti")])
+    return found
+
+
 def _of_query_length(rows: pl.DataFrame, rejects: RejectList) -> pl.DataFrame:
     long = pl.col("text").str.len_chars() > _MAX_CHARS
     rejects.add_rows(
@@ -114,12 +150,17 @@ def _in_listed_language(
     named = rows.with_columns(pl.col("language").fill_null(alone))
     nameless = named["language"].is_null()
     rejects.add_rows(
-        named.filter(nameless), "text", "language_missing", "several languages are listed; say which"
+        named.filter(nameless),
+        "text",
+        "language_missing",
+        "the config lists several; say which",
     )
     named = named.filter(~nameless)
     spelling = {code.lower(): code for code in codes}
-    code = pl.col("language").str.to_lowercase().replace_strict(
-        spelling, default=None, return_dtype=pl.String
+    code = (
+        pl.col("language")
+        .str.to_lowercase()
+        .replace_strict(spelling, default=None, return_dtype=pl.String)
     )
     coded = named.with_columns(code=code)
     rejects.add_rows(

@@ -51,9 +51,7 @@ def find_candidates(
     vectors = encode([*texts, *rows["query"]])
     places = PLACES + (0 if shown is None else BY_MODEL + BY_WORDS)
     near = rank(vectors[: len(texts)], vectors[len(texts) :], rows["label"], places=places)
-    alike = rank_by(
-        tfidf_scores(rows["query"])(texts), len(texts), rows["label"], places=places
-    )
+    alike = rank_by(tfidf_scores(rows["query"])(texts), len(texts), rows["label"], places=places)
     before = None if shown is None else shown.select("query_id", "label")
     found = pl.concat(
         [
@@ -84,6 +82,8 @@ def _first(
     named = flat.select("query_id", "row", label=ranking.names.gather(flat["code"]))
     if before is not None:
         named = named.join(before, on=["query_id", "label"], how="anti", maintain_order="left")
-    return named.group_by("query_id", maintain_order=True).head(count).select(
-        "query_id", "label", "row"
+    return (
+        named.group_by("query_id", maintain_order=True)
+        .head(count)
+        .select("query_id", "label", "row")
     )
