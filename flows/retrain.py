@@ -147,7 +147,7 @@ def fine_tune(
         knowledge_base=rows,
         parts=data.parts,
         questions=data.questions,
-        labelled=data.labelled.queries,
+        user_labels=data.labelled.queries,
         base=base,
         config=config.sampling,
         epochs=config.fine_tuning.epochs,

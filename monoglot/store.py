@@ -203,7 +203,7 @@ class Store:
             return None
 
     def newest(self, stage: str) -> list[Artifact]:
-        """All whole results of a stage, the newest first: for estimates, which need no exact key."""
+        """The results of a stage, the newest first: for estimates, which need no exact key."""
         folders = (self.root / "artifacts" / stage).glob(f"*/{_RECORD}")
         found = []
         for path in sorted(folders, key=lambda path: path.stat().st_mtime, reverse=True):

@@ -39,9 +39,9 @@ def search_further(
         shown: the candidates that were refused.
         knowledge_base: the rows.
         model: the base model.
-        language: names the stage.
+        language: whose gaps.
     """
-    gaps = job.store.table(labelled, GAPS)
+    gaps = job.store.table(labelled, GAPS).filter(pl.col("language") == language)
     job.write(
         find_candidates(
             gaps,

@@ -36,7 +36,7 @@ def label_by_llm(
         config: model and temperature.
         kb_language: BCP 47 code of the knowledge base.
     """
-    _label(job, job.table(queries), candidates, language, config, kb_language)
+    _label(job, job.table(queries), candidates, language, config, kb_language=kb_language)
 
 
 @stage("labelling", title="label gaps again {language.code}", tags=["llm"])
@@ -51,7 +51,7 @@ def label_gaps_by_llm(
 ) -> None:
     """The same for the gaps of an earlier look, with the candidates that it did not see."""
     gaps = job.store.table(labelled, GAPS)
-    _label(job, gaps, candidates, language, config, kb_language)
+    _label(job, gaps, candidates, language, config, kb_language=kb_language)
 
 
 def _label(
@@ -60,6 +60,7 @@ def _label(
     candidates: Artifact,
     language: LanguageConfig,
     config: GenerationConfig,
+    *,
     kb_language: str,
 ) -> None:
     with Ledger(job.store.ledger_path) as ledger:

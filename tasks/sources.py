@@ -145,7 +145,8 @@ def user_labels_of(
         place, config.user_queries, codes=codes, questions=questions, native=native
     )
     looks = [
-        _labelled(place, config, language, queries, rows, base) for language in config.languages
+        _labelled(place, config, language, queries, rows=rows, base=base)
+        for language in config.languages
     ]
     return UserLabels(
         tuple(artifact for look in looks for artifact in look),
@@ -158,6 +159,7 @@ def _labelled(
     config: Config,
     language: LanguageConfig,
     queries: Artifact,
+    *,
     rows: Artifact,
     base: ModelRef,
 ) -> tuple[Artifact, Artifact]:

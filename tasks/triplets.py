@@ -22,7 +22,7 @@ def draw_triplets(
     knowledge_base: Artifact,
     parts: Artifact,
     questions: Artifact,
-    labelled: tuple[Artifact, ...],
+    user_labels: tuple[Artifact, ...],
     base: ModelRef,
     config: SamplingConfig,
     epochs: int,
@@ -36,7 +36,7 @@ def draw_triplets(
         knowledge_base: the rows.
         parts: the split.
         questions: the evaluation set.
-        labelled: user queries with the hard negatives that the LLM proposed for them.
+        user_labels: user queries with the hard negatives that the LLM proposed for them.
         base: for the similarity of labels.
         config: how partners are drawn.
         epochs: how often.
@@ -51,7 +51,7 @@ def draw_triplets(
         encode = load_encoder(job, base).encode
     similarity = label_similarity(rows, config.similarity, encode)
     proposals = pl.concat(
-        [empty(Proposals), *(job.store.table(each, PROPOSALS) for each in labelled)]
+        [empty(Proposals), *(job.store.table(each, PROPOSALS) for each in user_labels)]
     )
     triplets = make_triplets(
         usable, rows, similarity, config, epochs=epochs, seed=seed, proposals=proposals

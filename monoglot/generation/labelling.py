@@ -137,10 +137,9 @@ def pending(
     """What `label_queries` would ask with the same arguments; no call is made."""
     model = config.model or settings.llm_model
     queries = queries.filter(pl.col("language") == language.code)
-    asks = _asks_of(queries, _by_query(candidates), language, config, model, kb_language)
-    return plan(
-        {key: ask for _, key, ask in asks}, _task_of(language, kb_language, settings), ledger
-    )
+    told = _told(language, config, model, kb_language)
+    asks = {key: ask for _, key, ask in _asks_of(queries, _by_query(candidates), told)}
+    return plan(asks, _task_of(language, kb_language, settings), ledger)
 
 
 def _by_query(candidates: pl.DataFrame) -> dict[str, list[dict[str, Any]]]:

@@ -187,6 +187,7 @@ def draw_negatives(
     similarity: LabelSimilarity,
     config: SamplingConfig,
     rng: np.random.Generator,
+    *,
     proposed: Integers | None = None,
 ) -> Draws:
     """Negatives of m anchors given by their label codes, by the configured strategy.
@@ -216,16 +217,11 @@ def draw_negatives(
     positions = np.full((len(anchor_labels), len(plan)), -1, dtype=np.int64)
     probabilities = np.ones(positions.shape)
     first = _usable(proposed, anchor_labels, pool, plan)
-    for which, start in ((first < 0, 0), (first >= 0, 1)):
-        # Hard negatives stand last in every plan: a proposed row takes the place of one of them.
+    # Hard negatives stand last in every plan: a proposed row takes the place of one of them.
+    for shorter, which in ((plan, first < 0), (plan[:-1], first >= 0)):
         chosen = np.flatnonzero(which)
-        drawn = _draw(
-            plan[: len(plan) - start],
-            anchor_labels[chosen],
-            first[chosen, None][:, :start],
-            pool,
-            rng,
-        )
+        given = first[chosen, None][:, : len(plan) - len(shorter)]
+        drawn = _draw(shorter, anchor_labels[chosen], given, pool, rng)
         positions[chosen], probabilities[chosen] = drawn
     return Draws(pool.rows[positions], probabilities)
 

@@ -61,7 +61,7 @@ def make_triplets(
     for epoch in range(epochs):
         rng = np.random.default_rng([seed, epoch])
         positives = _positives(codes, sources, pool, config, rng)
-        negatives = draw_negatives(codes, pool, similarity, config, rng, proposed)
+        negatives = draw_negatives(codes, pool, similarity, config, rng, proposed=proposed)
         tables.append(
             pl.DataFrame(
                 {
