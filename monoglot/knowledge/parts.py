@@ -51,7 +51,7 @@ def topics_of(rows: pl.DataFrame, parts: pl.DataFrame, evaluation: pl.DataFrame)
         .sort("row_id")
         .group_by("label")
         .agg(
-            pl.col("label_text", "label_path").drop_nulls().first(),
+            pl.col("label_text", "label_path").filter(pl.col("shown")).drop_nulls().first(),
             pl.col("query").filter(pl.col("shown")).alias("examples"),
         )
         .sort("label")
