@@ -160,7 +160,7 @@ def written(*texts):
 def test_a_model_that_repeats_itself_is_told_from_one_that_does_not():
     # ab, ac: the trigrams "  a", " ab", "ab " and "  a", " ac", "ac " share one of five.
     assert written("ab", "ac") == Variety(overlap=0.2, twins=0.3333)
-    people = written("mera order kahan hai", "parcel kab aayega bhai", "delivery late kyun", "aaya nahi")
+    people = written("mera order kahan hai", "parcel kab aayega bhai", "delivery late kyun")
     parrot = written(*(f"mujhe apna order number {n} track karna hai" for n in range(9)))
     assert people.overlap < 0.1 < 0.7 < parrot.overlap
     assert people.warnings("x") == []

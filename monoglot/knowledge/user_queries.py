@@ -147,7 +147,7 @@ def _in_listed_language(
 ) -> pl.DataFrame:
     """Rows with the config's own spelling of their language's code; a tag has no case."""
     alone = codes[0] if len(codes) == 1 else None
-    named = rows.with_columns(pl.col("language").fill_null(alone))
+    named = rows.with_columns(pl.coalesce("language", pl.lit(alone, dtype=pl.String)))
     nameless = named["language"].is_null()
     rejects.add_rows(
         named.filter(nameless),
