@@ -130,9 +130,8 @@ def test_user_queries_are_labelled_and_gaps_are_reported(tmp_path, serve):
     ]
     record = retrain(request_of(tmp_path))
     stages, store = stages_of(record), store_of(tmp_path)
-    first, second = (
-        stages[f"label {what} hi-Latn"].artifact for what in ("user queries", "gaps again")
-    )
+    first = stages["label user queries hi-Latn"].artifact
+    second = stages["label gaps again hi-Latn"].artifact
     labelled = store.table(first)
     assert labelled["english"].null_count() == 0
     right = labelled.join(rows, on="label").filter(
@@ -168,14 +167,12 @@ def test_user_queries_are_labelled_and_gaps_are_reported(tmp_path, serve):
 
     # One query more is one question more, and a new row asks again what it is a candidate of.
     server.requests.clear()
-    pl.DataFrame({"text": [*known, *gaps, "namaste ji", f"arre {rows['query'][1]}"]}).write_csv(
-        tmp_path / "users.csv"
-    )
+    newer = f"arre {rows['query'][1]}"
+    texts = [*known, *gaps, "namaste ji", newer]
+    pl.DataFrame({"text": texts}).write_csv(tmp_path / "users.csv")
     assert plan_of(tmp_path).requests[0].work.rows == 1
     retrain(request_of(tmp_path))
-    assert [row["text"] for it in server.requests for row in it.rows] == [
-        f"arre {rows['query'][1]}"
-    ]
+    assert [row["text"] for it in server.requests for row in it.rows] == [newer]
     server.requests.clear()
     edit_kb(
         tmp_path,

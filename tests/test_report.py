@@ -10,7 +10,7 @@ from html.parser import HTMLParser
 import polars as pl
 import pytest
 
-from monoglot.contracts import Outcomes, Rejects, empty
+from monoglot.contracts import Gaps, Outcomes, Rejects, empty
 from monoglot.learning.gate import Decision
 from monoglot.report import RunReport, headline_plot, render_html, render_markdown
 from monoglot.runs import StageRecord
@@ -316,3 +316,28 @@ def test_import_loads_nothing_heavy(module):
     code = f"import sys, {module}; print({heavy} & set(sys.modules))"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "set()"
+
+
+def test_gaps_are_grouped_counted_and_escaped():
+    gaps = pl.DataFrame(
+        [
+            ("a", "<b>drone</b> se bhejo", "hi-Latn", 1200, "deliver | by <drone>"),
+            ("b", "drone!", "hi-Latn", 1, "Deliver by drone"),
+            ("c", "kab", "ar", 2, None),
+        ],
+        schema=empty(Gaps).schema,
+        orient="row",
+    )
+    report = dataclasses.replace(REPORT, gaps=gaps)
+    html = render_html(report)
+    assert "<b>drone" not in html
+    assert '<a href="#gaps">' in html
+    text = Page(html).text
+    assert "3 of the unlabelled user queries fit none of the labels" in text
+    assert "deliver | by <drone> 1,201 2 hi-Latn <b>drone</b> se bhejo drone!" in text
+    markdown = render_markdown(report)
+    assert "does not answer: 3 queries" in markdown
+    line = r"| deliver \| by \<drone\> | 1,201 | 2 | \<b\>drone\</b\> se bhejo |"
+    assert line in markdown
+    assert "#gaps" not in render_html(REPORT)
+    assert "does not answer" not in render_markdown(REPORT)

@@ -94,7 +94,8 @@ def questions(*pairs):
 def test_the_evaluation_and_what_people_labelled_are_not_asked_about(load):
     loaded = load(
         "text\nMERA parcel abhi tak kahan hai?\nmera parcel abhi tak kahan h\n"
-        "where is my parcel right now\nwhere is my parcel right nw\npaisa wapas kab aayega\ncard band karo\n",
+        "where is my parcel right now\nwhere is my parcel right nw\n"
+        "paisa wapas kab aayega\ncard band karo\n",
         "hi-Latn",
     )
     kept, rejects = unasked(
