@@ -77,7 +77,6 @@ def test_a_repeat_is_of_the_same_group_and_of_one_that_stays():
     texts = ["light band karo", "light band karo!", "Light band  karo", "chalu karo"]
     assert repeats(texts, ["off"] * 4) == [None, 0, 0, None]
     assert repeats(texts, ["off", "on", "off", "on"]) == [None, None, 0, None]
-    assert repeats(texts, ["off"] * 4, firm=[True, True, False, False]) == [None, None, 0, None]
 
 
 def test_chains_fall_together():

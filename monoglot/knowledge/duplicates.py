@@ -81,7 +81,6 @@ def near_to(texts: Sequence[str], others: Sequence[str], similar: float = SIMILA
 def repeats(
     texts: Sequence[str],
     within: Sequence[str],
-    firm: Sequence[bool] | None = None,
     similar: float = SIMILAR,
 ) -> list[int | None]:
     """For each text the earlier one of its group that it repeats, or None for those to keep.
@@ -92,13 +91,12 @@ def repeats(
     Args:
         texts: in order of preference.
         within: the group of each; texts of different groups never repeat each other.
-        firm: texts that are kept whatever they repeat; None: none is.
         similar: see `near_pairs`.
     """
     repeated: list[int | None] = [None] * len(texts)
     for left, right, _ in near_pairs(texts, similar=similar).iter_rows():
         free = repeated[left] is None and repeated[right] is None
-        if free and within[left] == within[right] and not (firm and firm[left]):
+        if free and within[left] == within[right]:
             repeated[left] = right
     return repeated
 

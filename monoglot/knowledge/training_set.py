@@ -14,11 +14,10 @@ for where it comes from; a user's query may be the very one that was sampled for
 import polars as pl
 
 from monoglot.contracts import Rejects
-from monoglot.knowledge.duplicates import near_to, repeats
+from monoglot.knowledge.duplicates import near_pairs, near_to, repeats
 from monoglot.knowledge.split import without_leaks
 
-# The order in which one of two near-duplicates is preferred; those of the last two can be dropped.
-_PREFERENCE = ("native", "translated", "english", "user", "synthetic")
+# Origins whose near-duplicates are dropped, the more trusted first.
 _MADE = ("user", "synthetic")
 _VALUE_CHARS = 200
 
@@ -64,30 +63,20 @@ def without_near_copies(
         evaluation: `contracts.Queries`.
     """
     origin = pl.col("origin").cast(pl.String)
-    rank = origin.replace_strict(
-        dict(zip(_PREFERENCE, range(len(_PREFERENCE)), strict=True)), return_dtype=pl.Int8
-    )
-    ordered = anchors.sort(rank, "query_id")
-    made = ordered.select(made=origin.is_in(_MADE))["made"]
-    if not made.any():
-        return anchors, _rejects(ordered.clear().with_columns(rule=pl.lit("")), "text", {})
+    made = anchors.filter(origin.is_in(_MADE)).sort(origin == _MADE[-1], "query_id")
+    firm = anchors.filter(~origin.is_in(_MADE))
     asked = pl.concat([evaluation["text"], evaluation["english"]]).drop_nulls().unique().to_list()
     near = {
-        "near_evaluation": _near(ordered["text"], asked) | _near(ordered["english"], asked),
-        "near_knowledge_base": _near(ordered["text"], rows["query"].to_list())
-        & (ordered["origin"].cast(pl.String) == "synthetic"),
+        "near_evaluation": _near(made["text"], asked) | _near(made["english"], asked),
+        "near_knowledge_base": _near(made["text"], rows["query"].to_list())
+        & (made["origin"].cast(pl.String) == "synthetic"),
+        "near_duplicate": _near_same_label(made, firm),
     }
-    marked = ordered.with_columns(
-        rule=pl.coalesce(
-            pl.when(pl.Series(hit & made)).then(pl.lit(rule)) for rule, hit in near.items()
-        )
+    marked = made.with_columns(
+        rule=pl.coalesce(pl.when(hit).then(pl.lit(rule)) for rule, hit in near.items())
     )
     left = marked.filter(pl.col("rule").is_null())
-    again = repeats(
-        left["text"].to_list(),
-        left["label"].to_list(),
-        firm=left.select(firm=~origin.is_in(_MADE))["firm"].to_list(),
-    )
+    again = repeats(left["text"].to_list(), left["label"].to_list())
     repeated = left.filter(pl.Series([place is not None for place in again], dtype=pl.Boolean))
     dropped = pl.concat(
         [
@@ -107,6 +96,13 @@ def without_near_copies(
 def _near(texts: pl.Series, others: list[str]) -> pl.Series:
     """Whether each text is a near-duplicate of any other; false where there is no text."""
     return near_to(texts.fill_null("").to_list(), others).is_not_null() & texts.is_not_null()
+
+
+def _near_same_label(made: pl.DataFrame, firm: pl.DataFrame) -> pl.Series:
+    """Whether each made query is a near-duplicate of a firm one of its label."""
+    pairs = near_pairs(made["text"].to_list(), firm["text"].to_list())
+    same = made["label"].gather(pairs["left"]) == firm["label"].gather(pairs["right"])
+    return pl.int_range(made.height, eager=True).is_in(pairs["left"].filter(same).implode())
 
 
 def _rejects(queries: pl.DataFrame, column: str, reasons: dict[str, str]) -> pl.DataFrame:
