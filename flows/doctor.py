@@ -80,6 +80,7 @@ def _files(config: Config, _settings: Settings) -> Finding:
         "knowledge_base.path": config.knowledge_base.path,
         "evaluation.path": config.evaluation.path,
         "training.path": config.training.path,
+        "user_queries.path": config.user_queries.path,
         **{f"languages {it.code}: translations": it.translations for it in config.languages},
     }
     missing = [

@@ -26,7 +26,15 @@ from tasks.record import keep_record
 from tasks.release import promote
 from tasks.report import facts_of, write_report
 from tasks.request import RunRequest
-from tasks.sources import Data, Waits, given_questions, native_of, synthetic_of, translations_of
+from tasks.sources import (
+    Data,
+    Waits,
+    given_questions,
+    native_of,
+    synthetic_of,
+    translations_of,
+    user_labels_of,
+)
 from tasks.split import split
 from tasks.systems import by_name, measure
 from tasks.training import train
@@ -62,8 +70,8 @@ def retrain(request: RunRequest) -> RunRecord | Outstanding:
 def train_and_release(place: Workplace, config: Config, inputs: Inputs) -> RunRecord:
     """The method, in its order (arXiv 2506.02527, section 3)."""
     rows = read_knowledge_base(place, config.knowledge_base)
-    data = gather_data(place, config, rows)
     base = base_model(config.base_model)
+    data = gather_data(place, config, rows, base)
     trained = fine_tune(place, config, rows, data, base)
     merged = merge_with_base(
         place, trained=trained_model(trained, base), base=base, config=config.merging
@@ -100,6 +108,7 @@ def train_and_release(place: Workplace, config: Config, inputs: Inputs) -> RunRe
         facts=facts_of(config, rows, data.anchors, release),
         systems=compared,
         questions=data.questions,
+        gaps=data.labelled.gaps,
         trained=trained,
         decision=decision,
     )
@@ -118,13 +127,13 @@ def train_and_release(place: Workplace, config: Config, inputs: Inputs) -> RunRe
     )
 
 
-def gather_data(place: Workplace, config: Config, rows: Artifact) -> Data:
+def gather_data(place: Workplace, config: Config, rows: Artifact, base: ModelRef) -> Data:
     """The split, the evaluation set, and the training set in the target languages."""
     parts = split(place, rows, config.split, hold_out=config.evaluation.path is None)
     waits = Waits()
     translations = translations_of(place, config, rows, parts, waits)
-    synthetic = synthetic_of(place, config, rows, parts, waits)
-    waits.end()
+    if config.evaluation.path is None:
+        waits.end()  # translations are what is evaluated on, and nothing can go on without them
     native = native_of(place, config)
     questions = gather_questions(
         place,
@@ -134,14 +143,20 @@ def gather_data(place: Workplace, config: Config, rows: Artifact) -> Data:
         parts=parts,
         config=config.split,
     )
+    synthetic = synthetic_of(place, config, rows, parts, questions=questions, waits=waits)
+    labelled = user_labels_of(
+        place, config, rows, base, questions=questions, native=native, waits=waits
+    )
+    waits.end()
+    others = (*synthetic, *labelled.queries)
     anchors = gather_anchors(
         place,
         translations=translations,
-        others=synthetic if native is None else (*synthetic, native),
+        others=others if native is None else (*others, native),
         parts=parts,
         questions=questions,
     )
-    return Data(parts, questions, anchors)
+    return Data(parts, questions, anchors, labelled)
 
 
 def fine_tune(
@@ -154,6 +169,7 @@ def fine_tune(
         knowledge_base=rows,
         parts=data.parts,
         questions=data.questions,
+        user_labels=data.labelled.queries,
         base=base,
         config=config.sampling,
         epochs=config.fine_tuning.epochs,

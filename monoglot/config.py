@@ -129,6 +129,17 @@ class QueriesFile(Section):
     )
 
 
+class UserQueriesFile(Section):
+    """Real user queries that nobody has labelled: the LLM files each under a label, or as a gap."""
+
+    path: Path | None = Field(None, description="CSV, TSV, JSONL or Parquet file.")
+    columns: dict[str, str] = Field(
+        default_factory=dict,
+        description="Our column name -> yours. Ours: text and, where several languages are "
+        "listed, language.",
+    )
+
+
 class SplitConfig(Section):
     """Index set and training set, per label (arXiv 2506.02527, section 3.1)."""
 
@@ -307,6 +318,11 @@ class Config(Section):
     training: QueriesFile = Field(
         QueriesFile(), description="Labelled native queries to train on, where you have them."
     )
+    user_queries: UserQueriesFile = Field(
+        UserQueriesFile(),
+        description="Real user queries without labels: the LLM picks the row that answers each "
+        "and a hard negative, or says that none fits, which the report lists.",
+    )
     base_model: str = Field(
         "intfloat/multilingual-e5-base",
         min_length=1,
@@ -332,6 +348,14 @@ class Config(Section):
             raise ValueError(
                 "fine_tuning.objective: explicit needs sampled negatives: set "
                 "sampling.random_negatives or sampling.hard_negatives"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _user_queries_have_a_language(self) -> "Config":
+        if self.user_queries.path is not None and not self.languages:
+            raise ValueError(
+                "user_queries: the LLM must be told their language: list it under languages"
             )
         return self
 

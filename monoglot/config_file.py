@@ -133,6 +133,9 @@ def _resolved(config: Config, folder: Path) -> Config:
                 update={"path": absolute(config.evaluation.path)}
             ),
             "training": config.training.model_copy(update={"path": absolute(config.training.path)}),
+            "user_queries": config.user_queries.model_copy(
+                update={"path": absolute(config.user_queries.path)}
+            ),
             "base_model": base,
             "store": store,
         }

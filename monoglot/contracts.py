@@ -33,15 +33,52 @@ class Split(dy.Schema):
 
 
 class Queries(dy.Schema):
-    """Queries with a label in any language: anchors to train on, or questions to evaluate on."""
+    """Queries with a label in any language: anchors to train on, or questions to evaluate on.
+
+    `origin`: native queries were labelled by people; `user` queries are people's own, too, but the
+    LLM chose their label, the row in `source_row_id` and the English wording.
+    """
 
     query_id = dy.String(primary_key=True)
     text = dy.String(nullable=False, min_length=1)
     language = dy.String(nullable=False)
     label = dy.String(nullable=False)
-    origin = dy.Enum(["native", "translated", "synthetic", "english"], nullable=False)
+    origin = dy.Enum(["native", "translated", "synthetic", "english", "user"], nullable=False)
     source_row_id = dy.String(nullable=True)
     english = dy.String(nullable=True)
+
+
+class UserQueries(dy.Schema):
+    """Real user queries without a label; `times`: how often one was asked, near copies included."""
+
+    query_id = dy.String(primary_key=True)
+    text = dy.String(nullable=False, min_length=1)
+    language = dy.String(nullable=False)
+    times = dy.Int64(nullable=False, min=1)
+
+
+class Gaps(UserQueries):
+    """User queries that the knowledge base does not answer, as the LLM judged."""
+
+    english = dy.String(nullable=True)
+
+
+class Candidates(dy.Schema):
+    """The rows that may answer a user query: of each of its nearest labels the nearest row."""
+
+    query_id = dy.String(primary_key=True)
+    row_id = dy.String(primary_key=True)
+    query = dy.String(nullable=False)
+    label = dy.String(nullable=False)
+    label_path = dy.String(nullable=True)
+    label_text = dy.String(nullable=True)
+
+
+class Proposals(dy.Schema):
+    """A row of another label that is easily taken for what an anchor asks: its hard negative."""
+
+    query_id = dy.String(primary_key=True)
+    negative_row = dy.String(nullable=False)
 
 
 class Rejects(dy.Schema):

@@ -8,8 +8,9 @@ from functools import partial
 import polars as pl
 
 from monoglot.config import Config, LanguageConfig
+from monoglot.contracts import Queries, UserQueries, empty
 from monoglot.errors import StoreError
-from monoglot.generation import synthesis, translation
+from monoglot.generation import labelling, synthesis, translation
 from monoglot.generation.access import check_endpoint
 from monoglot.generation.asking import PlannedWork
 from monoglot.generation.batch_records import outstanding_in
@@ -19,9 +20,10 @@ from monoglot.generation.spending import price_of, refuse_unpriced
 from monoglot.identity import frame_digest
 from monoglot.knowledge.changes import Changes, Work, compare, decide
 from monoglot.knowledge.knowledge_base import load_knowledge_base
-from monoglot.knowledge.parts import topics_of
+from monoglot.knowledge.parts import held_out_share, topics_of
 from monoglot.knowledge.queries import load_queries, load_translations
 from monoglot.knowledge.split import split_rows
+from monoglot.knowledge.user_queries import known_candidates, load_user_queries, unasked
 from monoglot.learning.models import model_folder
 from monoglot.outstanding import Outstanding
 from monoglot.runs import Runs
@@ -112,6 +114,8 @@ def refuse_unready(config: Config, settings: Settings, store: Store | None) -> N
     for file in (config.evaluation, config.training):
         if file.path is not None:
             load_queries(file)
+    if config.user_queries.path is not None:
+        load_user_queries(config.user_queries, [language.code for language in config.languages])
     model_folder(config.base_model)
     if any(request.work.rows for request in _requests(config, settings, store, rows)):
         refuse_unpriced(config.spending, config.generation.model)
@@ -194,7 +198,11 @@ def _requests(
         return []
     parts = split_rows(rows, config.split, hold_out=config.evaluation.path is None)
     wanted = parts.filter(pl.col("part").cast(pl.String) != "index")
-    topics = topics_of(rows, parts)
+    native = load_queries(config.training).rows if config.training.path else None
+    asked_of_us = _questions(config, native)
+    topics = topics_of(rows, parts, asked_of_us)
+    users = _user_queries(config, asked_of_us, native)
+    candidates = known_candidates(users, rows, store)
     asked = []
     with contextlib.ExitStack() as stack:
         ledger = None if store is None else Ledger.existing(store.ledger_path)
@@ -203,6 +211,7 @@ def _requests(
         pending = {
             "translate": partial(translation.pending, wanted),
             "synthesize": partial(synthesis.pending, topics),
+            "label": partial(labelling.pending, users, candidates),
         }
         for language, purpose in _purposes(languages, config):
             work = pending[purpose](
@@ -233,6 +242,25 @@ def _purposes(
             yield language, "translate"
         if config.generation.synthetic_per_label:
             yield language, "synthesize"
+        if config.user_queries.path is not None:
+            yield language, "label"
+
+
+def _questions(config: Config, native: pl.DataFrame | None) -> pl.DataFrame:
+    """What will be evaluated on, but for held-out translations, which may not be bought yet."""
+    if config.evaluation.path is not None:
+        return load_queries(config.evaluation).rows
+    return empty(Queries) if native is None else held_out_share(native, config.split)
+
+
+def _user_queries(
+    config: Config, questions: pl.DataFrame, native: pl.DataFrame | None
+) -> pl.DataFrame:
+    """The user queries that an LLM would label."""
+    if config.user_queries.path is None:
+        return empty(UserQueries)
+    codes = [language.code for language in config.languages]
+    return unasked(load_user_queries(config.user_queries, codes).rows, questions, native)[0]
 
 
 def _called(purpose: str, language: LanguageConfig) -> str:

@@ -13,8 +13,9 @@ from typing import Any
 import polars as pl
 
 from monoglot import plots
-from monoglot.contracts import Rejects, empty
+from monoglot.contracts import Gaps, Rejects, empty
 from monoglot.generation.replies import Usage
+from monoglot.knowledge.gaps import grouped
 from monoglot.learning.gate import Decision
 from monoglot.learning.metrics import METRICS, asked
 from monoglot.learning.mistakes import confusions, per_label, won_and_lost
@@ -77,6 +78,7 @@ class RunReport:
         before: `projection` of the baseline's vectors; None: no picture.
         after: the same of the candidate's.
         rejects: `Rejects` of all stages.
+        gaps: `Gaps`: user queries that the knowledge base does not answer.
         stages: what each stage did.
         spend: what the LLM was asked, a line a stage; empty: it was not asked.
         warnings: what the operator should know, a sentence each.
@@ -94,6 +96,7 @@ class RunReport:
     before: pl.DataFrame | None = None
     after: pl.DataFrame | None = None
     rejects: pl.DataFrame = field(default_factory=lambda: empty(Rejects))
+    gaps: pl.DataFrame = field(default_factory=lambda: empty(Gaps))
     stages: Sequence[StageRecord] = ()
     spend: Sequence[Spend] = ()
     warnings: tuple[str, ...] = ()
@@ -125,12 +128,14 @@ class Figures:
         languages: baseline and candidate per language and over all; empty without questions.
         labels: `per_label` of the candidate, and the baseline's hit@1 as `before`.
         rejected: file, rule, count, reason of the first, and row and value of the first three.
+        gaps: `grouped` gaps.
     """
 
     table: tuple[Result, ...]
     languages: tuple[LanguageResult, ...]
     labels: pl.DataFrame
     rejected: pl.DataFrame
+    gaps: pl.DataFrame
 
     def line(self, system: str) -> Result | None:
         """A system's line on the questions as users wrote them; None where there is no question."""
@@ -151,6 +156,7 @@ def _figures(report: RunReport) -> Figures:
         rejected=report.rejects.group_by("file", "rule", maintain_order=True)
         .agg(pl.len().alias("count"), pl.first("reason"), pl.col("row", "value").head(3))
         .sort("count", descending=True, maintain_order=True),
+        gaps=grouped(report.gaps),
     )
 
 

@@ -92,7 +92,7 @@ def config_digest(
         config: with the LLM's name filled in (`Settings.applied_to`).
         base_model_digest: digest of the base model's files, since a name can come to mean others.
         versions: version of each stage's code.
-        asks_llm: whether the LLM writes anything; else what it would be asked does not matter.
+        asks_llm: whether the LLM is asked for anything; else what it would be does not matter.
 
     Raises:
         DataError: a file that the config names cannot be read.
@@ -104,6 +104,7 @@ def config_digest(
             "spending": None,
             "knowledge_base": config.knowledge_base.model_copy(update={"path": None}),
             "generation": config.generation if asks_llm else None,
+            "user_queries": config.user_queries if asks_llm else None,
         }
     )
     return digest({"config": identity_of(bearing), "versions": dict(versions)})

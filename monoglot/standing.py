@@ -128,11 +128,11 @@ def reason_against_refresh(
 
 
 def languages_to_ask(config: Config, settings: Settings) -> tuple[LanguageConfig, ...]:
-    """The languages in which the LLM writes something."""
+    """The languages in which the LLM is asked for something."""
     if not settings.has_endpoint:
         return ()
-    synthesizes = config.generation.synthetic_per_label > 0
-    return tuple(it for it in config.languages if synthesizes or it.translations is None)
+    writes = config.generation.synthetic_per_label > 0 or config.user_queries.path is not None
+    return tuple(it for it in config.languages if writes or it.translations is None)
 
 
 def refuse_without_training_data(config: Config, settings: Settings) -> None:

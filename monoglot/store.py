@@ -202,6 +202,16 @@ class Store:
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
 
+    def newest(self, stage: str) -> list[Artifact]:
+        """The results of a stage, the newest first: for estimates, which need no exact key."""
+        folders = (self.root / "artifacts" / stage).glob(f"*/{_RECORD}")
+        found = []
+        for path in sorted(folders, key=lambda path: path.stat().st_mtime, reverse=True):
+            with contextlib.suppress(OSError, ValueError, KeyError):
+                record = json.loads(path.read_text(encoding="utf-8"))
+                found.append(Artifact.model_validate(record["artifact"]))
+        return found
+
     @contextlib.contextmanager
     def writing(self, key: Key) -> Iterator[Draft]:
         """Write the result of `key`: fill the draft; leaving the block makes it findable.

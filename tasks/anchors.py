@@ -2,9 +2,8 @@
 
 import polars as pl
 
-from monoglot.contracts import Rejects
 from monoglot.knowledge.parts import of_part
-from monoglot.knowledge.split import without_leaks
+from monoglot.knowledge.training_set import training_set
 from monoglot.store import Artifact
 from tasks.caching import stage
 from tasks.workplace import Job
@@ -24,7 +23,7 @@ def gather_anchors(
     Args:
         job: the stage's job.
         translations: of knowledge-base rows; only those of the training set are used.
-        others: native and synthetic queries.
+        others: native and synthetic queries, and those of users that the LLM labelled.
         parts: the split.
         questions: the evaluation set.
     """
@@ -32,18 +31,5 @@ def gather_anchors(
     translated = of_part([job.table(each) for each in translations], split, "training")
     together = pl.concat([translated, *map(job.table, others)])
     distinct = together.unique("query_id", keep="first", maintain_order=True)
-    known = pl.col("label").is_in(split["label"].unique().implode())
-    kept, leaks = without_leaks(distinct.filter(known), job.table(questions))
-    job.write(kept.sort("query_id"), pl.concat([_without_row(distinct.filter(~known)), leaks]))
-
-
-def _without_row(queries: pl.DataFrame) -> pl.DataFrame:
-    """`contracts.Rejects` of training queries whose label the knowledge base lacks."""
-    return queries.select(
-        file=pl.format("training ({})", pl.col("origin").cast(pl.String)),
-        row=pl.lit(None, dtype=pl.Int64),
-        column=pl.lit("label"),
-        value="label",
-        rule=pl.lit("unknown_label"),
-        reason=pl.lit("the knowledge base has no row with this label"),
-    ).select(Rejects.column_names())
+    kept, rejects = training_set(distinct, split, job.table(questions))
+    job.write(kept, rejects, dropped=dict(rejects["rule"].value_counts(sort=True).iter_rows()))

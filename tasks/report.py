@@ -9,13 +9,14 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
 from monoglot.config import Config
-from monoglot.contracts import Rejects, empty
+from monoglot.contracts import Gaps, Rejects, empty
 from monoglot.generation.replies import Usage
 from monoglot.learning.gate import Decision
 from monoglot.report import RunReport, Spend, render_html, render_markdown
 from monoglot.runs import StageRecord
 from monoglot.serving.manifest import Release
 from monoglot.store import Artifact, write_atomically
+from tasks.candidates import GAPS
 from tasks.evaluation import PROJECTION
 from tasks.systems import TUNED, UNTUNED
 from tasks.training import STEPS
@@ -30,6 +31,7 @@ def write_report(
     facts: Mapping[str, str],
     systems: Mapping[str, Artifact],
     questions: Artifact,
+    gaps: tuple[Artifact, ...],
     trained: Artifact,
     decision: Decision,
 ) -> str:
@@ -41,6 +43,7 @@ def write_report(
         facts: what is told of the run, by name.
         systems: name -> outcomes; see `tasks.systems.by_name`.
         questions: what they were asked.
+        gaps: what the LLM made of user queries, with those that nothing answers.
         trained: the trained model, for its loss curve.
         decision: the gate's.
     """
@@ -59,6 +62,7 @@ def write_report(
         before=store.table(systems[UNTUNED], PROJECTION),
         after=store.table(systems[TUNED], PROJECTION),
         rejects=pl.concat([empty(Rejects), *_rejects(place, journal)]),
+        gaps=pl.concat([empty(Gaps), *(store.table(each, GAPS) for each in gaps)]),
         stages=place.journal,
         spend=_spend(place.journal),
         warnings=tuple(dict.fromkeys(warnings)),

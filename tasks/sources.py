@@ -11,11 +11,15 @@ from monoglot.errors import BatchPendingError
 from monoglot.outstanding import Outstanding
 from monoglot.standing import languages_to_ask
 from monoglot.store import Artifact
+from tasks.candidates import search_candidates, search_further
 from tasks.given_translations import read_translations
+from tasks.labelling import label_by_llm, label_gaps_by_llm
+from tasks.models import ModelRef
 from tasks.quality import keep_fit
 from tasks.queries import read_queries
 from tasks.synthesis import synthesize_by_llm
 from tasks.translation import translate_by_llm
+from tasks.user_queries import read_user_queries
 from tasks.workplace import Workplace
 
 
@@ -26,11 +30,25 @@ class Data(NamedTuple):
         parts: the split of the knowledge base.
         questions: the evaluation set.
         anchors: the training set in the target languages.
+        labelled: what the LLM made of user queries; see `UserLabels`.
     """
 
     parts: Artifact
     questions: Artifact
     anchors: Artifact
+    labelled: "UserLabels"
+
+
+class UserLabels(NamedTuple):
+    """What the LLM made of unlabelled user queries, an artifact a language and look.
+
+    Attributes:
+        queries: labelled queries, with their proposed negatives beside them.
+        gaps: artifacts whose table of gaps holds what no row answers.
+    """
+
+    queries: tuple[Artifact, ...] = ()
+    gaps: tuple[Artifact, ...] = ()
 
 
 class Waits:
@@ -108,7 +126,13 @@ def _checked(
 
 
 def synthetic_of(
-    place: Workplace, config: Config, rows: Artifact, parts: Artifact, waits: Waits
+    place: Workplace,
+    config: Config,
+    rows: Artifact,
+    parts: Artifact,
+    *,
+    questions: Artifact,
+    waits: Waits,
 ) -> tuple[Artifact, ...]:
     """Queries the LLM writes for each label, a table a language, where the config asks for any."""
     if not config.generation.synthetic_per_label:
@@ -120,12 +144,87 @@ def synthetic_of(
                 place,
                 knowledge_base=rows,
                 parts=parts,
+                questions=questions,
                 language=language,
                 config=config.generation,
                 kb_language=config.knowledge_base.language,
             )
             tables.append(_checked(place, config, language, made))
     return tuple(tables)
+
+
+def user_labels_of(
+    place: Workplace,
+    config: Config,
+    rows: Artifact,
+    base: ModelRef,
+    *,
+    questions: Artifact,
+    native: Artifact | None,
+    waits: Waits,
+) -> UserLabels:
+    """Labels for the unlabelled user queries, where there is a file of them and an endpoint.
+
+    What no candidate answers at first is searched again by the English wording that the LLM gave
+    with its answer: a base model that reads only English finds nothing for the original.
+    """
+    if config.user_queries.path is None:
+        return UserLabels()
+    if not place.settings.has_endpoint:
+        get_run_logger().warning(
+            f"{config.user_queries.path.name}: user queries are labelled by an LLM, and no "
+            "endpoint is given (MONOGLOT_LLM_BASE_URL); they are not used.",
+            extra={"shown": True},
+        )
+        return UserLabels()
+    codes = tuple(language.code for language in config.languages)
+    queries = read_user_queries(
+        place, config.user_queries, codes=codes, questions=questions, native=native
+    )
+    looks = []
+    for language in config.languages:
+        with waits.noted():
+            looks.append(_labelled(place, config, language, queries, rows=rows, base=base))
+    return UserLabels(
+        tuple(artifact for look in looks for artifact in look),
+        tuple(second for _, second in looks),
+    )
+
+
+def _labelled(
+    place: Workplace,
+    config: Config,
+    language: LanguageConfig,
+    queries: Artifact,
+    *,
+    rows: Artifact,
+    base: ModelRef,
+) -> tuple[Artifact, Artifact]:
+    """Two looks at the user queries of a language."""
+    code, kb_language = language.code, config.knowledge_base.language
+    candidates = search_candidates(
+        place, queries=queries, knowledge_base=rows, model=base, language=code
+    )
+    first = label_by_llm(
+        place,
+        queries=queries,
+        candidates=candidates,
+        language=language,
+        config=config.generation,
+        kb_language=kb_language,
+    )
+    further = search_further(
+        place, labelled=first, shown=candidates, knowledge_base=rows, model=base, language=code
+    )
+    second = label_gaps_by_llm(
+        place,
+        labelled=first,
+        candidates=further,
+        language=language,
+        config=config.generation,
+        kb_language=kb_language,
+    )
+    return first, second
 
 
 def native_of(place: Workplace, config: Config) -> Artifact | None:

@@ -1,8 +1,13 @@
 """Native queries for each label, written by the LLM in a target language."""
 
+import dataclasses
+
+import polars as pl
+
 from monoglot.config import GenerationConfig, LanguageConfig
 from monoglot.generation.ledger import Ledger
-from monoglot.generation.synthesis import synthesize
+from monoglot.generation.synthesis import TWINS, synthesize
+from monoglot.generation.variety import variety_of
 from monoglot.knowledge.parts import topics_of
 from monoglot.store import Artifact
 from tasks.caching import stage
@@ -15,12 +20,13 @@ def synthesize_by_llm(
     *,
     knowledge_base: Artifact,
     parts: Artifact,
+    questions: Artifact,
     language: LanguageConfig,
     config: GenerationConfig,
     kb_language: str,
 ) -> None:
     """`contracts.Queries` of origin synthetic, as the model gave them."""
-    topics = topics_of(job.table(knowledge_base), job.table(parts))
+    topics = topics_of(job.table(knowledge_base), job.table(parts), job.table(questions))
     with Ledger(job.store.ledger_path) as ledger:
         made = synthesize(
             topics,
@@ -32,4 +38,12 @@ def synthesize_by_llm(
             on_progress=job.on_purchase,
             budget=job.budget,
         )
-    job.write(made.rows, made.rejects, **made.facts)
+    twins = made.rejects.filter(pl.col("rule").is_in(TWINS)).height
+    variety = variety_of(made.rows, twins)
+    job.write(
+        made.rows,
+        made.rejects,
+        warnings=variety.warnings(f"synthesize {language.code}"),
+        variety=dataclasses.asdict(variety),
+        **made.facts,
+    )

@@ -1,11 +1,15 @@
 """Positives and negatives of each anchor, drawn anew for each epoch (Algorithm 1)."""
 
+import polars as pl
+
 from monoglot.config import SamplingConfig
+from monoglot.contracts import Proposals, empty
 from monoglot.knowledge.split import leaking_rows
 from monoglot.learning.pairs import make_triplets
 from monoglot.learning.similarity import label_similarity
 from monoglot.store import Artifact
 from tasks.caching import stage
+from tasks.labelling import PROPOSALS
 from tasks.models import ModelRef, load_encoder
 from tasks.workplace import Job
 
@@ -18,12 +22,26 @@ def draw_triplets(
     knowledge_base: Artifact,
     parts: Artifact,
     questions: Artifact,
+    user_labels: tuple[Artifact, ...],
     base: ModelRef,
     config: SamplingConfig,
     epochs: int,
     seed: int,
 ) -> None:
-    """`contracts.Triplets` for all epochs; no row that is a question in English takes part."""
+    """`contracts.Triplets` for all epochs; no row that is a question in English takes part.
+
+    Args:
+        job: the stage's job.
+        anchors: the training set.
+        knowledge_base: the rows.
+        parts: the split.
+        questions: the evaluation set.
+        user_labels: user queries with the hard negatives that the LLM proposed for them.
+        base: for the similarity of labels.
+        config: how partners are drawn.
+        epochs: how often.
+        seed: of all draws.
+    """
     labelled = job.table(parts).select("row_id", "part")
     rows = job.table(knowledge_base).join(labelled, on="row_id", how="inner")
     rows = rows.filter(~leaking_rows(rows, job.table(questions)))
@@ -32,5 +50,10 @@ def draw_triplets(
     if config.similarity.source != "path":
         encode = load_encoder(job, base).encode
     similarity = label_similarity(rows, config.similarity, encode)
-    triplets = make_triplets(usable, rows, similarity, config, epochs=epochs, seed=seed)
-    job.write(triplets, labels=len(similarity.labels))
+    proposals = pl.concat(
+        [empty(Proposals), *(job.store.table(each, PROPOSALS) for each in user_labels)]
+    )
+    triplets = make_triplets(
+        usable, rows, similarity, config, epochs=epochs, seed=seed, proposals=proposals
+    )
+    job.write(triplets, labels=len(similarity.labels), proposed=proposals.height)

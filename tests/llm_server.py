@@ -26,7 +26,7 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from monoglot.generation.prompts import MANNERS
+from monoglot.generation.prompts import VOICES
 from monoglot.settings import Settings
 
 MODEL = "toy-translator"
@@ -380,6 +380,8 @@ def completion_of(request: Request, fault: Fault, count: Callable[[str], int]) -
 
 def answer_to(row: dict[str, Any], language: str) -> dict[str, Any]:
     """What the toy model answers to one row."""
+    if "candidates" in row:
+        return {"id": row["id"], **verdict_on(row)}
     if "count" in row:
         return {"id": row["id"], "queries": queries_on(row, language)}
     keep = row.get("keep", ())
@@ -389,9 +391,37 @@ def answer_to(row: dict[str, Any], language: str) -> dict[str, Any]:
     return {"id": row["id"], "text": translation_of(row["text"], language, keep)}
 
 
+def verdict_on(row: dict[str, Any]) -> dict[str, Any]:
+    """Which candidate shares most words with a text: none fits under two shared content words.
+
+    The confusable one is the next of another topic. The wording is the text without its filler
+    words; a text of fillers alone asks nothing.
+    """
+    words = _content(row["text"])
+    if not words:
+        return {"fits": -1, "confusable": 0, "wording": row["text"]}
+    shared = {each["number"]: len(words & _content(each["query"])) for each in row["candidates"]}
+    topics = {each["number"]: each["topic"] for each in row["candidates"]}
+    ranked = sorted(shared, key=lambda number: (-shared[number], number))
+    best = ranked[0]
+    others = [number for number in ranked if topics[number] != topics[best]]
+    kept = [word for word in row["text"].split() if word.lower() in words]
+    return {
+        "fits": best if shared[best] >= 2 else 0,
+        "confusable": others[0] if others else 0,
+        "wording": " ".join(kept),
+    }
+
+
+def _content(text: str) -> set[str]:
+    """The words of a text that are neither Hinglish fillers nor the English ones they stand for."""
+    words = set(re.findall(r"[^\W\d_]+", text.lower()))
+    return words - _FILLERS
+
+
 def queries_on(row: dict[str, Any], language: str) -> list[str]:
     """Native queries on a label: its examples in the language, each with its own opening."""
-    opening = _OPENINGS[MANNERS.index(row["manner"])]
+    opening = _OPENINGS[[voice.manner for voice in VOICES].index(row["manner"]) % len(_OPENINGS)]
     sources = row["examples"] or [row["label"]]
     return [
         translation_of(f"{opening} {number + 1} {sources[number % len(sources)]}", language)
@@ -486,3 +516,8 @@ _HINGLISH = {
     "what": "kya", "when": "kab", "where": "kahan", "why": "kyun", "will": "hoga",
     "with": "ke saath", "you": "aap", "your": "aapka",
 }  # fmt: skip
+_FILLERS = {
+    word
+    for phrase in (*_HINGLISH, *_HINGLISH.values(), *_TAILS, *_OPENINGS, "hello", "namaste", "ji")
+    for word in phrase.lower().split()
+}

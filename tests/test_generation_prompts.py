@@ -16,7 +16,8 @@ HINGLISH = LanguageConfig(code="hi-Latn", name="Hinglish", style="on a {phone}")
 # the answers: bump the version in prompts.py (every row is then bought anew) and note the digest.
 WORDING = {
     "translation/1": "946c0d62b6d9441f",
-    "synthesis/1": "1619967fdf5c5afa",
+    "synthesis/2": "b18aa6dc43c62ae6",
+    "labelling/1": "561cd9651908d3de",
 }
 
 
@@ -28,11 +29,16 @@ def test_wording_and_version_move_together():
     synthesis = [
         prompts.build_synthesis_messages([], HINGLISH, "en", ["SIM swap"]),
         prompts.SYNTHESIS_SCHEMA,
-        prompts.MANNERS,
+        prompts.VOICES,
+    ]
+    labelling = [
+        prompts.build_labelling_messages([], HINGLISH, "en"),
+        prompts.LABELLING_SCHEMA,
     ]
     assert {
         prompts.TRANSLATION_PROMPT: digest(translation)[:16],
         prompts.SYNTHESIS_PROMPT: digest(synthesis)[:16],
+        prompts.LABELLING_PROMPT: digest(labelling)[:16],
     } == WORDING
 
 
@@ -65,6 +71,9 @@ def test_no_row_leaves_its_place(texts):
     system, user = prompts.build_synthesis_messages(topics, HINGLISH, "en", [])
     assert json.loads(user["content"]) == {"rows": topics}
     assert system == prompts.build_synthesis_messages([], HINGLISH, "en", [])[0]
+    system, user = prompts.build_labelling_messages(rows, HINGLISH, "en")
+    assert json.loads(user["content"]) == {"rows": rows}
+    assert system == prompts.build_labelling_messages([], HINGLISH, "en")[0]
 
 
 @given(st.lists(st.text("0123456789abcdef", min_size=64, max_size=64), unique=True, max_size=100))

@@ -7,9 +7,10 @@ from llm_server import Fault, LLMServer
 from monoglot.config import GenerationConfig, LanguageConfig, QualityConfig
 from monoglot.contracts import Queries, Rejects, empty
 from monoglot.generation.ledger import Ledger
-from monoglot.generation.prompts import MANNERS
+from monoglot.generation.prompts import VOICES
 from monoglot.generation.quality import keep_good
-from monoglot.generation.synthesis import pending, synthesize
+from monoglot.generation.synthesis import pending, synthesize, voice_of
+from monoglot.generation.variety import Variety, variety_of
 
 HINGLISH = LanguageConfig(code="hi-Latn", name="Hinglish")
 
@@ -55,7 +56,9 @@ def test_as_many_queries_as_asked_for_and_paid_for_once(ledger):
     assert written.rows["source_row_id"].null_count() == 21
     assert again.rows.equals(written.rows)
     assert again.usage.requests == 0
-    assert {row["manner"] for row in asked} == set(MANNERS[:2])
+    assert {(row["label"], row["who"], row["channel"], row["manner"]) for row in asked} == {
+        (f"label_{n}", *voice_of(f"label_{n}", sample)) for n in range(3) for sample in range(2)
+    }
     assert keep_good(written.rows, HINGLISH, QualityConfig())[0].height == 21
 
 
@@ -64,7 +67,7 @@ def test_more_queries_buy_further_samples_only(ledger):
         few = run(topics(1), server, ledger, per_label=5)
         more = run(topics(1), server, ledger, per_label=15)
         assert [row["manner"] for request in server.requests for row in request.rows] == [
-            *MANNERS[:3]
+            voice_of("label_0", sample).manner for sample in range(3)
         ]
         assert more.from_ledger == 1
     assert more.rows[:5].equals(few.rows)
@@ -136,3 +139,33 @@ def test_none_wanted_is_no_work(ledger):
         written = run(topics(), server, ledger, per_label=0)
         assert server.requests == []
     assert written.rows.equals(empty(Queries))
+
+
+def test_a_label_hears_every_voice_before_it_hears_one_again():
+    for label in ("refund", "\u0930\u0940\u092b\u0902\u0921", "a/b"):
+        heard = [voice_of(label, sample) for sample in range(len(VOICES) + 1)]
+        assert set(heard) == set(VOICES)
+        assert heard[-1] == heard[0]
+
+
+def test_one_sample_a_label_brings_in_every_voice():
+    assert {voice_of(f"label_{n}", 0) for n in range(100)} == set(VOICES)
+
+
+def written(*texts):
+    queries = pl.DataFrame({"label": ["a"] * len(texts), "text": texts})
+    return variety_of(queries, dropped=1)
+
+
+def test_a_model_that_repeats_itself_is_told_from_one_that_does_not():
+    # ab, ac: the trigrams "  a", " ab", "ab " and "  a", " ac", "ac " share one of five.
+    assert written("ab", "ac") == Variety(overlap=0.2, twins=0.3333)
+    people = written("mera order kahan hai", "parcel kab aayega bhai", "delivery late kyun")
+    parrot = written(*(f"mujhe apna order number {n} track karna hai" for n in range(9)))
+    assert people.overlap < 0.1 < 0.7 < parrot.overlap
+    assert people.warnings("x") == []
+    [warning] = parrot.warnings("synthesize hi-Latn")
+    assert warning.startswith("synthesize hi-Latn: the model repeats itself")
+    assert "generation.temperature" in warning
+    assert Variety(overlap=0.1, twins=0.3).warnings("x")[0].count("30%") == 1
+    assert written() == Variety(overlap=0.0, twins=1.0)

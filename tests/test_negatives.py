@@ -177,3 +177,51 @@ def test_path_similarity_without_paths_says_what_to_do():
     rows = ROWS.with_columns(pl.lit(None, dtype=pl.String).alias("label_path"))
     with pytest.raises(ConfigError, match="label_path column"):
         label_similarity(rows, SimilarityConfig(source="path"), None)
+
+
+@pytest.mark.parametrize("strategy", sorted(STRATEGIES))
+def test_a_proposed_row_takes_the_place_of_one_hard_negative(strategy):
+    labels = np.repeat(np.arange(5), 4)
+    config = SamplingConfig(strategy=strategy, random_negatives=1, hard_negatives=2)
+    pool, similarity = Pool.of(labels, 5), random_similarity(5)
+    anchors = np.array([0, 0, 1, 2, 3] * 50)
+    proposed = np.array([17, -1, 5, 0, 9] * 50)  # the third is a row of the anchor's own label
+    rng = np.random.default_rng(0)
+    draws = draw_negatives(anchors, pool, similarity, config, rng, proposed=proposed)
+    taken = np.array([1, 0, 0, 1, 1] * 50, dtype=bool) & (strategy != "random")
+    assert (draws.rows[taken, 0] == proposed[taken]).all()
+    assert (draws.probabilities[taken, 0] == 1.0).all()
+    assert (labels[draws.rows] != anchors[:, None]).all()
+    assert all(len(set(row)) == 3 for row in draws.rows.tolist())
+    if strategy == "algorithm1":  # one random negative and one hard one are left beside it
+        assert draws.probabilities[taken, 1] == pytest.approx(1 / 15)
+    alone = draw_negatives(anchors[~taken], pool, similarity, config, np.random.default_rng(0))
+    assert (draws.rows[~taken] == alone.rows).all()
+    assert (draws.probabilities[~taken] == alone.probabilities).all()
+
+
+def test_draws_beside_a_proposed_row_report_their_probabilities():
+    """Row 2 is given; the random one is any other row, the hard one weighted, without those two."""
+    labels = np.array([0, 0, 1, 1, 2, 3])
+    matrix = np.array(
+        [[1, 0.5, 0.3, -0.1], [0.5, 1, 0.2, 0.1], [0.3, 0.2, 1, 0], [-0.1, 0.1, 0, 1]]
+    )
+    config = SamplingConfig(similarity=SimilarityConfig(temperature=0.5))
+    pool, own = Pool.of(labels, 4), np.zeros(4000, dtype=np.int64)
+    proposed = np.full(4000, 2)
+    rng = np.random.default_rng(1)
+    draws = draw_negatives(own, pool, similarity_of(matrix), config, rng, proposed=proposed)
+    weights = np.exp(matrix[0][labels] / 0.5) * (labels != 0)
+    for row, told in zip(draws.rows[:200], draws.probabilities[:200], strict=True):
+        left = weights.sum() - weights[2] - weights[row[1]]
+        assert told == pytest.approx([1.0, 1 / 3, weights[row[2]] / left])
+    assert np.bincount(draws.rows[:, 1], minlength=6)[[3, 4, 5]] == pytest.approx(1333, abs=110)
+
+
+def test_without_hard_negatives_a_proposal_is_left_alone():
+    labels = np.repeat(np.arange(3), 3)
+    config = SamplingConfig(hard_negatives=0, random_negatives=2)
+    args = (np.zeros(9, dtype=np.int64), Pool.of(labels, 3), random_similarity(3), config)
+    alone = draw_negatives(*args, np.random.default_rng(0))
+    given = draw_negatives(*args, np.random.default_rng(0), proposed=np.full(9, 4))
+    assert (given.rows == alone.rows).all()

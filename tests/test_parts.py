@@ -3,7 +3,7 @@
 import polars as pl
 
 from monoglot.config import SplitConfig
-from monoglot.contracts import KnowledgeBase, Queries, Split
+from monoglot.contracts import KnowledgeBase, Queries, Split, empty
 from monoglot.knowledge.parts import held_out_share, of_part, topics_of
 
 PARTS = pl.DataFrame(
@@ -74,8 +74,22 @@ def test_a_topic_shows_no_query_that_is_held_out():
         label_text=pl.Series([None, None, "hidden", None, "stop an order"], dtype=pl.String),
         answer=pl.lit("yes"),
     )
-    topics = topics_of(pl.DataFrame(KnowledgeBase.validate(rows)).reverse(), PARTS)
+    rows = pl.DataFrame(KnowledgeBase.validate(rows)).reverse()
+    topics = topics_of(rows, PARTS, empty(Queries))
     assert topics.rows() == [
         ("cancel", "stop an order", None, ["end", "halt"]),
         ("track", None, None, ["where", "when"]),
     ]
+
+
+def test_a_topic_shows_no_row_that_is_a_question_in_english():
+    rows = PARTS.select("row_id", "query", "label").with_columns(
+        label_path=pl.lit(None, dtype=pl.String),
+        label_text=pl.lit(None, dtype=pl.String),
+        answer=pl.lit(None, dtype=pl.String),
+    )
+    asked = translations("hi", "r1", "r2", "r4").with_columns(
+        english=pl.Series(["Where?", "WHEN", "end"])
+    )
+    topics = topics_of(rows, PARTS, asked)
+    assert topics.select("label", "examples").rows() == [("cancel", ["halt"]), ("track", [])]

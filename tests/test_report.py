@@ -10,7 +10,7 @@ from html.parser import HTMLParser
 import polars as pl
 import pytest
 
-from monoglot.contracts import Outcomes, Rejects, empty
+from monoglot.contracts import Gaps, Outcomes, Rejects, empty
 from monoglot.generation.replies import Usage
 from monoglot.learning.gate import Decision
 from monoglot.report import RunReport, Spend, headline_plot, render_html, render_markdown
@@ -356,3 +356,28 @@ def test_the_mixing_of_each_language_is_told_and_its_name_stays_data():
     assert "<script>alert" not in html
     assert "none 8%, light 30% (asked 25%), balanced 40% (asked 50%), heavy 22% (asked 25%)" in text
     assert "Code-mixing" not in render_html(REPORT) + render_markdown(REPORT)
+
+
+def test_gaps_are_grouped_counted_and_escaped():
+    gaps = pl.DataFrame(
+        [
+            ("a", "<b>drone</b> se bhejo", "hi-Latn", 1200, "deliver | by <drone>"),
+            ("b", "drone!", "hi-Latn", 1, "Deliver by drone"),
+            ("c", "kab", "ar", 2, None),
+        ],
+        schema=empty(Gaps).schema,
+        orient="row",
+    )
+    report = dataclasses.replace(REPORT, gaps=gaps)
+    html = render_html(report)
+    assert "<b>drone" not in html
+    assert '<a href="#gaps">' in html
+    text = Page(html).text
+    assert "3 of the unlabelled user queries fit none of the labels" in text
+    assert "deliver | by <drone> 1,201 2 hi-Latn <b>drone</b> se bhejo drone!" in text
+    markdown = render_markdown(report)
+    assert "does not answer: 3 queries" in markdown
+    line = r"| deliver \| by \<drone\> | 1,201 | 2 | \<b\>drone\</b\> se bhejo |"
+    assert line in markdown
+    assert "#gaps" not in render_html(REPORT)
+    assert "does not answer" not in render_markdown(REPORT)

@@ -1,9 +1,10 @@
 """`synthesize`: native queries for each label, as speakers of a language would type them.
 
-The model is asked in samples of a few queries, each sample in its own manner (short, polite,
-annoyed, spoken, ...), so that the queries differ; asking for more later buys further samples and
-none again. A label's examples are those with the lowest text digests: a new row in the knowledge
-base rarely changes them, and with them what is asked.
+The model is asked in samples of a few queries, each in another voice (`prompts.VOICES`: who writes,
+by which channel, in which manner), so that the queries differ. A label's first voice follows from
+its name, so that even one sample a label brings every voice into the whole; asking for more later
+buys further samples and none again. A label's examples are those with the lowest text digests: a
+new row in the knowledge base rarely changes them, and with them what is asked.
 """
 
 import math
@@ -21,9 +22,10 @@ from monoglot.generation.buying import answer_all
 from monoglot.generation.ledger import Ledger
 from monoglot.generation.llm import Endpoint
 from monoglot.generation.prompts import (
-    MANNERS,
     SYNTHESIS_PROMPT,
     SYNTHESIS_SCHEMA,
+    VOICES,
+    Voice,
     build_synthesis_messages,
     told_of,
 )
@@ -35,6 +37,8 @@ from monoglot.settings import Settings
 
 # Few enough that the queries of one sample stay different, and that a reply stays short.
 QUERIES_PER_SAMPLE = 5
+# Rules of the rejects that say again what was written before.
+TWINS = ("duplicate", "contradictory")
 _EXAMPLES = 8
 _QUERY_CHARS = 50
 
@@ -162,12 +166,17 @@ def _samples_of(
             "examples": sorted(set(row["examples"] or ()), key=text_digest)[:_EXAMPLES],
         }
         for number in range(math.ceil(config.synthetic_per_label / QUERIES_PER_SAMPLE)):
-            manner = MANNERS[number % len(MANNERS)]
+            voice = voice_of(row["label"], number)
             left = config.synthetic_per_label - number * QUERIES_PER_SAMPLE
-            ask = {**topic, "manner": manner, "count": QUERIES_PER_SAMPLE}
+            ask = {**topic, **voice._asdict(), "count": QUERIES_PER_SAMPLE}
             key = digest({**told, "row": ask, "sample": number})
             samples.append(Sample(key, row["label"], ask, min(left, QUERIES_PER_SAMPLE)))
     return samples
+
+
+def voice_of(label: str, sample: int) -> Voice:
+    """The voice of a label's sample: each time the next one, from a place of the label's own."""
+    return VOICES[(int(text_digest(label), 16) + sample) % len(VOICES)]
 
 
 def _task_of(

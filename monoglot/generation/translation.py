@@ -136,7 +136,7 @@ def _asks_of(
         Columns row_id, query, label, _sample, _key, ordered by row id and sample.
     """
     told = {
-        "prompt": TRANSLATION_PROMPT if language.mixing is None else RENDERING_PROMPT,
+        "prompt": _prompt_of(language),
         "model": model,
         "temperature": config.temperature,
         "from": kb_language,
@@ -169,6 +169,10 @@ def _contents(text: str, terms: list[str], language: LanguageConfig) -> list[dic
     return [content | mix._asdict() for mix in mixes_of(text, language)]
 
 
+def _prompt_of(language: LanguageConfig) -> str:
+    return TRANSLATION_PROMPT if language.mixing is None else RENDERING_PROMPT
+
+
 def _task_of(language: LanguageConfig, kb_language: str, settings: Settings, model: str) -> Task:
     if language.mixing is None:
         messages = partial(build_translation_messages, language=language, kb_language=kb_language)
@@ -186,7 +190,7 @@ def _task_of(language: LanguageConfig, kb_language: str, settings: Settings, mod
         rows_per_request=settings.llm_rows_per_request,
         answer_chars=lambda row: len(row["text"]),
         language=language.code,
-        kind=f"{TRANSLATION_PROMPT} {model} {language.code}",
+        kind=f"{_prompt_of(language)} {model} {language.code}",
     )
 
 

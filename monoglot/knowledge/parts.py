@@ -7,6 +7,7 @@ import polars as pl
 from monoglot.config import SplitConfig
 from monoglot.contracts import Queries, empty
 from monoglot.identity import text_digest
+from monoglot.knowledge.split import leaking_rows
 
 
 def of_part(translations: Sequence[pl.DataFrame], parts: pl.DataFrame, part: str) -> pl.DataFrame:
@@ -32,23 +33,26 @@ def held_out_share(native: pl.DataFrame, config: SplitConfig) -> pl.DataFrame:
     return native.filter(pl.Series(places, dtype=pl.Float64) < config.evaluation_share)
 
 
-def topics_of(rows: pl.DataFrame, parts: pl.DataFrame) -> pl.DataFrame:
+def topics_of(rows: pl.DataFrame, parts: pl.DataFrame, evaluation: pl.DataFrame) -> pl.DataFrame:
     """One row a label: label, label_text, label_path, and its queries as `examples`.
 
-    Held-out rows are no examples: what is written after them would give the evaluation away.
+    Held-out rows, and rows that are an evaluation question in English, are no examples: what is
+    written after them would give the evaluation away.
 
     Args:
         rows: `contracts.KnowledgeBase`.
         parts: `contracts.Split` of it.
+        evaluation: `contracts.Queries` to evaluate on.
     """
-    shown = parts.filter(pl.col("part").cast(pl.String) != "held_out").select("row_id")
+    hidden = parts.filter(pl.col("part").cast(pl.String) == "held_out")["row_id"].implode()
+    shown = ~pl.col("row_id").is_in(hidden) & ~leaking_rows(rows, evaluation)
     return (
-        rows.join(shown, on="row_id", how="semi")
+        rows.with_columns(shown=shown)
         .sort("row_id")
         .group_by("label")
         .agg(
-            pl.col("label_text", "label_path").drop_nulls().first(),
-            pl.col("query").alias("examples"),
+            pl.col("label_text", "label_path").filter(pl.col("shown")).drop_nulls().first(),
+            pl.col("query").filter(pl.col("shown")).alias("examples"),
         )
         .sort("label")
     )

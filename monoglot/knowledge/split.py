@@ -59,21 +59,26 @@ def _places(ids: list[str], salt: str) -> list[float]:
 
 
 def without_leaks(
-    anchors: pl.DataFrame, evaluation: pl.DataFrame
+    anchors: pl.DataFrame, evaluation: pl.DataFrame, rows: pl.DataFrame | None = None
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Anchors that give nothing of the evaluation away, and the others as rejects.
 
     An anchor leaks if its text, or its English source, is the text or the English source of an
-    evaluation question, compared without case and punctuation.
+    evaluation question, compared without case and punctuation. Its English source is its wording
+    in `english`, and the row that it names as its source.
 
     Args:
         anchors: `contracts.Queries` to train on.
         evaluation: `contracts.Queries` to evaluate on.
+        rows: the knowledge base (row_id, query), for anchors whose `english` is not the text of
+            their row; None: there are none.
     """
     asked = evaluated_texts(evaluation)
+    by_wording = _is_among(anchors["english"], asked)
+    by_row = _sources_among(anchors, evaluation, rows)
     leaks = {
         "evaluation_text": _is_among(anchors["text"], asked),
-        "evaluation_source": _is_among(anchors["english"], asked),
+        "evaluation_source": [one or other for one, other in zip(by_wording, by_row, strict=True)],
     }
     reasons = {
         "evaluation_text": "an evaluation question has this text",
@@ -111,6 +116,16 @@ def leaking_rows(rows: pl.DataFrame, evaluation: pl.DataFrame) -> pl.Series:
     Such a row answers in the index, but it must not be trained on.
     """
     return pl.Series(_is_among(rows["query"], evaluated_texts(evaluation)), dtype=pl.Boolean)
+
+
+def _sources_among(
+    anchors: pl.DataFrame, evaluation: pl.DataFrame, rows: pl.DataFrame | None
+) -> list[bool]:
+    """Whether the row that each anchor names as its source is an evaluation question in English."""
+    if rows is None:
+        return [False] * anchors.height
+    leaking = set(rows.filter(leaking_rows(rows, evaluation))["row_id"])
+    return [source in leaking for source in anchors["source_row_id"]]
 
 
 def _is_among(texts: pl.Series, known: set[str]) -> list[bool]:

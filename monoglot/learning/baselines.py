@@ -3,12 +3,14 @@
 A tuned model that does not beat shared words is not worth its upkeep.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 import polars as pl
 
 from monoglot.contracts import Outcomes, empty
 from monoglot.learning.evaluation import outcomes_of, own_rows, with_english
-from monoglot.learning.ranking import Floats, rank_by
+from monoglot.learning.ranking import Floats, Scores, rank_by
 
 _CHARACTERS = (2, 5)
 
@@ -27,22 +29,33 @@ def tfidf(questions: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
     """
     if questions.is_empty():
         return empty(Outcomes)
-    from sklearn.feature_extraction.text import TfidfVectorizer  # heavy, and of the pipeline only
-
-    weigh = TfidfVectorizer(analyzer="char_wb", ngram_range=_CHARACTERS, dtype=np.float32)
-    known = weigh.fit_transform(rows["query"]).T.tocsc()
+    scores_of = tfidf_scores(rows["query"])
 
     def ask(part: pl.DataFrame, column: str) -> pl.DataFrame:
-        asked = weigh.transform(part[column])
-
-        def scores(queries: slice, columns: slice) -> Floats:
-            products: Floats = (asked[queries] @ known[:, columns]).toarray()
-            products[products <= 0] = float("-inf")
-            return products
-
+        scores = scores_of(part[column])
         found = rank_by(scores, part.height, rows["label"], exclude=own_rows(part, rows))
         return outcomes_of(part, found, rows, control=column == "english")
 
     answers = [ask(questions, "text")]
     english = with_english(questions)
     return pl.concat([*answers, ask(english, "english")]) if english.height else answers[0]
+
+
+def tfidf_scores(known: pl.Series) -> Callable[[pl.Series], Scores]:
+    """Learn the weights of some texts; the result scores others against them, for `rank_by`."""
+    from sklearn.feature_extraction.text import TfidfVectorizer  # heavy, and of the pipeline only
+
+    weigh = TfidfVectorizer(analyzer="char_wb", ngram_range=_CHARACTERS, dtype=np.float32)
+    columns_of = weigh.fit_transform(known).T.tocsc()
+
+    def scores_of(texts: pl.Series) -> Scores:
+        asked = weigh.transform(texts)
+
+        def scores(queries: slice, columns: slice) -> Floats:
+            products: Floats = (asked[queries] @ columns_of[:, columns]).toarray()
+            products[products <= 0] = float("-inf")
+            return products
+
+        return scores
+
+    return scores_of

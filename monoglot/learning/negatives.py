@@ -187,8 +187,21 @@ def draw_negatives(
     similarity: LabelSimilarity,
     config: SamplingConfig,
     rng: np.random.Generator,
+    *,
+    proposed: Integers | None = None,
 ) -> Draws:
     """Negatives of m anchors given by their label codes, by the configured strategy.
+
+    Args:
+        anchor_labels: (m,) label codes.
+        pool: the rows.
+        similarity: of the labels.
+        config: strategy and numbers.
+        rng: of all draws.
+        proposed: (m,) a row for each anchor (its position in the caller's rows) that takes the
+            place of one hard negative, or -1; it stands first, with probability 1, and the others
+            are drawn beside it. A row of the anchor's own label is not taken, nor any where the
+            strategy draws no hard negative. None: there are none.
 
     Raises:
         DataError: fewer rows of other labels than negatives are asked for.
@@ -203,7 +216,42 @@ def draw_negatives(
         )
     positions = np.full((len(anchor_labels), len(plan)), -1, dtype=np.int64)
     probabilities = np.ones(positions.shape)
-    for number, distribution in enumerate(plan):
+    first = _usable(proposed, anchor_labels, pool, plan)
+    # Hard negatives stand last in every plan: a proposed row takes the place of one of them.
+    for shorter, which in ((plan, first < 0), (plan[:-1], first >= 0)):
+        chosen = np.flatnonzero(which)
+        given = first[chosen, None][:, : len(plan) - len(shorter)]
+        drawn = _draw(shorter, anchor_labels[chosen], given, pool, rng)
+        positions[chosen], probabilities[chosen] = drawn
+    return Draws(pool.rows[positions], probabilities)
+
+
+def _usable(
+    proposed: Integers | None, labels: Integers, pool: Pool, plan: Sequence[Distribution]
+) -> Integers:
+    """(m,) pool positions of the proposed rows that can serve, -1 elsewhere."""
+    none = np.full(len(labels), -1, dtype=np.int64)
+    if proposed is None or not plan or isinstance(plan[-1], Uniform):
+        return none
+    place = np.empty(len(pool.rows), dtype=np.int64)
+    place[pool.rows] = np.arange(len(pool.rows))
+    found = np.where(proposed >= 0, place[proposed], 0)
+    return np.where((proposed >= 0) & (pool.labels[found] != labels), found, none)
+
+
+def _draw(
+    plan: Sequence[Distribution],
+    anchor_labels: Integers,
+    given: Integers,
+    pool: Pool,
+    rng: np.random.Generator,
+) -> tuple[Integers, Floats]:
+    """Pool positions (m, j + k) of the given (m, j) and k more drawn beside them; probabilities."""
+    width = given.shape[1]
+    positions = np.full((len(anchor_labels), width + len(plan)), -1, dtype=np.int64)
+    positions[:, :width] = given
+    probabilities = np.ones(positions.shape)
+    for number, distribution in enumerate(plan, start=width):
         drawn = positions[:, :number]
         # Where all mass of a distribution is drawn already, the rest is filled at random.
         mass = _mass_left(distribution, anchor_labels, drawn)
@@ -216,7 +264,7 @@ def draw_negatives(
             positions[which, number] = new
             left = _mass_left(source, labels, drawn[which])
             probabilities[which, number] = source.weights(labels, new[:, None])[:, 0] / left
-    return Draws(pool.rows[positions], probabilities)
+    return positions, probabilities
 
 
 def _mass_left(distribution: Distribution, labels: Integers, drawn: Integers) -> Floats:

@@ -22,6 +22,7 @@ def make_triplets(
     *,
     epochs: int,
     seed: int,
+    proposals: pl.DataFrame | None = None,
 ) -> pl.DataFrame:
     """Draw the triplets of all epochs; the same inputs give the same table on any machine.
 
@@ -32,6 +33,8 @@ def make_triplets(
         config: strategy and numbers of negatives, where positives come from.
         epochs: how many times each anchor gets new partners.
         seed: of all draws.
+        proposals: `contracts.Proposals`: a row for some anchors that takes the place of one hard
+            negative in every epoch; None: there are none.
 
     Returns:
         `contracts.Triplets`, sorted by epoch and anchor.
@@ -52,12 +55,13 @@ def make_triplets(
     ids = usable["row_id"].to_numpy()
     pool = Pool.of(np.searchsorted(labels, usable["label"].to_numpy()), len(labels))
     codes = np.searchsorted(labels, anchors["label"].to_numpy())
-    sources = _own_sources(anchors, ids)
+    sources = _places(anchors["source_row_id"], ids)
+    proposed = None if proposals is None else _places(_proposed(anchors, proposals), ids)
     tables = []
     for epoch in range(epochs):
         rng = np.random.default_rng([seed, epoch])
         positives = _positives(codes, sources, pool, config, rng)
-        negatives = draw_negatives(codes, pool, similarity, config, rng)
+        negatives = draw_negatives(codes, pool, similarity, config, rng, proposed=proposed)
         tables.append(
             pl.DataFrame(
                 {
@@ -77,9 +81,17 @@ def make_triplets(
     return pl.concat(tables)
 
 
-def _own_sources(anchors: pl.DataFrame, ids: np.ndarray) -> Integers:
-    """Position of each anchor's English source among the rows, or -1."""
-    wanted = anchors["source_row_id"].fill_null("").to_numpy()
+def _proposed(anchors: pl.DataFrame, proposals: pl.DataFrame) -> pl.Series:
+    """Row id of the negative that is proposed for each anchor, or null."""
+    joined = anchors.select("query_id").join(
+        proposals, on="query_id", how="left", maintain_order="left"
+    )
+    return joined["negative_row"]
+
+
+def _places(row_ids: pl.Series, ids: np.ndarray) -> Integers:
+    """Position of each row id among the sorted ids, or -1."""
+    wanted = row_ids.fill_null("").to_numpy()
     place = np.minimum(np.searchsorted(ids, wanted), len(ids) - 1)
     return np.where(ids[place] == wanted, place, -1)
 

@@ -1,0 +1,117 @@
+"""`training_set`: the one gate through which every query passes before a model learns from it.
+
+Nothing of the evaluation trains: no query that has the text of a question or of its English
+wording, whether to the letter or without case and punctuation, and none whose English source has.
+
+Near-duplicates are another matter. A translation that resembles a question is no leak: people ask
+alike, and 52 of the 2,993 human train queries of Hinglish-TOP resemble one of the 2,881 test
+queries ("7 pm ke liye alarm set kare", "5 pm ..."), though no English source is shared. To remove
+them would make the test harder than life, so translations and queries labelled by people stay.
+What a model wrote freely, or labelled, is different: it costs little to lose and nobody vouches
+for where it comes from; a user's query may be the very one that was sampled for the evaluation.
+"""
+
+import polars as pl
+
+from monoglot.contracts import Rejects
+from monoglot.knowledge.duplicates import near_pairs, near_to, repeats
+from monoglot.knowledge.split import without_leaks
+
+# Origins whose near-duplicates are dropped, the more trusted first.
+_MADE = ("user", "synthetic")
+_VALUE_CHARS = 200
+
+
+def training_set(
+    anchors: pl.DataFrame, rows: pl.DataFrame, evaluation: pl.DataFrame
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The queries to train on, and the others as rejects.
+
+    Args:
+        anchors: `contracts.Queries` of all sources.
+        rows: the knowledge base or its `contracts.Split` (row_id, query, label).
+        evaluation: `contracts.Queries` to evaluate on.
+
+    Returns:
+        `contracts.Queries` sorted by id, and `contracts.Rejects`.
+    """
+    known = pl.col("label").is_in(rows["label"].unique().implode())
+    unknown = anchors.filter(~known)
+    kept, leaks = without_leaks(anchors.filter(known), evaluation, rows)
+    kept, copies = without_near_copies(kept, rows, evaluation)
+    lost = _rejects(
+        unknown.with_columns(rule=pl.lit("unknown_label")),
+        "label",
+        {"unknown_label": "the knowledge base has no row with this label"},
+    )
+    return kept.sort("query_id"), pl.concat([lost, leaks, copies])
+
+
+def without_near_copies(
+    anchors: pl.DataFrame, rows: pl.DataFrame, evaluation: pl.DataFrame
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Leave out made queries (synthetic, user) that are near-duplicates, with the reason.
+
+    Of a question of the evaluation or its English wording: also by the query's own wording. Of a
+    row of the knowledge base: synthetic queries, which should be in the target language. Of another
+    training query of the same label: the one of the better origin stays; with another label it is
+    no repeat ("turn on the light", "turn off the light").
+
+    Args:
+        anchors: `contracts.Queries`.
+        rows: columns row_id, query, label.
+        evaluation: `contracts.Queries`.
+    """
+    origin = pl.col("origin").cast(pl.String)
+    made = anchors.filter(origin.is_in(_MADE)).sort(origin == _MADE[-1], "query_id")
+    firm = anchors.filter(~origin.is_in(_MADE))
+    asked = pl.concat([evaluation["text"], evaluation["english"]]).drop_nulls().unique().to_list()
+    near = {
+        "near_evaluation": _near(made["text"], asked) | _near(made["english"], asked),
+        "near_knowledge_base": _near(made["text"], rows["query"].to_list())
+        & (made["origin"].cast(pl.String) == "synthetic"),
+        "near_duplicate": _near_same_label(made, firm),
+    }
+    marked = made.with_columns(
+        rule=pl.coalesce(pl.when(hit).then(pl.lit(rule)) for rule, hit in near.items())
+    )
+    left = marked.filter(pl.col("rule").is_null())
+    again = repeats(left["text"].to_list(), left["label"].to_list())
+    repeated = left.filter(pl.Series([place is not None for place in again], dtype=pl.Boolean))
+    dropped = pl.concat(
+        [
+            marked.filter(pl.col("rule").is_not_null()),
+            repeated.with_columns(rule=pl.lit("near_duplicate")),
+        ]
+    )
+    reasons = {
+        "near_evaluation": "nearly the text of an evaluation question or of its English wording",
+        "near_knowledge_base": "nearly the text of a row of the knowledge base",
+        "near_duplicate": "nearly the text of another training query of its label",
+    }
+    kept = anchors.join(dropped, on="query_id", how="anti", maintain_order="left")
+    return kept, _rejects(dropped, "text", reasons)
+
+
+def _near(texts: pl.Series, others: list[str]) -> pl.Series:
+    """Whether each text is a near-duplicate of any other; false where there is no text."""
+    return near_to(texts.fill_null("").to_list(), others).is_not_null() & texts.is_not_null()
+
+
+def _near_same_label(made: pl.DataFrame, firm: pl.DataFrame) -> pl.Series:
+    """Whether each made query is a near-duplicate of a firm one of its label."""
+    pairs = near_pairs(made["text"].to_list(), firm["text"].to_list())
+    same = made["label"].gather(pairs["left"]) == firm["label"].gather(pairs["right"])
+    return pl.int_range(made.height, eager=True).is_in(pairs["left"].filter(same).implode())
+
+
+def _rejects(queries: pl.DataFrame, column: str, reasons: dict[str, str]) -> pl.DataFrame:
+    """`contracts.Rejects` of queries with a column `rule`."""
+    return queries.select(
+        file=pl.format("training ({})", pl.col("origin").cast(pl.String)),
+        row=pl.lit(None, dtype=pl.Int64),
+        column=pl.lit(column),
+        value=pl.col(column).str.slice(0, _VALUE_CHARS),
+        rule=pl.col("rule"),
+        reason=pl.col("rule").replace_strict(reasons, default=None, return_dtype=pl.String),
+    ).select(Rejects.column_names())
