@@ -67,7 +67,7 @@ Answer with JSON alone: {{"rows": [{{"id": ..., "queries": ["...", ...]}}, ...]}
 of the request exactly once."""
 
 
-def _rows_schema(answer: str, shape: Mapping[str, Any]) -> dict[str, Any]:
+def rows_schema(answer: str, shape: Mapping[str, Any]) -> dict[str, Any]:
     """JSON schema of a reply: rows of an id and an answer, nothing else."""
     row = {
         "type": "object",
@@ -83,8 +83,8 @@ def _rows_schema(answer: str, shape: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-TRANSLATION_SCHEMA = _rows_schema("text", {"type": "string"})
-SYNTHESIS_SCHEMA = _rows_schema("queries", {"type": "array", "items": {"type": "string"}})
+TRANSLATION_SCHEMA = rows_schema("text", {"type": "string"})
+SYNTHESIS_SCHEMA = rows_schema("queries", {"type": "array", "items": {"type": "string"}})
 
 
 def build_translation_messages(
@@ -98,9 +98,9 @@ def build_translation_messages(
         kb_language: BCP 47 code of the rows' own language.
     """
     instructions = _TRANSLATION.format(
-        source=_coded(kb_language), target=_described(language), style=_style(language)
+        source=_coded(kb_language), target=described(language), style=_style(language)
     )
-    return _messages(instructions, rows)
+    return messages_of(instructions, rows)
 
 
 def build_synthesis_messages(
@@ -119,11 +119,11 @@ def build_synthesis_messages(
     """
     instructions = _SYNTHESIS.format(
         source=_coded(kb_language),
-        target=_described(language),
+        target=described(language),
         style=_style(language),
         keep=", ".join(glossary) or "(none)",
     )
-    return _messages(instructions, rows)
+    return messages_of(instructions, rows)
 
 
 def sent_ids(keys: Sequence[str]) -> dict[str, str]:
@@ -138,12 +138,14 @@ def sent_ids(keys: Sequence[str]) -> dict[str, str]:
     return {key: f"r{key[:length]}" for key in keys}
 
 
-def _messages(instructions: str, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+def messages_of(instructions: str, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """Instructions for the system message, and the rows as JSON in the user's."""
     data = json.dumps({"rows": list(rows)}, ensure_ascii=False)
     return [{"role": "system", "content": instructions}, {"role": "user", "content": data}]
 
 
-def _described(language: LanguageConfig) -> str:
+def described(language: LanguageConfig) -> str:
+    """The language's name and code."""
     return f"{language.name} (BCP 47: {language.code})"
 
 
