@@ -148,14 +148,17 @@ class QualityConfig(Section):
         description="Languages without a word list: how sure the identifier must be that a text "
         "is in another language.",
     )
-    max_length_ratio: float = Field(
-        3.0, gt=1.0, description="Translations this many times longer or shorter are rejected."
+    max_longer: float = Field(
+        3.0, gt=1.0, description="Translations this many times longer are rejected."
+    )
+    max_shorter: float = Field(
+        2.0, gt=1.0, description="Translations this many times shorter are rejected."
     )
     min_distinct_words: Share = Field(
         0.5, description="Least share of distinct words, in texts of six words or more."
     )
     spelt_up_to: int = Field(
-        12, ge=0, description="Numbers up to this may be written in words, so may be missing."
+        2, ge=0, description="Numbers up to this may be written in words, so may be missing."
     )
     max_label_rank: int = Field(
         0,

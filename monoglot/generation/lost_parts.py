@@ -12,8 +12,6 @@ _ENGLISH = pl.col("english")
 _DIGITS = digits_of_the_world()
 
 _NUMBER = r"\d+"
-# Parts of an hour, which people write as a half and quarters.
-_SPOKEN = (15, 30, 45)
 _HOURS = 24
 # Words of a source that a number may stand for in the translation.
 _NUMBER_WORDS = {
@@ -66,9 +64,8 @@ def _loses_number(text: str, source: str, spelt_up_to: int) -> bool:
     """
     digits = re.sub(r"\D", "", text)
     return any(
-        number not in digits
+        number.lstrip("0") not in digits
         and int(number) > spelt_up_to
-        and int(number) not in _SPOKEN
         and not (int(number) <= _HOURS and str(int(number) - _HOURS // 2) in digits)
         for number in re.findall(_NUMBER, source)
     )
