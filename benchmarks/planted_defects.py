@@ -125,7 +125,8 @@ def _run_on(pairs: list[Pair]) -> Planted:
 
 
 def _stuck(_: int, text: str, source: str) -> Pair:
-    return f"{text} " + " ".join([text.rsplit(maxsplit=1)[-1]] * 12), source
+    last = re.findall(r"[^\W\d]+", text)[-1]
+    return f"{text} " + " ".join([last] * 12), source
 
 
 def _numbers(pairs: list[Pair]) -> Iterator[Planted]:

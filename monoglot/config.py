@@ -127,7 +127,7 @@ Gate = Literal[
 class QualityConfig(Section):
     """The gates that a generated query must pass, each with its threshold."""
 
-    off: tuple[Gate, ...] = Field((), description="Gates of form to switch off, by rule.")
+    skipped: tuple[Gate, ...] = Field((), description="Gates of form that are not asked, by rule.")
     copy_words: int = Field(
         4,
         ge=1,

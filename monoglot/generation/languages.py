@@ -112,7 +112,7 @@ class LanguageJudge:
 
     def _own_frequency(self, word: str) -> float:
         assert self._own is not None
-        return self._own.get(word) or self._own.get(folded_spelling(word), 0.0)
+        return self._own.get(word if self._is_native else folded_spelling(word), 0.0)
 
     def _elsewhere(self, word: str) -> NDArray[np.float64]:
         """The word's frequency in each other language that uses the same script."""

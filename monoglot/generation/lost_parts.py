@@ -13,6 +13,7 @@ _DIGITS = digits_of_the_world()
 
 _NUMBER = r"\d+"
 _HOURS = 24
+_LONG = 3  # digits, from which on a number may be written in pieces
 # Words of a source that a number may stand for in the translation.
 _NUMBER_WORDS = {
     "one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8,
@@ -57,17 +58,28 @@ def _with_plain_digits(texts: pl.Series) -> list[str]:
 
 
 def _loses_number(text: str, source: str, spelt_up_to: int) -> bool:
-    """Whether a number of the source that is not usually spelt out is missing.
-
-    A number may be written in pieces ("12 34 5"), so its digits are looked for in all digits of
-    the text; 19 may have become 7 in the evening.
-    """
-    digits = re.sub(r"\D", "", text)
+    """Whether a number of the source that is not usually spelt out is missing."""
     return any(
-        number.lstrip("0") not in digits
-        and int(number) > spelt_up_to
-        and not (int(number) <= _HOURS and str(int(number) - _HOURS // 2) in digits)
+        int(number) > spelt_up_to and not _has_number(text, number)
         for number in re.findall(_NUMBER, source)
+    )
+
+
+def _has_number(text: str, number: str) -> bool:
+    """Whether a text has a number, as people write it.
+
+    A long one may be written in pieces ("12 34 5"), so its digits are looked for in all digits of
+    the text; 5:30 may have become 530, and 19 hours 7 in the evening.
+    """
+    if len(number) >= _LONG:
+        return number in re.sub(r"\D", "", text)
+    value, written = int(number), re.findall(_NUMBER, text)
+    same = {value, value - _HOURS // 2} if value <= _HOURS else {value}
+    return any(
+        int(other) in same
+        or (len(other) >= _LONG and other.startswith(number.lstrip("0")))
+        or (len(other) >= _LONG and other.endswith(number))
+        for other in written
     )
 
 

@@ -57,7 +57,7 @@ def keep_good(
     Args:
         rows: table `Queries`, `english` holding the source where there is one.
         language: the language the rows should be in.
-        config: thresholds, and the gates that are off.
+        config: thresholds, and the gates to skip.
         glossary: terms that a translation must keep.
         kb_language: BCP 47 code of the sources.
 
@@ -70,7 +70,7 @@ def keep_good(
         *(
             pl.when(gate.is_bad.fill_null(value=False)).then(pl.lit(number))
             for number, gate in enumerate(gates)
-            if gate.rule not in config.off
+            if gate.rule not in config.skipped
         ),
     )
     judged = with_lost_parts(rows, glossary, config.spelt_up_to)
