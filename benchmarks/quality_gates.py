@@ -94,14 +94,13 @@ def caught_defects(validation: pl.DataFrame, seed: int) -> dict[str, Any]:
 
 def _caught(planted: Planted) -> dict[str, Any]:
     pairs = pl.DataFrame(planted.pairs, schema=["text", "english"], orient="row")
-    kept, rejects = keep_good(as_queries(pairs, HINGLISH), HINGLISH, CONFIG, glossary())
+    _, rejects = keep_good(as_queries(pairs, HINGLISH), HINGLISH, CONFIG, glossary())
     by_rule = Counter(rejects["rule"])
     return {
         "rows": pairs.height,
         "by_its_gate": sum(by_rule[rule] for rule in planted.rules) / pairs.height,
         "by_any": rejects.height / pairs.height,
         "gates": dict(by_rule),
-        "missed": kept["text"].head(5).to_list(),
     }
 
 
@@ -114,7 +113,6 @@ def rejected(rows: pl.DataFrame, language: LanguageConfig) -> dict[str, Any]:
         "rows": rows.height,
         "share": rejects.height / rows.height,
         "gates": dict(Counter(rejects["rule"])),
-        "examples": rejects.select("rule", "value").head(12).to_dicts(),
         "seconds": round(seconds, 1),
     }
 

@@ -378,7 +378,17 @@ def answer_to(row: dict[str, Any], language: str) -> dict[str, Any]:
     """What the toy model answers to one row."""
     if "count" in row:
         return {"id": row["id"], "queries": queries_on(row, language)}
+    if "labels" in row:
+        return {"id": row["id"], "label": verdict_on(row)}
     return {"id": row["id"], "text": translation_of(row["text"], language, row.get("keep", ()))}
+
+
+def verdict_on(row: dict[str, Any]) -> str:
+    """The label whose example shares the most words with the text; none where no word is shared."""
+    words = set(row["text"].lower().split())
+    examples = {label["label"]: label["example"].lower().split() for label in row["labels"]}
+    shared = {label: len(words.intersection(example)) for label, example in examples.items()}
+    return max(shared, key=shared.__getitem__) if any(shared.values()) else "none"
 
 
 def queries_on(row: dict[str, Any], language: str) -> list[str]:
@@ -402,6 +412,8 @@ def translation_of(text: str, language: str, keep: Iterable[str] = ()) -> str:
 
 def _turner(language: str) -> Callable[[str], str]:
     code = language.split("-x-", maxsplit=1)[0]
+    if code == "en":
+        return lambda piece: re.sub(r"[A-Za-z']+", _in_english, piece)
     if code == "hi-Latn":
         return lambda piece: re.sub(r"[A-Za-z']+", _in_hinglish, piece)
     script = next((part for part in code.split("-")[1:] if len(part) == 4), "")
@@ -415,6 +427,11 @@ def _turner(language: str) -> Callable[[str], str]:
 def _in_hinglish(match: re.Match[str]) -> str:
     word = match[0]
     return _HINGLISH.get(word.lower(), word)
+
+
+def _in_english(match: re.Match[str]) -> str:
+    word = match[0]
+    return _ENGLISH.get(word.lower(), word)
 
 
 def _error(message: str) -> dict[str, Any]:
@@ -438,3 +455,4 @@ _HINGLISH = {
     "what": "kya", "when": "kab", "where": "kahan", "why": "kyun", "will": "hoga",
     "with": "ke saath", "you": "aap", "your": "aapka",
 }  # fmt: skip
+_ENGLISH = {word: english for english, word in reversed(_HINGLISH.items())}
