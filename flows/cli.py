@@ -18,12 +18,13 @@ from flows.console import make_console, stage_row
 from monoglot.errors import MonoglotError
 from monoglot.generation.batch_records import outstanding_in
 from monoglot.outstanding import Outstanding
-from monoglot.runs import RunRecord
+from monoglot.runs import RunRecord, Runs
 from monoglot.serving.releases import Releases
 from monoglot.standing import Inputs, refuse_without_training_data, standing
 from monoglot.store import Store
 from tasks.request import RunRequest
 from tasks.versions import versions
+from tasks.workplace import REJECTS
 
 app = typer.Typer(
     add_completion=False,
@@ -201,6 +202,33 @@ def evaluate(
         print_json(measured.as_json())
     else:
         show.measurement(make_console(), measured)
+
+
+@app.command()
+def quality(
+    labelled: Annotated[
+        Path | None,
+        typer.Option(help="File of text, language [, english, ok]: measure the gates on it."),
+    ] = None,
+    config: ConfigFile = HERE,
+    as_json: Json = False,
+) -> None:
+    """Show what the quality gates kept and dropped in the last run, with examples."""
+    from flows.yields import show_yields, yields_as_json
+    from monoglot.yields import measure_gates, yields_of
+
+    wanted, _ = RunRequest(config_file=config).read()
+    if labelled is not None:
+        found = measure_gates(wanted, labelled)
+    else:
+        store = Store.existing(wanted.store)
+        last = Runs(store).last_retrain()
+        stages = () if last is None else last.stages
+        found = yields_of(stages, lambda artifact: store.table(artifact, REJECTS))
+    if as_json:
+        print_json(yields_as_json(found))
+    else:
+        show_yields(make_console(), found)
 
 
 @app.command()

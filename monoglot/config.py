@@ -169,11 +169,80 @@ class GenerationConfig(Section):
     glossary: tuple[str, ...] = Field((), description="Terms that a translation must keep as is.")
 
 
+Gate = Literal[
+    "empty",
+    "meta_text",
+    "copy_of_source",
+    "wrong_script",
+    "wrong_language",
+    "not_translated",
+    "length_ratio",
+    "repetition",
+    "number_lost",
+    "number_changed",
+    "address_lost",
+    "placeholder_lost",
+    "glossary_lost",
+]
+
+
 class QualityConfig(Section):
     """The gates that a generated query must pass, each with its threshold."""
 
-    max_length_ratio: float = Field(
-        4.0, gt=1.0, description="Translations this many times longer or shorter are rejected."
+    skipped: tuple[Gate, ...] = Field((), description="Gates of form that are not asked, by rule.")
+    copy_words: int = Field(
+        4,
+        ge=1,
+        description="From so many words on, a text is rejected that is the source again, or "
+        "without a word of its own language. Short queries are often the same in both.",
+    )
+    min_script_share: Share = Field(
+        0.3, description="Least share of the letters that must be in the language's script."
+    )
+    language_margin: float = Field(
+        0.5,
+        ge=0.0,
+        description="Rejected as another language when its words are that many powers of ten "
+        "more frequent there, on average.",
+    )
+    identifier_confidence: Share = Field(
+        0.9,
+        description="Languages without a word list: how sure the identifier must be that a text "
+        "is in another language.",
+    )
+    max_longer: float = Field(
+        3.0, gt=1.0, description="Translations this many times longer are rejected."
+    )
+    max_shorter: float = Field(
+        2.0, gt=1.0, description="Translations this many times shorter are rejected."
+    )
+    min_distinct_words: Share = Field(
+        0.5, description="Least share of distinct words, in texts of six words or more."
+    )
+    spelt_up_to: int = Field(
+        2, ge=0, description="Numbers up to this may be written in words, so may be missing."
+    )
+    max_label_rank: int = Field(
+        0,
+        ge=0,
+        le=10,
+        description="Label consistency: a query whose own label is not among so many of the "
+        "nearest labels is rejected (0: off). Judged by label_model, whose own mistakes it makes.",
+    )
+    label_model: Literal["base", "current"] = Field(
+        "base",
+        description="Which model judges label consistency: the untuned one, or the one in "
+        "production (once there is one; it knows the queries it was trained on too well).",
+    )
+    judge: bool = Field(
+        False,
+        description="Ask the LLM about the queries that label consistency doubts; those it files "
+        "under their own label are kept.",
+    )
+    min_round_trip: Share = Field(
+        0.0,
+        description="Translate back by LLM, and reject below this cosine to the source, by the "
+        "untuned model (0: off). Costs as much as the translation.",
     )
 
 

@@ -1,9 +1,10 @@
-"""The gates that generated queries must pass before anything learns from them."""
+"""The gates of form that generated queries must pass before anything learns from them."""
 
 from monoglot.config import LanguageConfig, QualityConfig
 from monoglot.generation.quality import keep_good
 from monoglot.store import Artifact
 from tasks.caching import stage
+from tasks.checking import checked
 from tasks.workplace import Job
 
 
@@ -15,6 +16,8 @@ def keep_fit(
     language: LanguageConfig,
     config: QualityConfig,
     glossary: tuple[str, ...],
+    kb_language: str,
 ) -> None:
     """`contracts.Queries` that passed; what fails a gate is rejected with its reason."""
-    job.write(*keep_good(job.table(generated), language, config, glossary))
+    rows = job.table(generated)
+    job.write(*keep_good(rows, language, config, glossary, kb_language), **checked(rows, language))

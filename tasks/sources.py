@@ -9,14 +9,18 @@ from prefect import get_run_logger
 from monoglot.config import Config, LanguageConfig
 from monoglot.errors import BatchPendingError
 from monoglot.outstanding import Outstanding
+from monoglot.serving.releases import Releases
 from monoglot.standing import languages_to_ask
 from monoglot.store import Artifact
 from tasks.candidates import search_candidates, search_further
+from tasks.consistency import keep_consistent
 from tasks.given_translations import read_translations
+from tasks.index import build_index
 from tasks.labelling import label_by_llm, label_gaps_by_llm
-from tasks.models import ModelRef
+from tasks.models import ModelRef, base_model, released_model
 from tasks.quality import keep_fit
 from tasks.queries import read_queries
+from tasks.round_trip import keep_round_trips
 from tasks.synthesis import synthesize_by_llm
 from tasks.translation import translate_by_llm
 from tasks.user_queries import read_user_queries
@@ -90,7 +94,7 @@ def translations_of(
             tables.append(read_translations(place, rows, language))
         elif language in asked:
             with waits.noted():
-                tables.append(_translated(place, config, language, parts))
+                tables.append(_translated(place, config, language, rows, parts))
         else:
             get_run_logger().warning(
                 f"{language.code}: no translations and no endpoint are given; it is trained on "
@@ -101,7 +105,7 @@ def translations_of(
 
 
 def _translated(
-    place: Workplace, config: Config, language: LanguageConfig, parts: Artifact
+    place: Workplace, config: Config, language: LanguageConfig, rows: Artifact, parts: Artifact
 ) -> Artifact:
     made = translate_by_llm(
         place,
@@ -110,18 +114,45 @@ def _translated(
         config=config.generation,
         kb_language=config.knowledge_base.language,
     )
-    return _checked(place, config, language, made)
+    kept = _checked(place, config, language, made, rows)
+    if not config.quality.min_round_trip:
+        return kept
+    return keep_round_trips(
+        place,
+        generated=kept,
+        model=base_model(config.base_model),
+        language=language,
+        config=config.quality,
+        generation=config.generation,
+        kb_language=config.knowledge_base.language,
+    )
 
 
 def _checked(
-    place: Workplace, config: Config, language: LanguageConfig, generated: Artifact
+    place: Workplace, config: Config, language: LanguageConfig, generated: Artifact, rows: Artifact
 ) -> Artifact:
-    return keep_fit(
+    """What passed the gates: of form, and of label consistency where that is asked for."""
+    fit = keep_fit(
         place,
         generated=generated,
         language=language,
         config=config.quality,
         glossary=config.generation.glossary,
+        kb_language=config.knowledge_base.language,
+    )
+    if not config.quality.max_label_rank:
+        return fit
+    current = Releases(place.store).current() if config.quality.label_model == "current" else None
+    model = base_model(config.base_model) if current is None else released_model(current)
+    return keep_consistent(
+        place,
+        generated=fit,
+        knowledge_base=rows,
+        index=build_index(place, rows, model),
+        model=model,
+        language=language,
+        config=config.quality,
+        generation=config.generation,
     )
 
 
@@ -149,7 +180,7 @@ def synthetic_of(
                 config=config.generation,
                 kb_language=config.knowledge_base.language,
             )
-            tables.append(_checked(place, config, language, made))
+            tables.append(_checked(place, config, language, made, rows))
     return tuple(tables)
 
 

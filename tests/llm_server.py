@@ -380,6 +380,8 @@ def completion_of(request: Request, fault: Fault, count: Callable[[str], int]) -
 
 def answer_to(row: dict[str, Any], language: str) -> dict[str, Any]:
     """What the toy model answers to one row."""
+    if "labels" in row:
+        return {"id": row["id"], "label": label_of(row)}
     if "candidates" in row:
         return {"id": row["id"], **verdict_on(row)}
     if "count" in row:
@@ -417,6 +419,14 @@ def _content(text: str) -> set[str]:
     """The words of a text that are neither Hinglish fillers nor the English ones they stand for."""
     words = set(re.findall(r"[^\W\d_]+", text.lower()))
     return words - _FILLERS
+
+
+def label_of(row: dict[str, Any]) -> str:
+    """The label whose example shares the most words with the text; none where no word is shared."""
+    words = set(row["text"].lower().split())
+    examples = {label["label"]: label["example"].lower().split() for label in row["labels"]}
+    shared = {label: len(words.intersection(example)) for label, example in examples.items()}
+    return max(shared, key=shared.__getitem__) if any(shared.values()) else "none"
 
 
 def queries_on(row: dict[str, Any], language: str) -> list[str]:
@@ -479,6 +489,8 @@ def _spelt(words: str, spelling: str) -> str:
 
 def _turner(language: str) -> Callable[[str], str]:
     code = language.split("-x-", maxsplit=1)[0]
+    if code == "en":
+        return lambda piece: re.sub(r"[A-Za-z']+", _in_english, piece)
     if code == "hi-Latn":
         return lambda piece: re.sub(r"[A-Za-z']+", _in_hinglish, piece)
     script = next((part for part in code.split("-")[1:] if len(part) == 4), "")
@@ -492,6 +504,11 @@ def _turner(language: str) -> Callable[[str], str]:
 def _in_hinglish(match: re.Match[str]) -> str:
     word = match[0]
     return _HINGLISH.get(word.lower(), word)
+
+
+def _in_english(match: re.Match[str]) -> str:
+    word = match[0]
+    return _ENGLISH.get(word.lower(), word)
 
 
 def _error(message: str) -> dict[str, Any]:
@@ -521,3 +538,4 @@ _FILLERS = {
     for phrase in (*_HINGLISH, *_HINGLISH.values(), *_TAILS, *_OPENINGS, "hello", "namaste", "ji")
     for word in phrase.lower().split()
 }
+_ENGLISH = {word: english for english, word in reversed(_HINGLISH.items())}

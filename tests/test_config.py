@@ -199,7 +199,7 @@ def test_all_mistakes_are_told_at_once(refusal):
         ("fine_tuning: {max_tokens: 513}", "fine_tuning.max_tokens: Input should be less than"),
         ("fine_tuning: {warmup_share: 1.1}", "fine_tuning.warmup_share: Input should be less"),
         ("generation: {temperature: 2.1}", "generation.temperature: Input should be less than"),
-        ("quality: {max_length_ratio: 1}", "quality.max_length_ratio: Input should be gre"),
+        ("quality: {max_longer: 1}", "quality.max_longer: Input should be gre"),
         ("sampling: {strategy: best}", "sampling.strategy: Input should be 'algorithm1', 'random'"),
         ("sampling: {hard_negatives: 17}", "sampling.hard_negatives: Input should be less than"),
         ("gate: {metric: hit@10}", "gate.metric: Input should be 'mrr', 'hit@1', 'hit@3' or 'hit"),

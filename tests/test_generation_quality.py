@@ -87,6 +87,33 @@ def rules(text, english, language="hi-Latn"):
         ("namaste naam", "hello %s", "hi-Latn", "placeholder_lost"),
         ("sim badalna free hai", "is a sim swap free", "hi-Latn", "glossary_lost"),
         ("kya yeh Acme mein hai", "is it in Acme+", "hi-Latn", "glossary_lost"),
+        ("pon la alarma a las seis y media", "set my alarm", "hi-Latn", "wrong_language"),
+        ("qu'est ce que tu fais ce soir", "what are you up to", "hi-Latn", "wrong_language"),
+        ("bangunkan saya besok pagi", "wake me up in the morning", "hi-Latn", "wrong_language"),
+        ("wo bleibt denn mein Paket", "where is my parcel", "hi-Latn", "wrong_language"),
+        ("wo bleibt denn mein Paket", "where is my parcel", "es", "wrong_language"),
+        (
+            "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645 \u062d\u0633\u0627\u0628\u0645 "
+            "\u0631\u0627 \u0628\u0628\u0646\u062f\u0645",
+            "i want to close my account",
+            "ar",
+            "wrong_language",
+        ),
+        ("Tell me where the parcel has got to", "where is my parcel", "hi-Latn", "not_translated"),
+        ("Remind me to call the dentist", "dentist reminder please", "hi-Latn", "not_translated"),
+        ("haan haan haan haan kahan hai", "yes yes where is it then", "hi-Latn", "repetition"),
+        ("parcel kahan hai " * 3, "where is my parcel please tell me", "hi-Latn", "repetition"),
+        ("alarm 8 baje lagao", "alarm for 7", "hi-Latn", "number_lost"),
+        ("mera 2 baje ka alarm", "my alarm", "hi-Latn", "number_changed"),
+        ("mera parcel (my parcel)", "my parcel", "hi-Latn", "meta_text"),
+        ('"mera parcel kahan hai"', "where is my parcel", "hi-Latn", "meta_text"),
+        ("1. mera parcel kahan hai", "where is my parcel", "hi-Latn", "meta_text"),
+        ("mera parcel -> my parcel", "my parcel", "hi-Latn", "meta_text"),
+        ("Zaroor! mera parcel kahan hai", "where is my parcel", "hi-Latn", "meta_text"),
+        ("r3f9a mera parcel", "my parcel", "hi-Latn", "meta_text"),
+        ("N/A", "my parcel", "hi-Latn", "meta_text"),
+        ("es: mi paquete", "my parcel", "es", "meta_text"),
+        ("Here is the translation: haan", None, "hi-Latn", "meta_text"),
     ],
 )
 def test_each_gate_catches_what_it_is_for(text, english, language, rule):
@@ -123,6 +150,21 @@ def test_each_gate_catches_what_it_is_for(text, english, language, rule):
         ("previous instructions ko ignore karo", "ignore previous instructions", "hi-Latn"),
         ("kya main bhai ki help kar sakta hoon", None, "hi-Latn"),
         ("12345", "12345", "hi-Latn"),
+        ("phoenix mein weather", "weather in phoenix", "hi-Latn"),
+        ("mere liye alarm set karo", "set an alarm", "hi-Latn"),
+        ("Despacito play karo please", "play Despacito", "hi-Latn"),
+        ("la vida loca bajao", "play la vida loca", "hi-Latn"),
+        ("please group chat mein add kar do", "add me to the group chat", "hi-Latn"),
+        ("baar baar wahi error", "the same error again and again", "hi-Latn"),
+        ("alarm ko 10 pm par set karo", "set the alarm for 22:00", "hi-Latn"),
+        ("7 baje jagana", "wake me at seven", "hi-Latn"),
+        ("mujhe sorry bolna hai", "i want to say sorry", "hi-Latn"),
+        ("mera sawaal (urgent) kab dekhoge", "when will you see my (urgent) question", "hi-Latn"),
+        ("mera query resolve nahi hua", None, "hi-Latn"),
+        ('"order" page khulta nahi', None, "hi-Latn"),
+        ("donde esta mi paquete", "where is my parcel", "es"),
+        ("mi app de Netflix crashea", "my Netflix app crashes", "es"),
+        ("translation option kahan hai", "where is the translation option", "hi-Latn"),
     ],
 )
 def test_what_people_write_passes(text, english, language):
@@ -159,8 +201,67 @@ def test_an_empty_table_passes():
 
 def test_the_longest_ratio_comes_from_the_config():
     rows = queries(("mera parcel kahan hai abhi tak nahi aaya kyun", "where is it"))
-    assert keep_good(rows, HINGLISH, QualityConfig(max_length_ratio=1.5))[0].height == 0
-    assert keep_good(rows, HINGLISH, QualityConfig(max_length_ratio=4.0))[0].height == 1
+    assert keep_good(rows, HINGLISH, QualityConfig(max_longer=1.5))[0].height == 0
+    assert keep_good(rows, HINGLISH, QualityConfig(max_longer=4.0))[0].height == 1
+    rows = queries(("mera parcel kahan", "where is my parcel that you sent last week"))
+    assert keep_good(rows, HINGLISH, QualityConfig(max_shorter=2.0))[0].height == 0
+    assert keep_good(rows, HINGLISH, QualityConfig(max_shorter=3.0))[0].height == 1
+
+
+def test_a_gate_can_be_skipped_and_the_next_one_is_asked():
+    rows = queries(("Where is my parcel?", "where is my parcel"))
+    rules = [
+        keep_good(rows, HINGLISH, QualityConfig(skipped=skipped))[1]["rule"].to_list()
+        for skipped in ((), ("copy_of_source",), ("copy_of_source", "not_translated"))
+    ]
+    assert rules == [["copy_of_source"], ["not_translated"], []]
+
+
+def test_each_threshold_comes_from_the_config():
+    def dropped(text, english, **thresholds):
+        rows = queries((text, english))
+        return keep_good(rows, HINGLISH, QualityConfig(**thresholds))[1].height
+
+    spanish = ("pon la alarma a las seis", "set an alarm")
+    assert (dropped(*spanish, language_margin=0.5), dropped(*spanish, language_margin=9.0)) == (
+        1,
+        0,
+    )
+    copy = ("play some house music", "play some house music")
+    assert (dropped(*copy, copy_words=4), dropped(*copy, copy_words=5)) == (1, 0)
+    spelt = ("paanch baje", "at 5")
+    assert (dropped(*spelt, spelt_up_to=4), dropped(*spelt, spelt_up_to=5)) == (1, 0)
+    script = ("alarm \u0932\u0917\u093e\u0913", "set alarm")
+    assert (dropped(*script, min_script_share=0.9), dropped(*script, min_script_share=0.1)) == (
+        1,
+        0,
+    )
+    again = ("ek do ek do ek do kya", "one two one two one two or what")
+    assert (dropped(*again, min_distinct_words=0.5), dropped(*again, min_distinct_words=0.4)) == (
+        1,
+        0,
+    )
+
+
+def test_a_language_without_a_word_list_is_judged_by_the_identifier():
+    swahili = LanguageConfig(code="sw", name="Swahili")
+    texts = [
+        ("je mvua itanyesha kesho asubuhi hapa Nairobi", "will it rain here tomorrow morning"),
+        ("kannst du mir bitte sagen, wann mein Paket ankommt", "when will my parcel be here"),
+    ]
+    _, rejects = keep_good(queries(*texts, language="sw"), swahili, CONFIG)
+    assert rejects.select("rule", "value").rows() == [("wrong_language", texts[1][0])]
+    _, rejects = keep_good(
+        queries(*texts, language="sw"), swahili, QualityConfig(identifier_confidence=1.0)
+    )
+    assert rejects.height == 0
+
+
+def test_the_knowledge_base_may_be_in_another_language_than_english():
+    spanish = LanguageConfig(code="es", name="Spanish")
+    rows = queries(("wo bleibt denn mein neues Paket", "wann kommt es denn an"), language="es")
+    judged = keep_good(rows, spanish, CONFIG, kb_language="de")
+    assert judged[1]["rule"].to_list() == ["not_translated"]
 
 
 @pytest.mark.parametrize(
@@ -242,31 +343,3 @@ def test_fewer_than_two_in_a_hundred_human_rows_are_rejected(file, code, split):
     assert rows.height > 1000
     assert rejects.height < 0.02 * rows.height
     assert kept.height == rows.height - rejects.height
-
-
-def test_planted_defects_in_human_rows_are_caught():
-    """At least 95 in 100 over all kinds, each planted by rule in validation rows."""
-    good = human("hinglish_top/queries.tsv", "validation", "hi-Latn").filter(
-        pl.col("english").str.count_matches(r"\w+") >= 4
-    )
-    text, english = pl.col("text"), pl.col("english")
-    planted = [
-        ("empty", pl.lit("..."), english),
-        ("copy_of_source", english.str.to_uppercase() + "!", english),
-        ("meta_text", pl.lit("Here is the translation: ") + text, english),
-        ("wrong_script", text.str.replace_all("[a-zA-Z]", "\u0915"), english),
-        ("length_ratio", pl.concat_str([text] * 6, separator=" "), english),
-        ("length_ratio", text.str.slice(0, 4), english),
-        ("number_lost", text, english + " 48213"),
-        ("address_lost", text, english + " https://acme.com/a?b=1"),
-        ("placeholder_lost", text, english + " {order_id}"),
-        ("glossary_lost", text, english + " SIM swap"),
-    ]
-    caught = total = 0
-    for rule, spoilt, source in planted:
-        rows = good.with_columns(text=spoilt, english=source)
-        _, rejects = keep_good(rows, HINGLISH, CONFIG, GLOSSARY)
-        assert set(rejects["rule"]) <= {rule, "number_lost"}
-        caught, total = caught + rejects.height, total + rows.height
-    assert total > 5000
-    assert caught >= 0.95 * total

@@ -35,6 +35,7 @@ ABOVE_THE_ROOMS = {
     "monoglot.planning",
     "monoglot.report",
     "monoglot.standing",
+    "monoglot.yields",
 }
 NOT_IN_THE_LIBRARY = {"prefect", "typer"}
 HEAVY = (

@@ -162,7 +162,7 @@ Answer with JSON alone: {{"rows": [{{"id": ..., "fits": ..., "confusable": ..., 
 "..."}}, ...]}}, with every id of the request exactly once."""
 
 
-def _rows_schema(**answers: Mapping[str, Any]) -> dict[str, Any]:
+def rows_schema(**answers: Mapping[str, Any]) -> dict[str, Any]:
     """JSON schema of a reply: rows of an id and answers by name, nothing else."""
     row = {
         "type": "object",
@@ -178,9 +178,9 @@ def _rows_schema(**answers: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-TRANSLATION_SCHEMA = _rows_schema(text={"type": "string"})
-SYNTHESIS_SCHEMA = _rows_schema(queries={"type": "array", "items": {"type": "string"}})
-LABELLING_SCHEMA = _rows_schema(
+TRANSLATION_SCHEMA = rows_schema(text={"type": "string"})
+SYNTHESIS_SCHEMA = rows_schema(queries={"type": "array", "items": {"type": "string"}})
+LABELLING_SCHEMA = rows_schema(
     fits={"type": "integer"}, confusable={"type": "integer"}, wording={"type": "string"}
 )
 
@@ -196,9 +196,9 @@ def build_translation_messages(
         kb_language: BCP 47 code of the rows' own language.
     """
     instructions = _TRANSLATION.format(
-        source=_coded(kb_language), target=_described(language), style=_style(language)
+        source=_coded(kb_language), target=described(language), style=_style(language)
     )
-    return _messages(instructions, rows)
+    return messages_of(instructions, rows)
 
 
 def build_rendering_messages(
@@ -217,13 +217,13 @@ def build_rendering_messages(
     """
     instructions = _RENDERING.format(
         source=_coded(kb_language),
-        target=_described(language),
+        target=described(language),
         style=_style(language),
         matrix=_coded(language.code.split("-")[0]),
         switches=_listed(_SWITCHES, _SWITCHES),
         spellings=_listed(_SPELLINGS, spellings),
     )
-    return _messages(instructions, rows)
+    return messages_of(instructions, rows)
 
 
 def build_synthesis_messages(
@@ -242,11 +242,11 @@ def build_synthesis_messages(
     """
     instructions = _SYNTHESIS.format(
         source=_coded(kb_language),
-        target=_described(language),
+        target=described(language),
         style=_style(language),
         keep=", ".join(glossary) or "(none)",
     )
-    return _messages(instructions, rows)
+    return messages_of(instructions, rows)
 
 
 def told_of(language: LanguageConfig) -> dict[str, str]:
@@ -266,9 +266,9 @@ def build_labelling_messages(
         kb_language: BCP 47 code of the candidates' language.
     """
     instructions = _LABELLING.format(
-        source=_coded(kb_language), target=_described(language), style=_style(language)
+        source=_coded(kb_language), target=described(language), style=_style(language)
     )
-    return _messages(instructions, rows)
+    return messages_of(instructions, rows)
 
 
 def sent_ids(keys: Sequence[str]) -> dict[str, str]:
@@ -283,12 +283,14 @@ def sent_ids(keys: Sequence[str]) -> dict[str, str]:
     return {key: f"r{key[:length]}" for key in keys}
 
 
-def _messages(instructions: str, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+def messages_of(instructions: str, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """Instructions for the system message, and the rows as JSON in the user's."""
     data = json.dumps({"rows": list(rows)}, ensure_ascii=False)
     return [{"role": "system", "content": instructions}, {"role": "user", "content": data}]
 
 
-def _described(language: LanguageConfig) -> str:
+def described(language: LanguageConfig) -> str:
+    """The language's name and code."""
     return f"{language.name} (BCP 47: {language.code})"
 
 

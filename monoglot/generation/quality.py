@@ -2,8 +2,9 @@
 
 A gate rejects what is surely wrong: text that nobody would type, or that lost what a translation
 must keep. It does not judge style. Code-mixed text is full of words, names and whole phrases of the
-source language, so a gate must let those pass; each threshold below was set on the train rows of
-Hinglish-TOP and Arabic Banking77 and is checked by the tests on other rows.
+source language, so a gate must let those pass. Each threshold was set on the train rows of
+Hinglish-TOP and Arabic Banking77 (`benchmarks/results/quality_gates.md` has the figures on other
+rows): it lies well outside of what people write there.
 
 Gates that compare with the English source pass rows that have none (synthetic queries).
 """
@@ -16,41 +17,22 @@ import polars as pl
 
 from monoglot.config import LanguageConfig, QualityConfig
 from monoglot.contracts import Rejects, empty
-from monoglot.generation.scripts import digits_of_the_world, script_classes
+from monoglot.generation.languages import LanguageJudge
+from monoglot.generation.lost_parts import as_word, with_lost_parts
+from monoglot.generation.meta_text import is_meta_text
+from monoglot.generation.scripts import script_classes
 
 _TEXT = pl.col("text")
 _ENGLISH = pl.col("english")
-_DIGITS = digits_of_the_world()
 
-# Added to both lengths, so that "ok" may become "theek hai". With 2, the largest ratio among the
-# 2,993 human train rows of Hinglish-TOP is 2.2, and 95 % of rows cut to four letters are over 4.
+# Added to both lengths, so that "ok" may become "theek hai". With 2, the ratios among the 2,993
+# human train rows of Hinglish-TOP end at 2.2 times longer and 1.6 times shorter.
 _LENGTH_SLACK = 2
 # A character of these scripts says about as much as this many Latin ones.
 _DENSE = {r"[\p{Han}\p{Hiragana}\p{Katakana}]": 2, r"\p{Hangul}": 1}
-# Share of a text's letters that must be in the language's script; below it, the text is in another.
-# Half would do for prose, but names and products may fill most of a short query.
-_SCRIPT_SHARE = 0.3
-# A language that is to be mixed with another script's may be half of that, and of longer words.
 _MIXED_SCRIPT_SHARE = 0.1
-# A copy is only rejected from this many words on: "house music play" stays what it is in Hinglish.
-_COPY_WORDS = 4
-# Shorter numbers are often spelt out ("2" becomes "do") or change form ("7 pm" and "19:00").
-_NUMBER = r"\d{3,}"
-_ADDRESS = r"(?:https?://|www\.)[^\s<>\"]*[\w/]|[\w.+-]+@[\w-]+(?:\.[\w-]+)+"
-_PLACEHOLDER = (
-    r"\{\{?\s*[\w.]{1,40}\s*\}\}?|%\(\w+\)[sd]|%[sd]\b|<[A-Za-z_]\w{0,40}>|\[[A-Z_]{2,}\]"
-)
-_META = (
-    r"(?i)"
-    r"\bhere(?:'s| is| are) (?:the|your|a|an|my|some)\b"
-    r".{0,40}\b(?:translations?|quer(?:y|ies)|version)\b"
-    r"|^\W*(?:translat(?:ion|ed text|ed)|output|answer|query)\W*:"
-    r"|\bas an? (?:ai|large language|language model)\b"
-    r"|\bi(?:'m| am) (?:sorry|unable|not able)\b.{0,60}\b(?:translat|assist|help|compl)"
-    r"|\bi (?:can(?:no|')t|cannot) (?:translate|assist|help|comply)\b"
-    r"|\b(?:system prompt|previous instructions)\b"
-    r"|```|</?(?:text|row|translation)>|[\"']?(?:id|text|rows|queries)[\"']\s*:|^\s*[{\[]\s*[\"{]"
-)
+_REPEATED_FROM = 6  # words; shorter texts repeat a word for good reasons
+_LONGEST_RUN = 4  # of one word, from which on it is no emphasis
 
 
 @dataclass(frozen=True)
@@ -67,6 +49,7 @@ def keep_good(
     language: LanguageConfig,
     config: QualityConfig,
     glossary: Sequence[str] = (),
+    kb_language: str = "en",
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Part generated queries into those fit for training and the others, with reasons.
 
@@ -75,18 +58,25 @@ def keep_good(
     Args:
         rows: table `Queries`, `english` holding the source where there is one.
         language: the language the rows should be in.
-        config: thresholds.
+        config: thresholds, and the gates to skip.
         glossary: terms that a translation must keep.
+        kb_language: BCP 47 code of the sources.
 
     Returns:
         The good rows in their order, and table `Rejects`.
     """
     gates = _gates(language, config)
     verdict = pl.coalesce(
-        pl.when(gate.is_bad.fill_null(value=False)).then(pl.lit(number))
-        for number, gate in enumerate(gates)
+        pl.lit(None, pl.Int32),
+        *(
+            pl.when(gate.is_bad.fill_null(value=False)).then(pl.lit(number))
+            for number, gate in enumerate(gates)
+            if gate.rule not in config.skipped
+        ),
     )
-    judged = _with_lost_parts(rows, glossary).with_columns(verdict.alias("_gate"))
+    judged = with_lost_parts(rows, glossary, config.spelt_up_to)
+    judged = _with_languages(judged, LanguageJudge(language.code, kb_language), config)
+    judged = judged.with_columns(verdict.alias("_gate"))
     good = judged.filter(pl.col("_gate").is_null()).select(rows.columns)
     bad = judged.filter(pl.col("_gate").is_not_null())
     return good, _rejects(bad, gates, language)
@@ -96,7 +86,7 @@ def terms_in(texts: pl.Series, glossary: Sequence[str]) -> list[list[str]]:
     """For each text the glossary's terms that occur in it as words, whatever their case."""
     if not glossary:
         return [[] for _ in range(len(texts))]
-    occurs = [(term, texts.str.contains(_as_word(term)).to_list()) for term in glossary]
+    occurs = [(term, texts.str.contains(as_word(term)).to_list()) for term in glossary]
     return [[term for term, where in occurs if where[row]] for row in range(len(texts))]
 
 
@@ -105,46 +95,97 @@ def _gates(language: LanguageConfig, config: QualityConfig) -> tuple[Gate, ...]:
     lost = "the {} of the source is missing or changed"
     return (
         Gate("empty", "no letter or digit", ~_TEXT.str.contains(r"[\p{L}\p{N}]")),
-        Gate("meta_text", "speaks about the task instead of doing it", _is_meta(language)),
-        Gate("copy_of_source", "the same words as the source", _is_copy()),
-        Gate("wrong_script", f"hardly a letter of {language.code}'s script", _is_off(language)),
+        Gate(
+            "meta_text",
+            "speaks about the task instead of doing it",
+            is_meta_text(_TEXT, _ENGLISH) | _names_the_language(language),
+        ),
+        Gate("copy_of_source", "the same words as the source", _is_copy(config.copy_words)),
+        Gate(
+            "wrong_script",
+            f"hardly a letter of {language.code}'s script",
+            _is_off(language, config.min_script_share),
+        ),
+        Gate(
+            "wrong_language",
+            f"in another language than {language.code}",
+            (pl.col("_margin") >= config.language_margin) | pl.col("_other"),
+        ),
+        Gate(
+            "not_translated",
+            f"no word of {language.code}, only the source's language",
+            pl.col("_untranslated"),
+        ),
         Gate(
             "length_ratio",
-            f"over {config.max_length_ratio:g} times longer or shorter than the source",
-            _length_ratio() > config.max_length_ratio,
+            f"over {config.max_longer:g} times longer or {config.max_shorter:g} times shorter "
+            "than the source",
+            (_growth() > config.max_longer) | (1 / _growth() > config.max_shorter),
+        ),
+        Gate(
+            "repetition",
+            "says the same words again and again",
+            _is_repetition(config.min_distinct_words),
         ),
         Gate("number_lost", lost.format("number"), pl.col("_number")),
+        Gate("number_changed", "a number that is not in the source", pl.col("_other_number")),
         Gate("address_lost", lost.format("web or e-mail address"), pl.col("_address")),
         Gate("placeholder_lost", lost.format("placeholder"), pl.col("_placeholder")),
         Gate("glossary_lost", "a term to keep is missing", pl.col("_glossary")),
     )
 
 
-def _is_meta(language: LanguageConfig) -> pl.Expr:
-    """Text about the translation, unless the source itself talks like that."""
-    pattern = f"{_META}|^\\W*{re.escape(language.name)}\\s*:"
+def _with_languages(
+    rows: pl.DataFrame, judge: LanguageJudge, config: QualityConfig
+) -> pl.DataFrame:
+    """The rows with what the words tell of their language."""
+    texts = rows["text"].to_list()
+    return rows.with_columns(
+        pl.Series("_margin", judge.margins(texts, rows["english"].to_list()), pl.Float64),
+        pl.Series("_other", judge.are_other(texts, config.identifier_confidence), pl.Boolean),
+        pl.Series("_untranslated", judge.are_untranslated(texts, config.copy_words), pl.Boolean),
+    )
+
+
+def _names_the_language(language: LanguageConfig) -> pl.Expr:
+    """Text that begins with the language's name or code and a colon."""
+    pattern = (
+        f"(?i)^\\W*(?:{re.escape(language.name)}|{re.escape(language.code)})\\W{{0,2}}\\s*[:=]"
+    )
     return _TEXT.str.contains(pattern) & ~_ENGLISH.fill_null("").str.contains(pattern)
 
 
-def _is_copy() -> pl.Expr:
+def _is_copy(least_words: int) -> pl.Expr:
+    """The source again; "house music play" stays what it is in Hinglish, so short ones pass."""
     words = _ENGLISH.str.count_matches(r"[\p{L}\p{N}]+")
-    return (folded(_TEXT) == folded(_ENGLISH)) & (words >= _COPY_WORDS)
+    return (folded(_TEXT) == folded(_ENGLISH)) & (words >= least_words)
 
 
-def _is_off(language: LanguageConfig) -> pl.Expr:
+def _is_off(language: LanguageConfig, least_share: float) -> pl.Expr:
     """Too few letters of the right script; false for text without letters."""
     classes = script_classes(language)
     if classes is None:
         return pl.lit(value=False)
     inside = "".join(rf"\p{{{name}}}" for name in classes)
     letters = _TEXT.str.count_matches(r"\p{L}")
-    share = _SCRIPT_SHARE if language.mixing is None else _MIXED_SCRIPT_SHARE
+    # A language that is to be mixed with another script's may be half of that, in longer words.
+    share = least_share if language.mixing is None else min(least_share, _MIXED_SCRIPT_SHARE)
     return _TEXT.str.count_matches(rf"[\p{{L}}&&[{inside}]]") < letters * share
 
 
-def _length_ratio() -> pl.Expr:
+def _is_repetition(least_share: float) -> pl.Expr:
+    """Few distinct words, or one word several times in a row."""
+    words = _TEXT.str.to_lowercase().str.extract_all(r"\p{L}[\p{L}\p{M}]*")
+    count = words.list.len()
+    is_poor = (count >= _REPEATED_FROM) & (words.list.n_unique() < count * least_share)
+    run = words.list.eval(pl.element().rle().struct.field("len").max()).list.first()
+    return is_poor | (run.fill_null(0) >= _LONGEST_RUN)
+
+
+def _growth() -> pl.Expr:
+    """How many times longer the text is than its source."""
     text, english = (_weighted_length(column) + _LENGTH_SLACK for column in (_TEXT, _ENGLISH))
-    return pl.max_horizontal(text / english, english / text)
+    return text / english
 
 
 def _weighted_length(column: pl.Expr) -> pl.Expr:
@@ -159,38 +200,6 @@ def folded(column: pl.Expr) -> pl.Expr:
     """Text as compared for sameness: no case, punctuation or spaces; vowel signs are kept."""
     lower = column.str.normalize("NFKC").str.to_lowercase()
     return lower.str.replace_all(r"[^\p{L}\p{M}\p{N}]", "")
-
-
-def _with_lost_parts(rows: pl.DataFrame, glossary: Sequence[str]) -> pl.DataFrame:
-    """The rows with a flag for each kind of part that the text lost."""
-    digits = list(_DIGITS), list(_DIGITS.values())
-    numbers = _ENGLISH.str.replace_many(*digits).str.replace_all(r"(\d),(\d{3})", "${1}${2}")
-    only_digits = _TEXT.str.replace_many(*digits).str.replace_all(r"[^0-9]", "")
-    text, english = _TEXT.str.to_lowercase(), _ENGLISH.str.to_lowercase()
-    missing = [
-        _ENGLISH.str.contains(_as_word(term)) & ~text.str.contains(term.lower(), literal=True)
-        for term in glossary
-    ]
-    return rows.with_columns(
-        _loses(rows, numbers.str.extract_all(_NUMBER), only_digits).alias("_number"),
-        _loses(rows, english.str.extract_all(_ADDRESS), text).alias("_address"),
-        _loses(rows, _ENGLISH.str.extract_all(_PLACEHOLDER), _TEXT).alias("_placeholder"),
-        pl.any_horizontal(pl.lit(value=False), *missing).alias("_glossary"),
-    )
-
-
-def _loses(rows: pl.DataFrame, parts: pl.Expr, text: pl.Expr) -> pl.Series:
-    """For each row whether any of its parts is not in its text."""
-    lost = (
-        rows.select(pl.int_range(pl.len()).alias("row"), parts.alias("part"), text.alias("text"))
-        .explode("part")
-        .filter(pl.col("part").is_not_null() & ~_TEXT.str.contains(pl.col("part"), literal=True))
-    )
-    return pl.int_range(rows.height, eager=True).is_in(lost["row"].implode())
-
-
-def _as_word(term: str) -> str:
-    return rf"(?i)(?:^|\W){re.escape(term)}(?:\W|$)"
 
 
 def _rejects(bad: pl.DataFrame, gates: Sequence[Gate], language: LanguageConfig) -> pl.DataFrame:

@@ -1,0 +1,47 @@
+"""The round trip: translations must mean their source again when they are translated back."""
+
+import dataclasses
+
+from monoglot.config import GenerationConfig, LanguageConfig, QualityConfig
+from monoglot.generation.ledger import Ledger
+from monoglot.generation.round_trip import translate_back
+from monoglot.store import Artifact
+from tasks.caching import stage
+from tasks.checking import checked
+from tasks.models import ModelRef, load_encoder
+from tasks.workplace import Job
+
+
+@stage("round_trip", title="translate back {language.code}", tags=["gpu", "llm"])
+def keep_round_trips(
+    job: Job,
+    *,
+    generated: Artifact,
+    model: ModelRef,
+    language: LanguageConfig,
+    config: QualityConfig,
+    generation: GenerationConfig,
+    kb_language: str,
+) -> None:
+    """Translations that mean their source again when an LLM translates them back."""
+    rows = job.table(generated)
+    encoder = load_encoder(job, model)
+    with Ledger(job.store.ledger_path) as ledger:
+        made = translate_back(
+            rows,
+            language,
+            generation,
+            kb_language=kb_language,
+            least=config.min_round_trip,
+            encode=encoder.encode,
+            settings=job.settings,
+            ledger=ledger,
+            on_progress=job.on_progress,
+        )
+    job.write(
+        made.rows,
+        made.rejects,
+        from_ledger=made.from_ledger,
+        usage=dataclasses.asdict(made.usage),
+        **checked(rows, language),
+    )
