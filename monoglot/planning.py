@@ -13,6 +13,7 @@ from monoglot.generation import synthesis, translation
 from monoglot.generation.access import check_endpoint
 from monoglot.generation.asking import PlannedWork
 from monoglot.generation.ledger import Ledger
+from monoglot.generation.redaction import Redactor
 from monoglot.identity import frame_digest
 from monoglot.knowledge.changes import Changes, Work, compare, decide
 from monoglot.knowledge.knowledge_base import load_knowledge_base
@@ -170,6 +171,7 @@ def _requests(
                 kb_language=config.knowledge_base.language,
                 settings=settings,
                 ledger=ledger,
+                redactor=Redactor.of_rows(config.redaction),
             )
             asked.append(Request(language.code, purpose, work))
     return asked

@@ -103,6 +103,7 @@ def config_digest(
             "spending": None,
             "knowledge_base": config.knowledge_base.model_copy(update={"path": None}),
             "generation": config.generation if asks_llm else None,
+            "redaction": config.redaction if asks_llm else None,
         }
     )
     return digest({"config": identity_of(bearing), "versions": dict(versions)})

@@ -62,6 +62,7 @@ def _translated(
         language=language,
         config=config.generation,
         kb_language=config.knowledge_base.language,
+        redaction=config.redaction,
     )
     return _checked(place, config, language, made)
 
@@ -93,6 +94,7 @@ def synthetic_of(
             language=language,
             config=config.generation,
             kb_language=config.knowledge_base.language,
+            redaction=config.redaction,
         )
         tables.append(_checked(place, config, language, made))
     return tuple(tables)

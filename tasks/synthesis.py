@@ -2,8 +2,9 @@
 
 import dataclasses
 
-from monoglot.config import GenerationConfig, LanguageConfig
+from monoglot.config import GenerationConfig, LanguageConfig, RedactionConfig
 from monoglot.generation.ledger import Ledger
+from monoglot.generation.redaction import Redactor
 from monoglot.generation.synthesis import synthesize
 from monoglot.knowledge.parts import topics_of
 from monoglot.store import Artifact
@@ -20,6 +21,7 @@ def synthesize_by_llm(
     language: LanguageConfig,
     config: GenerationConfig,
     kb_language: str,
+    redaction: RedactionConfig,
 ) -> None:
     """`contracts.Queries` of origin synthetic, as the model gave them."""
     topics = topics_of(job.table(knowledge_base), job.table(parts))
@@ -31,6 +33,7 @@ def synthesize_by_llm(
             kb_language=kb_language,
             settings=job.settings,
             ledger=ledger,
+            redactor=Redactor.of_rows(redaction),
             on_progress=job.on_progress,
         )
     job.write(

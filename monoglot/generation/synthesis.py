@@ -27,6 +27,7 @@ from monoglot.generation.prompts import (
     build_synthesis_messages,
 )
 from monoglot.generation.quality import folded
+from monoglot.generation.redaction import Redacted, Redactor
 from monoglot.generation.replies import clean_text
 from monoglot.identity import digest, text_digest
 from monoglot.settings import Settings
@@ -39,12 +40,16 @@ _QUERY_CHARS = 50
 
 @dataclass(frozen=True)
 class Sample:
-    """One question for queries: its key, the label, what is sent, and how many are used."""
+    """One question for queries: its key, the label, what is sent, and how many are used.
+
+    `redacted` puts back what the examples held and the endpoint did not see.
+    """
 
     key: str
     label: str
     ask: Mapping[str, Any]
     wanted: int
+    redacted: Redacted
 
 
 def synthesize(
@@ -55,6 +60,7 @@ def synthesize(
     kb_language: str,
     settings: Settings,
     ledger: Ledger,
+    redactor: Redactor | None = None,
     on_progress: Progress | None = None,
 ) -> Generated:
     """Have `config.synthetic_per_label` queries written for each label.
@@ -70,6 +76,7 @@ def synthesize(
         kb_language: BCP 47 code of the examples.
         settings: where the endpoint is, and how it is asked.
         ledger: where replies are found and kept.
+        redactor: hides personal data from endpoint and ledger; None: texts are sent as they are.
         on_progress: called with samples settled and in all.
 
     Returns:
@@ -80,7 +87,7 @@ def synthesize(
         StoreError: the ledger cannot be written.
     """
     model = config.model or settings.llm_model
-    samples = _samples_of(labels, language, config, model, kb_language)
+    samples = _samples_of(labels, language, config, model, kb_language, redactor=redactor)
     answers = answer_all(
         {sample.key: sample.ask for sample in samples},
         _task_of(language, config, kb_language, settings),
@@ -92,9 +99,10 @@ def synthesize(
     source = f"synthesis in {language.code}"
     written = pl.DataFrame(
         [
-            (sample.label, text)
+            (sample.label, sample.redacted.restored(text))
             for sample in samples
             for text in answers.answers.get(sample.key, ())[: sample.wanted]
+            if sample.redacted.problem(text, must_keep=False) is None
         ],
         schema={"label": pl.String, "text": pl.String},
         orient="row",
@@ -121,10 +129,11 @@ def pending(
     kb_language: str,
     settings: Settings,
     ledger: Ledger | None,
+    redactor: Redactor | None = None,
 ) -> PlannedWork:
     """What `synthesize` would ask with the same arguments, in samples; no call is made."""
     model = config.model or settings.llm_model
-    samples = _samples_of(labels, language, config, model, kb_language)
+    samples = _samples_of(labels, language, config, model, kb_language, redactor=redactor)
     task = _task_of(language, config, kb_language, settings)
     return plan({sample.key: sample.ask for sample in samples}, task, ledger)
 
@@ -135,6 +144,8 @@ def _samples_of(
     config: GenerationConfig,
     model: str,
     kb_language: str,
+    *,
+    redactor: Redactor | None,
 ) -> list[Sample]:
     """Every sample, by label and number."""
     told = {
@@ -147,18 +158,21 @@ def _samples_of(
     }
     samples = []
     for row in labels.sort("label").iter_rows(named=True):
+        examples = sorted(set(row["examples"] or ()), key=text_digest)[:_EXAMPLES]
+        told_of = (row["label_text"] or "", *examples)
+        redacted = Redacted(told_of, {}) if redactor is None else redactor.redact(*told_of)
         topic = {
             "label": row["label"],
             "path": row["label_path"] or "",
-            "about": row["label_text"] or "",
-            "examples": sorted(set(row["examples"] or ()), key=text_digest)[:_EXAMPLES],
+            "about": redacted.texts[0],
+            "examples": list(redacted.texts[1:]),
         }
         for number in range(math.ceil(config.synthetic_per_label / QUERIES_PER_SAMPLE)):
             manner = MANNERS[number % len(MANNERS)]
             left = config.synthetic_per_label - number * QUERIES_PER_SAMPLE
             ask = {**topic, "manner": manner, "count": QUERIES_PER_SAMPLE}
             key = digest({**told, "row": ask, "sample": number})
-            samples.append(Sample(key, row["label"], ask, min(left, QUERIES_PER_SAMPLE)))
+            samples.append(Sample(key, row["label"], ask, min(left, QUERIES_PER_SAMPLE), redacted))
     return samples
 
 
