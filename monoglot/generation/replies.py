@@ -128,7 +128,7 @@ def read_rows(
     """
     asked = set(ids)
     rows = _Rows()
-    for item in _row_objects(_THINKING.sub("", reply.text)):
+    for item in row_objects(reply.text):
         name = str(item["id"]).strip()
         if name not in asked:
             rows.invented += 1
@@ -167,13 +167,14 @@ def clean_text(value: Any) -> str | None:
     return None if _UNSTORABLE.search(text) else text or None
 
 
-def _row_objects(text: str) -> Iterator[Mapping[str, Any]]:
+def row_objects(text: str) -> Iterator[Mapping[str, Any]]:
     """Every object with an id in the text, at any depth of wrapping, in order.
 
     The text is tried as JSON from each opening brace; what decodes is skipped as a whole, so that
     a brace inside a translation is never taken for a row. Where the outermost object is cut off,
-    the rows in front of the cut still decode.
+    the rows in front of the cut still decode. What a model thinks aloud is no answer.
     """
+    text = _THINKING.sub("", text)
     start = text.find("{")
     while start >= 0:
         try:
