@@ -43,8 +43,10 @@ def by_hand(found: Found) -> list[str]:
             f"{path}: holds it in {kind} {shown}{more}. The file is yours: remove it there, or "
             "the next run reads it again."
         )
-    for path in found.manifests:
-        told.append(f"{path}: names it, in a path or a reason; a release needs its manifest.")
+    told += [
+        f"{path}: names it, in a path or a reason; a release needs its manifest."
+        for path in found.manifests
+    ]
     if found.models:
         models = ", ".join(digest[:16] for digest in found.models)
         served = ", ".join(found.releases) or "none"

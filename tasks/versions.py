@@ -22,7 +22,7 @@ STAGES: dict[str, StageCode] = {
     "given_translations": StageCode(1, ("tasks.given_translations",)),
     "translation": StageCode(3, ("tasks.translation",)),
     "synthesis": StageCode(3, ("tasks.synthesis",)),
-    "quality": StageCode(1, ("tasks.quality",)),
+    "quality": StageCode(2, ("tasks.quality",)),
     "questions": StageCode(1, ("tasks.questions",)),
     "anchors": StageCode(1, ("tasks.anchors",)),
     "triplets": StageCode(1, ("tasks.triplets",)),

@@ -8,6 +8,7 @@ Hinglish-TOP and Arabic Banking77 and is checked by the tests on other rows.
 Gates that compare with the English source pass rows that have none (synthetic queries).
 """
 
+import functools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,10 +17,12 @@ import polars as pl
 
 from monoglot.config import LanguageConfig, QualityConfig
 from monoglot.contracts import Rejects, empty
+from monoglot.generation.prompts import telling_phrases
 from monoglot.generation.scripts import digits_of_the_world, script_classes
 
 _TEXT = pl.col("text")
 _ENGLISH = pl.col("english")
+_SOURCE = _ENGLISH.fill_null("")
 _DIGITS = digits_of_the_world()
 
 # Added to both lengths, so that "ok" may become "theek hai". With 2, the largest ratio among the
@@ -49,6 +52,9 @@ _META = (
     r"|\b(?:system prompt|previous instructions)\b"
     r"|```|</?(?:text|row|translation)>|[\"']?(?:id|text|rows|queries)[\"']\s*:|^\s*[{\[]\s*[\"{]"
 )
+# Characters that change what is seen and not what is read: overrides of the direction, tags, spaces
+# without width. Joiners and direction marks are not among them: Hindi and Arabic are typed so.
+_HIDDEN = r"[\u{202A}-\u{202E}\u{2066}-\u{2069}\u{200B}\u{2060}\u{FEFF}\u{E0000}-\u{E007F}]"
 
 
 @dataclass(frozen=True)
@@ -104,6 +110,7 @@ def _gates(language: LanguageConfig, config: QualityConfig) -> tuple[Gate, ...]:
     return (
         Gate("empty", "no letter or digit", ~_TEXT.str.contains(r"[\p{L}\p{N}]")),
         Gate("meta_text", "speaks about the task instead of doing it", _is_meta(language)),
+        Gate("hidden_characters", "holds characters that cannot be seen", _hides()),
         Gate("copy_of_source", "the same words as the source", _is_copy()),
         Gate("wrong_script", f"hardly a letter of {language.code}'s script", _is_off(language)),
         Gate(
@@ -113,6 +120,11 @@ def _gates(language: LanguageConfig, config: QualityConfig) -> tuple[Gate, ...]:
         ),
         Gate("number_lost", lost.format("number"), pl.col("_number")),
         Gate("address_lost", lost.format("web or e-mail address"), pl.col("_address")),
+        Gate(
+            "address_added",
+            "holds a web or e-mail address that the source has not",
+            pl.col("_address_added"),
+        ),
         Gate("placeholder_lost", lost.format("placeholder"), pl.col("_placeholder")),
         Gate("glossary_lost", "a term to keep is missing", pl.col("_glossary")),
     )
@@ -121,7 +133,19 @@ def _gates(language: LanguageConfig, config: QualityConfig) -> tuple[Gate, ...]:
 def _is_meta(language: LanguageConfig) -> pl.Expr:
     """Text about the translation, unless the source itself talks like that."""
     pattern = f"{_META}|^\\W*{re.escape(language.name)}\\s*:"
-    return _TEXT.str.contains(pattern) & ~_ENGLISH.fill_null("").str.contains(pattern)
+    leaks = [column.str.to_lowercase().str.contains_any(_phrases()) for column in (_TEXT, _SOURCE)]
+    says = [column.str.contains(pattern) for column in (_TEXT, _SOURCE)]
+    return (says[0] & ~says[1]) | (leaks[0] & ~leaks[1])
+
+
+@functools.cache
+def _phrases() -> list[str]:
+    """What our own prompts say, in small letters."""
+    return [phrase.lower() for phrase in telling_phrases()]
+
+
+def _hides() -> pl.Expr:
+    return _TEXT.str.contains(_HIDDEN) & ~_SOURCE.str.contains(_HIDDEN)
 
 
 def _is_copy() -> pl.Expr:
@@ -171,17 +195,21 @@ def _with_lost_parts(rows: pl.DataFrame, glossary: Sequence[str]) -> pl.DataFram
     return rows.with_columns(
         _loses(rows, numbers.str.extract_all(_NUMBER), only_digits).alias("_number"),
         _loses(rows, english.str.extract_all(_ADDRESS), text).alias("_address"),
+        _loses(rows, text.str.extract_all(_ADDRESS), english).alias("_address_added"),
         _loses(rows, _ENGLISH.str.extract_all(_PLACEHOLDER), _TEXT).alias("_placeholder"),
         pl.any_horizontal(pl.lit(value=False), *missing).alias("_glossary"),
     )
 
 
 def _loses(rows: pl.DataFrame, parts: pl.Expr, text: pl.Expr) -> pl.Series:
-    """For each row whether any of its parts is not in its text."""
+    """For each row whether any of its parts is not in its text; false where there is no text."""
     lost = (
-        rows.select(pl.int_range(pl.len()).alias("row"), parts.alias("part"), text.alias("text"))
+        rows.select(pl.int_range(pl.len()).alias("row"), parts.alias("part"), text.alias("whole"))
         .explode("part")
-        .filter(pl.col("part").is_not_null() & ~_TEXT.str.contains(pl.col("part"), literal=True))
+        .filter(
+            pl.col("part").is_not_null()
+            & ~pl.col("whole").str.contains(pl.col("part"), literal=True)
+        )
     )
     return pl.int_range(rows.height, eager=True).is_in(lost["row"].implode())
 
