@@ -400,6 +400,25 @@ def test_another_table_of_the_file_is_cleaned_too(tmp_path):
     assert rows == [(1, '{"custom_id": "k", "text": "mail [forgotten]"}'), (2, "other")]
 
 
+def test_pages_that_were_given_up_before_are_cleaned(tmp_path):
+    """Text that an earlier version deleted and SQLite left in the file."""
+    path = tmp_path / "ledger.sqlite"
+    Ledger(path).close()
+    with sqlite3.connect(path) as database:
+        database.execute("PRAGMA secure_delete = OFF")
+        text = f"{SECRET} {'x' * 9000}"
+        database.execute("INSERT INTO replies VALUES (1, '', '', ?, 1, 1, 0)", (text,))
+        database.commit()
+        database.execute("DELETE FROM replies")
+    database.close()
+    assert SECRET.encode() in path.read_bytes()
+    found = find_in_ledger(path, PATTERN)
+    assert found
+    assert not found.bodies
+    forget_in_ledger(path, found)
+    assert SECRET.encode() not in path.read_bytes()
+
+
 def test_a_ledger_in_use_is_said_and_the_next_time_it_is_cleaned(tmp_path, monkeypatch):
     monkeypatch.setattr(forgetting, "_PATIENCE_S", 0.1)
     path = tmp_path / "ledger.sqlite"
