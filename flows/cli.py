@@ -265,6 +265,38 @@ def rollback(
 
 
 @app.command()
+def forget(
+    pattern: Annotated[str, typer.Argument(help="Regular expression, whatever its case.")],
+    config: ConfigFile = HERE,
+    literal: Annotated[bool, typer.Option("--literal", help="The text as it is.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Remove without asking.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Remove a text from ledger, artifacts, index and reports; show first what would go."""
+    from flows import forgetting as show
+    from monoglot.forgetting import find
+    from monoglot.forgetting import forget as remove
+    from monoglot.matching import Pattern
+
+    sought = Pattern(pattern, literal=literal)
+    wanted, _ = RunRequest(config_file=config).read()
+    store = Store.existing(wanted.store)
+    console = make_console(stderr=as_json)
+    found, release = find(wanted, store, sought), None
+    show.show_found(console, found)
+    going = found.is_in_store and (
+        yes or (not as_json and typer.confirm("Remove it from the store?"))
+    )
+    if going:
+        with Store.open(wanted.store).writer():
+            found = find(wanted, store, sought)  # as it is now that nobody else writes
+            release = remove(store, found, sought)
+        show.show_done(console, found, release)
+    if as_json:
+        print_json(show.as_json(found, release, removed=going))
+
+
+@app.command()
 def doctor(config: ConfigFile = HERE, as_json: Json = False) -> None:
     """Check versions, files, endpoint, store, disk, model, device and Prefect."""
     from flows import show

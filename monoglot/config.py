@@ -5,10 +5,11 @@ how a run happens (device, keys, concurrency) lives in `settings.py` and never e
 field descriptions are the help text of the Prefect form and of the file `monoglot init` writes.
 """
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 MixingLevel = Literal["light", "balanced", "heavy"]
@@ -256,6 +257,47 @@ class PriceConfig(Section):
     )
 
 
+class RedactionConfig(Section):
+    """Personal data that the LLM does not see: a placeholder is sent and restored in the reply."""
+
+    knowledge_base: bool = Field(
+        False,
+        description="Redact rows of the knowledge base, too. Off: its own contact numbers are "
+        "content, and travel as they are.",
+    )
+    user_queries: bool = Field(True, description="Redact the queries of real users.")
+    phone_regions: tuple[str, ...] = Field(
+        ("IN", "US", "GB", "AE", "SA", "EG"),
+        description="Countries (ISO 3166) whose phone numbers are known without country code.",
+    )
+    patterns: dict[str, str] = Field(
+        default_factory=dict,
+        description="Your own, name -> regular expression (Python), e.g. "
+        "{employee: 'EMP-\\d{6}'}; sent as {{employee_1}}.",
+    )
+
+    @field_validator("patterns")
+    @classmethod
+    def _can_be_used(cls, patterns: dict[str, str]) -> dict[str, str]:
+        for name, pattern in patterns.items():
+            if not re.fullmatch(r"[a-z][a-z_]{0,30}[a-z]", name):
+                raise ValueError(f"{name}: a name has 2 to 32 letters a-z, with _ between them")
+            try:
+                if re.compile(pattern).search(""):
+                    raise ValueError(f"{name}: {pattern!r} also matches nothing at all")
+            except re.error as error:
+                raise ValueError(f"{name}: {pattern!r} is no regular expression: {error}") from None
+        return patterns
+
+    @field_validator("phone_regions")
+    @classmethod
+    def _are_codes(cls, regions: tuple[str, ...]) -> tuple[str, ...]:
+        wrong = [region for region in regions if not re.fullmatch(r"[A-Z]{2}", region)]
+        if wrong:
+            raise ValueError(f"{wrong[0]!r} is no country code of two capitals, such as IN")
+        return regions
+
+
 class SpendingConfig(Section):
     """What the LLM costs and may cost. Bears no identity: another price changes no result."""
 
@@ -402,6 +444,7 @@ class Config(Section):
     )
     split: SplitConfig = SplitConfig()
     generation: GenerationConfig = GenerationConfig()
+    redaction: RedactionConfig = RedactionConfig()
     quality: QualityConfig = QualityConfig()
     spending: SpendingConfig = SpendingConfig()
     sampling: SamplingConfig = SamplingConfig()

@@ -1,6 +1,7 @@
 """What a run would do and why, found out without doing any of it."""
 
 import contextlib
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -15,6 +16,7 @@ from monoglot.generation.access import check_endpoint
 from monoglot.generation.asking import PlannedWork
 from monoglot.generation.batch_records import outstanding_in
 from monoglot.generation.ledger import Ledger
+from monoglot.generation.redaction import Redactor
 from monoglot.generation.replies import Usage
 from monoglot.generation.spending import price_of, refuse_unpriced
 from monoglot.identity import frame_digest
@@ -213,6 +215,10 @@ def _requests(
             "synthesize": partial(synthesis.pending, topics),
             "label": partial(labelling.pending, users, candidates),
         }
+        redactors = defaultdict(
+            lambda: Redactor.of_rows(config.redaction),
+            label=Redactor.of_users(config.redaction),
+        )
         for language, purpose in _purposes(languages, config):
             work = pending[purpose](
                 language,
@@ -220,6 +226,7 @@ def _requests(
                 kb_language=config.knowledge_base.language,
                 settings=settings,
                 ledger=ledger,
+                redactor=redactors[purpose],
             )
             usd = _price_of(config, work)
             asked.append(Request(language.code, _called(purpose, language), work, usd))

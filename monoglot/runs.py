@@ -105,6 +105,7 @@ def config_digest(
             "knowledge_base": config.knowledge_base.model_copy(update={"path": None}),
             "generation": config.generation if asks_llm else None,
             "user_queries": config.user_queries if asks_llm else None,
+            "redaction": config.redaction if asks_llm else None,
         }
     )
     return digest({"config": identity_of(bearing), "versions": dict(versions)})

@@ -1,14 +1,14 @@
 """Label consistency: generated queries must find their own label, or convince a judge."""
 
-import dataclasses
 from typing import Any
 
 import polars as pl
 
-from monoglot.config import GenerationConfig, LanguageConfig, QualityConfig
+from monoglot.config import GenerationConfig, LanguageConfig, QualityConfig, RedactionConfig
 from monoglot.contracts import Rejects, empty
 from monoglot.generation.judging import ask_judge
 from monoglot.generation.ledger import Ledger
+from monoglot.generation.redaction import Redactor
 from monoglot.learning.consistency import SHOWN, consistency
 from monoglot.serving.index import Index
 from monoglot.store import Artifact
@@ -29,6 +29,7 @@ def keep_consistent(
     language: LanguageConfig,
     config: QualityConfig,
     generation: GenerationConfig,
+    redaction: RedactionConfig,
 ) -> None:
     """Queries that find their own label, or that the judge files under it, where one is asked."""
     rows, kb = job.table(generated), job.table(knowledge_base)
@@ -45,7 +46,7 @@ def keep_consistent(
     )
     facts: dict[str, Any] = {}
     if config.judge and judged["_doubted"].any():
-        judged, facts = _asked(job, judged, kb, language, generation)
+        judged, facts = _asked(job, judged, kb, language, generation, redaction=redaction)
     is_bad = pl.col("_doubted") & pl.col("_verdict").ne_missing(pl.col("label"))
     job.write(
         judged.filter(~is_bad).select(rows.columns),
@@ -61,6 +62,8 @@ def _asked(
     kb: pl.DataFrame,
     language: LanguageConfig,
     generation: GenerationConfig,
+    *,
+    redaction: RedactionConfig,
 ) -> tuple[pl.DataFrame, dict[str, Any]]:
     """The rows with the judge's verdict on the doubted ones, and what it cost."""
     doubted = judged.filter("_doubted").select(
@@ -82,15 +85,13 @@ def _asked(
             generation,
             settings=job.settings,
             ledger=ledger,
-            on_progress=job.on_progress,
+            redactor=Redactor.of_rows(redaction),
+            on_progress=job.on_purchase,
+            budget=job.budget,
         )
     told = doubted.select("query_id", pl.Series("_verdict", verdicts, dtype=pl.String))
     joined = judged.drop("_verdict").join(told, on="query_id", how="left", maintain_order="left")
-    return joined, {
-        "from_ledger": answers.from_ledger,
-        "usage": dataclasses.asdict(answers.usage),
-        "doubted": doubted.height,
-    }
+    return joined, {**answers.facts, "doubted": doubted.height}
 
 
 def _inconsistent(bad: pl.DataFrame, language: LanguageConfig) -> pl.DataFrame:

@@ -2,9 +2,10 @@
 
 import polars as pl
 
-from monoglot.config import GenerationConfig, LanguageConfig
+from monoglot.config import GenerationConfig, LanguageConfig, RedactionConfig
 from monoglot.generation.labelling import label_queries
 from monoglot.generation.ledger import Ledger
+from monoglot.generation.redaction import Redactor
 from monoglot.identity import digest, frame_digest
 from monoglot.store import Artifact
 from tasks.caching import stage
@@ -23,6 +24,7 @@ def label_by_llm(
     language: LanguageConfig,
     config: GenerationConfig,
     kb_language: str,
+    redaction: RedactionConfig,
 ) -> None:
     """`contracts.Queries` of origin user; beside them the proposed negatives, and the gaps.
 
@@ -33,8 +35,17 @@ def label_by_llm(
         language: which.
         config: model and temperature.
         kb_language: BCP 47 code of the knowledge base.
+        redaction: whether users' personal data is hidden from the LLM.
     """
-    _label(job, job.table(queries), candidates, language, config, kb_language=kb_language)
+    _label(
+        job,
+        job.table(queries),
+        candidates,
+        language,
+        config,
+        kb_language=kb_language,
+        redaction=redaction,
+    )
 
 
 @stage("labelling", title="label gaps again {language.code}", tags=["llm"])
@@ -46,10 +57,11 @@ def label_gaps_by_llm(
     language: LanguageConfig,
     config: GenerationConfig,
     kb_language: str,
+    redaction: RedactionConfig,
 ) -> None:
     """The same for the gaps of an earlier look, with the candidates that it did not see."""
     gaps = job.store.table(labelled, GAPS)
-    _label(job, gaps, candidates, language, config, kb_language=kb_language)
+    _label(job, gaps, candidates, language, config, kb_language=kb_language, redaction=redaction)
 
 
 def _label(
@@ -60,6 +72,7 @@ def _label(
     config: GenerationConfig,
     *,
     kb_language: str,
+    redaction: RedactionConfig,
 ) -> None:
     with Ledger(job.store.ledger_path) as ledger:
         made = label_queries(
@@ -70,6 +83,7 @@ def _label(
             kb_language=kb_language,
             settings=job.settings,
             ledger=ledger,
+            redactor=Redactor.of_users(redaction),
             on_progress=job.on_purchase,
             budget=job.budget,
         )

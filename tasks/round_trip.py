@@ -1,9 +1,8 @@
 """The round trip: translations must mean their source again when they are translated back."""
 
-import dataclasses
-
-from monoglot.config import GenerationConfig, LanguageConfig, QualityConfig
+from monoglot.config import GenerationConfig, LanguageConfig, QualityConfig, RedactionConfig
 from monoglot.generation.ledger import Ledger
+from monoglot.generation.redaction import Redactor
 from monoglot.generation.round_trip import translate_back
 from monoglot.store import Artifact
 from tasks.caching import stage
@@ -22,6 +21,7 @@ def keep_round_trips(
     config: QualityConfig,
     generation: GenerationConfig,
     kb_language: str,
+    redaction: RedactionConfig,
 ) -> None:
     """Translations that mean their source again when an LLM translates them back."""
     rows = job.table(generated)
@@ -36,12 +36,13 @@ def keep_round_trips(
             encode=encoder.encode,
             settings=job.settings,
             ledger=ledger,
-            on_progress=job.on_progress,
+            redactor=Redactor.of_rows(redaction),
+            on_progress=job.on_purchase,
+            budget=job.budget,
         )
     job.write(
         made.rows,
         made.rejects,
-        from_ledger=made.from_ledger,
-        usage=dataclasses.asdict(made.usage),
+        **made.facts,
         **checked(rows, language),
     )

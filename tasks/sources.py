@@ -113,6 +113,7 @@ def _translated(
         language=language,
         config=config.generation,
         kb_language=config.knowledge_base.language,
+        redaction=config.redaction,
     )
     kept = _checked(place, config, language, made, rows)
     if not config.quality.min_round_trip:
@@ -125,6 +126,7 @@ def _translated(
         config=config.quality,
         generation=config.generation,
         kb_language=config.knowledge_base.language,
+        redaction=config.redaction,
     )
 
 
@@ -153,6 +155,7 @@ def _checked(
         language=language,
         config=config.quality,
         generation=config.generation,
+        redaction=config.redaction,
     )
 
 
@@ -179,6 +182,7 @@ def synthetic_of(
                 language=language,
                 config=config.generation,
                 kb_language=config.knowledge_base.language,
+                redaction=config.redaction,
             )
             tables.append(_checked(place, config, language, made, rows))
     return tuple(tables)
@@ -243,6 +247,7 @@ def _labelled(
         language=language,
         config=config.generation,
         kb_language=kb_language,
+        redaction=config.redaction,
     )
     further = search_further(
         place, labelled=first, shown=candidates, knowledge_base=rows, model=base, language=code
@@ -254,6 +259,7 @@ def _labelled(
         language=language,
         config=config.generation,
         kb_language=kb_language,
+        redaction=config.redaction,
     )
     return first, second
 

@@ -4,8 +4,9 @@ import dataclasses
 
 import polars as pl
 
-from monoglot.config import GenerationConfig, LanguageConfig
+from monoglot.config import GenerationConfig, LanguageConfig, RedactionConfig
 from monoglot.generation.ledger import Ledger
+from monoglot.generation.redaction import Redactor
 from monoglot.generation.synthesis import TWINS, synthesize
 from monoglot.generation.variety import variety_of
 from monoglot.knowledge.parts import topics_of
@@ -24,6 +25,7 @@ def synthesize_by_llm(
     language: LanguageConfig,
     config: GenerationConfig,
     kb_language: str,
+    redaction: RedactionConfig,
 ) -> None:
     """`contracts.Queries` of origin synthetic, as the model gave them."""
     topics = topics_of(job.table(knowledge_base), job.table(parts), job.table(questions))
@@ -35,6 +37,7 @@ def synthesize_by_llm(
             kb_language=kb_language,
             settings=job.settings,
             ledger=ledger,
+            redactor=Redactor.of_rows(redaction),
             on_progress=job.on_purchase,
             budget=job.budget,
         )

@@ -4,8 +4,9 @@ from typing import Any
 
 import polars as pl
 
-from monoglot.config import GenerationConfig, LanguageConfig
+from monoglot.config import GenerationConfig, LanguageConfig, RedactionConfig
 from monoglot.generation.ledger import Ledger
+from monoglot.generation.redaction import Redactor
 from monoglot.generation.renderings import measure
 from monoglot.generation.translation import translate
 from monoglot.store import Artifact
@@ -21,6 +22,7 @@ def translate_by_llm(
     language: LanguageConfig,
     config: GenerationConfig,
     kb_language: str,
+    redaction: RedactionConfig,
 ) -> None:
     """`contracts.Queries` by LLM, of all but the index set, as the model gave them.
 
@@ -37,6 +39,7 @@ def translate_by_llm(
             kb_language=kb_language,
             settings=job.settings,
             ledger=ledger,
+            redactor=Redactor.of_rows(redaction),
             on_progress=job.on_purchase,
             budget=job.budget,
         )

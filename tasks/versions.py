@@ -24,7 +24,7 @@ STAGES: dict[str, StageCode] = {
     "candidates": StageCode(1, ("tasks.candidates",)),
     "further_candidates": StageCode(1, ("tasks.candidates",)),
     "labelling": StageCode(1, ("tasks.labelling",)),
-    "translation": StageCode(2, ("tasks.translation",)),
+    "translation": StageCode(3, ("tasks.translation",)),
     "synthesis": StageCode(3, ("tasks.synthesis",)),
     "quality": StageCode(2, ("tasks.quality",)),
     "consistency": StageCode(1, ("tasks.consistency",)),

@@ -142,6 +142,16 @@ class Answers:
     usage: Usage
     from_ledger: int
 
+    @property
+    def asked(self) -> int:
+        """Distinct rows in all."""
+        return len(self.answers) + len(self.problems)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What a stage keeps of it, as JSON."""
+        return {"from_ledger": self.from_ledger, "asked": self.asked, "usage": asdict(self.usage)}
+
 
 @dataclass(frozen=True)
 class Generated:

@@ -16,6 +16,8 @@ from monoglot.generation.buying import answer_all
 from monoglot.generation.ledger import Ledger
 from monoglot.generation.llm import Endpoint
 from monoglot.generation.prompts import described, messages_of, rows_schema
+from monoglot.generation.redaction import Redactor
+from monoglot.generation.spending import Budget
 from monoglot.identity import digest
 from monoglot.settings import Settings
 
@@ -47,7 +49,9 @@ def ask_judge(
     *,
     settings: Settings,
     ledger: Ledger,
+    redactor: Redactor | None = None,
     on_progress: Progress | None = None,
+    budget: Budget | None = None,
 ) -> tuple[list[str | None], Answers]:
     """Ask under which of its candidate labels each query belongs.
 
@@ -58,13 +62,17 @@ def ask_judge(
         config: model; the temperature is 0.
         settings: where the endpoint is, and how it is asked.
         ledger: where replies are found and kept.
+        redactor: hides personal data from endpoint and ledger; None: texts are sent as they are.
         on_progress: called with queries settled and in all.
+        budget: the run's, with its prices; None: nothing limits it and no price is known.
 
     Returns:
         The label of each row, `NONE`, or None where the judge gave no usable answer; and what was
         bought.
 
     Raises:
+        BudgetError: the budget is used up; what was bought so far is kept.
+        BatchPendingError: rows are out in a batch; a later call finds their answers.
         EndpointError: the endpoint fails or refuses; what was bought so far is kept.
         StoreError: the ledger cannot be written.
     """
@@ -72,7 +80,7 @@ def ask_judge(
     told = {"prompt": JUDGE_PROMPT, "model": model, "language": described(language)}
     asks = [
         {
-            "text": text,
+            "text": text if redactor is None else redactor.redact(text).text,
             "labels": [{"label": name, **topics.get(name, {})} for name in sorted(names)],
         }
         for text, names in doubted.select("text", "candidates").iter_rows()
@@ -80,11 +88,12 @@ def ask_judge(
     keys = [digest({**told, "row": ask}) for ask in asks]
     answers = answer_all(
         dict(zip(keys, asks, strict=True)),
-        _task_of(language, settings),
+        _task_of(language, settings, model),
         partial(Endpoint, settings, model, 0.0),
         ledger,
         in_flight=settings.llm_concurrency,
         on_progress=on_progress,
+        budget=budget,
     )
     verdicts = (answers.answers.get(key) for key in keys)
     return [
@@ -105,13 +114,14 @@ def build_judge_messages(
     return messages_of(_INSTRUCTIONS.format(language=described(language)), rows)
 
 
-def _task_of(language: LanguageConfig, settings: Settings) -> Task:
+def _task_of(language: LanguageConfig, settings: Settings, model: str) -> Task:
     return Task(
         messages=lambda rows: build_judge_messages(rows, language),
         schema=_SCHEMA,
         answer_of=_label_in,
         rows_per_request=settings.llm_rows_per_request,
         answer_chars=lambda _: _LABEL_CHARS,
+        kind=f"{JUDGE_PROMPT} {model} {language.code}",
     )
 
 

@@ -34,7 +34,9 @@ from monoglot.generation.prompts import (
     LABELLING_PROMPT,
     LABELLING_SCHEMA,
     build_labelling_messages,
+    told_of,
 )
+from monoglot.generation.redaction import Redacted, Redactor
 from monoglot.generation.replies import Problem, clean_text
 from monoglot.generation.spending import Budget
 from monoglot.identity import digest
@@ -77,6 +79,7 @@ def label_queries(
     kb_language: str,
     settings: Settings,
     ledger: Ledger,
+    redactor: Redactor | None = None,
     on_progress: Progress | None = None,
     budget: Budget | None = None,
 ) -> Labelled:
@@ -90,6 +93,7 @@ def label_queries(
         kb_language: BCP 47 code of the candidates.
         settings: where the endpoint is, and how it is asked.
         ledger: where replies are found and kept.
+        redactor: hides personal data from endpoint and ledger; None: texts are sent as they are.
         on_progress: called with queries settled and in all.
         budget: the run's, with its prices; None: nothing limits it and no price is known.
 
@@ -102,9 +106,9 @@ def label_queries(
     model = config.model or settings.llm_model
     queries = queries.filter(pl.col("language") == language.code)
     given = _by_query(candidates)
-    asks = _asks_of(queries, given, _told(language, config, model, kb_language))
+    asks = _asks_of(queries, given, _told(language, config, model, kb_language), redactor)
     answers = answer_all(
-        {key: ask for _, key, ask in asks},
+        {key: ask for _, _, key, ask in asks},
         _task_of(language, kb_language, settings, model),
         partial(Endpoint, settings, model, config.temperature),
         ledger,
@@ -114,19 +118,20 @@ def label_queries(
     )
     problems: list[tuple[str, str | None, Problem]] = []
     verdicts: dict[str, Verdict] = {}
-    for query, key, _ in asks:
+    for query, redacted, key, _ in asks:
         verdict = answers.answers.get(key)
         problem = answers.problems[key] if verdict is None else _problem(verdict, given, query)
         if problem is not None:
             problems.append((f"user queries in {language.code}", query["text"], problem))
         elif verdict is not None:
-            verdicts[query["query_id"]] = verdict
+            wording = verdict.wording and redacted.restored(verdict.wording)
+            verdicts[query["query_id"]] = verdict._replace(wording=wording)
     return Labelled(
         **_tables(queries, given, verdicts),
         rejects=rejects_of(problems),
         usage=answers.usage,
         from_ledger=answers.from_ledger,
-        asked=len(answers.answers) + len(answers.problems),
+        asked=answers.asked,
     )
 
 
@@ -139,12 +144,13 @@ def pending(
     kb_language: str,
     settings: Settings,
     ledger: Ledger | None,
+    redactor: Redactor | None = None,
 ) -> PlannedWork:
     """What `label_queries` would ask with the same arguments; no call is made."""
     model = config.model or settings.llm_model
     queries = queries.filter(pl.col("language") == language.code)
     told = _told(language, config, model, kb_language)
-    asks = {key: ask for _, key, ask in _asks_of(queries, _by_query(candidates), told)}
+    asks = {key: ask for _, _, key, ask in _asks_of(queries, _by_query(candidates), told, redactor)}
     return plan(asks, _task_of(language, kb_language, settings, model), ledger)
 
 
@@ -165,20 +171,25 @@ def _told(
         "model": model,
         "temperature": config.temperature,
         "from": kb,
-        "to": {"code": language.code, "name": language.name, "style": language.style},
+        "to": told_of(language),
         "sample": 0,
     }
 
 
 def _asks_of(
-    queries: pl.DataFrame, given: Mapping[str, list[dict[str, Any]]], told: Mapping[str, Any]
-) -> list[tuple[dict[str, Any], str, dict[str, Any]]]:
-    """Each query that has candidates, its key, and what is asked; `told`: what all are told."""
+    queries: pl.DataFrame,
+    given: Mapping[str, list[dict[str, Any]]],
+    told: Mapping[str, Any],
+    redactor: Redactor | None,
+) -> list[tuple[dict[str, Any], Redacted, str, dict[str, Any]]]:
+    """Each query with candidates, what hides in it, its key, and what is asked beside `told`."""
     asks = []
     for query in queries.sort("query_id").iter_rows(named=True):
         if query["query_id"] in given:
-            ask = _ask_of(query["text"], given[query["query_id"]])
-            asks.append((query, digest({**told, "row": ask}), ask))
+            text = query["text"]
+            redacted = Redacted((text,), {}) if redactor is None else redactor.redact(text)
+            ask = _ask_of(redacted.text, given[query["query_id"]])
+            asks.append((query, redacted, digest({**told, "row": ask}), ask))
     return asks
 
 

@@ -41,6 +41,7 @@ def with_lost_parts(rows: pl.DataFrame, glossary: Sequence[str], spelt_up_to: in
         pl.Series("_number", [_loses_number(*pair, spelt_up_to) for pair in pairs], pl.Boolean),
         pl.Series("_other_number", [_invents_number(*pair) for pair in pairs], pl.Boolean),
         _loses(rows, english.str.extract_all(_ADDRESS), text).alias("_address"),
+        _loses(rows, text.str.extract_all(_ADDRESS), english).alias("_address_added"),
         _loses(rows, _ENGLISH.str.extract_all(_PLACEHOLDER), _TEXT).alias("_placeholder"),
         pl.any_horizontal(pl.lit(value=False), *missing).alias("_glossary"),
     )
@@ -98,10 +99,13 @@ def _invents_number(text: str, source: str) -> bool:
 
 
 def _loses(rows: pl.DataFrame, parts: pl.Expr, text: pl.Expr) -> pl.Series:
-    """For each row whether any of its parts is not in its text."""
+    """For each row whether any of its parts is not in its text; false where there is no text."""
     lost = (
-        rows.select(pl.int_range(pl.len()).alias("row"), parts.alias("part"), text.alias("text"))
+        rows.select(pl.int_range(pl.len()).alias("row"), parts.alias("part"), text.alias("whole"))
         .explode("part")
-        .filter(pl.col("part").is_not_null() & ~_TEXT.str.contains(pl.col("part"), literal=True))
+        .filter(
+            pl.col("part").is_not_null()
+            & ~pl.col("whole").str.contains(pl.col("part"), literal=True)
+        )
     )
     return pl.int_range(rows.height, eager=True).is_in(lost["row"].implode())

@@ -11,6 +11,7 @@ and know that the next run buys all rows anew. A test holds wording and version 
 """
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -20,6 +21,7 @@ TRANSLATION_PROMPT = "translation/1"
 RENDERING_PROMPT = "rendering/1"
 SYNTHESIS_PROMPT = "synthesis/2"
 LABELLING_PROMPT = "labelling/1"
+_TELLING = 6  # words in a row that nobody types by chance
 
 
 class Voice(NamedTuple):
@@ -281,6 +283,17 @@ def sent_ids(keys: Sequence[str]) -> dict[str, str]:
     while len({key[:length] for key in keys}) < len(set(keys)):
         length += 1
     return {key: f"r{key[:length]}" for key in keys}
+
+
+def telling_phrases() -> tuple[str, ...]:
+    """Runs of six words of our instructions: a query that holds one gives the prompt away."""
+    phrases: dict[str, None] = {}
+    for prompt in (_TRANSLATION, _RENDERING, _SYNTHESIS, _LABELLING):
+        for part in re.split(r"\{\w+\}|\{\{|\}\}", prompt):
+            words = part.split()
+            for start in range(len(words) - _TELLING + 1):
+                phrases[" ".join(words[start : start + _TELLING])] = None
+    return tuple(phrases)
 
 
 def messages_of(instructions: str, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:

@@ -9,6 +9,7 @@ rows): it lies well outside of what people write there.
 Gates that compare with the English source pass rows that have none (synthetic queries).
 """
 
+import functools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,10 +21,12 @@ from monoglot.contracts import Rejects, empty
 from monoglot.generation.languages import LanguageJudge
 from monoglot.generation.lost_parts import as_word, with_lost_parts
 from monoglot.generation.meta_text import is_meta_text
+from monoglot.generation.prompts import telling_phrases
 from monoglot.generation.scripts import script_classes
 
 _TEXT = pl.col("text")
 _ENGLISH = pl.col("english")
+_SOURCE = _ENGLISH.fill_null("")
 
 # Added to both lengths, so that "ok" may become "theek hai". With 2, the ratios among the 2,993
 # human train rows of Hinglish-TOP end at 2.2 times longer and 1.6 times shorter.
@@ -33,6 +36,9 @@ _DENSE = {r"[\p{Han}\p{Hiragana}\p{Katakana}]": 2, r"\p{Hangul}": 1}
 _MIXED_SCRIPT_SHARE = 0.1
 _REPEATED_FROM = 6  # words; shorter texts repeat a word for good reasons
 _LONGEST_RUN = 4  # of one word, from which on it is no emphasis
+# Characters that change what is seen and not what is read: overrides of the direction, tags, spaces
+# without width. Joiners and direction marks are not among them: Hindi and Arabic are typed so.
+_HIDDEN = r"[\u{202A}-\u{202E}\u{2066}-\u{2069}\u{200B}\u{2060}\u{FEFF}\u{E0000}-\u{E007F}]"
 
 
 @dataclass(frozen=True)
@@ -98,8 +104,11 @@ def _gates(language: LanguageConfig, config: QualityConfig) -> tuple[Gate, ...]:
         Gate(
             "meta_text",
             "speaks about the task instead of doing it",
-            is_meta_text(_TEXT, _ENGLISH) | _names_the_language(language),
+            is_meta_text(_TEXT, _ENGLISH)
+            | _names_the_language(language)
+            | _gives_away_the_prompt(),
         ),
+        Gate("hidden_characters", "holds characters that cannot be seen", _hides()),
         Gate("copy_of_source", "the same words as the source", _is_copy(config.copy_words)),
         Gate(
             "wrong_script",
@@ -130,6 +139,11 @@ def _gates(language: LanguageConfig, config: QualityConfig) -> tuple[Gate, ...]:
         Gate("number_lost", lost.format("number"), pl.col("_number")),
         Gate("number_changed", "a number that is not in the source", pl.col("_other_number")),
         Gate("address_lost", lost.format("web or e-mail address"), pl.col("_address")),
+        Gate(
+            "address_added",
+            "holds a web or e-mail address that the source has not",
+            pl.col("_address_added"),
+        ),
         Gate("placeholder_lost", lost.format("placeholder"), pl.col("_placeholder")),
         Gate("glossary_lost", "a term to keep is missing", pl.col("_glossary")),
     )
@@ -153,6 +167,22 @@ def _names_the_language(language: LanguageConfig) -> pl.Expr:
         f"(?i)^\\W*(?:{re.escape(language.name)}|{re.escape(language.code)})\\W{{0,2}}\\s*[:=]"
     )
     return _TEXT.str.contains(pattern) & ~_ENGLISH.fill_null("").str.contains(pattern)
+
+
+def _gives_away_the_prompt() -> pl.Expr:
+    """Text with six words in a row of our own prompts, unless the source has them."""
+    leaks = [column.str.to_lowercase().str.contains_any(_phrases()) for column in (_TEXT, _SOURCE)]
+    return leaks[0] & ~leaks[1]
+
+
+@functools.cache
+def _phrases() -> list[str]:
+    """What our own prompts say, in small letters."""
+    return [phrase.lower() for phrase in telling_phrases()]
+
+
+def _hides() -> pl.Expr:
+    return _TEXT.str.contains(_HIDDEN) & ~_SOURCE.str.contains(_HIDDEN)
 
 
 def _is_copy(least_words: int) -> pl.Expr:

@@ -14,7 +14,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 _DECODER = json.JSONDecoder()
-_THINKING = re.compile(r"<think>.*?</think>", re.DOTALL)
+# Before the first brace alone: in an answer, the tags are somebody's text, and between two answers
+# they would take what is between them away.
+_THINKING = re.compile(r"\A([^{]*?)<think>.*?</think>", re.DOTALL)
 _SPACES = re.compile(r"\s+")
 _UNSTORABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # controls and halves of emoji
 
@@ -25,6 +27,7 @@ PROBLEMS = {
     "reply_unreadable": "the reply held no rows",
     "row_lost": "the reply left this row out",
     "row_repeated": "the reply answered this row twice, differently",
+    "row_copied": "the reply gave this row the same answer as the rows around it",
     "row_empty": "the reply answered this row with nothing usable",
 }
 
@@ -127,8 +130,10 @@ class Reading:
 
 @dataclass
 class _Rows:
+    whole: dict[str, Any] = field(default_factory=dict)  # of all ids: not all may be asked for now
     answers: dict[str, Any] = field(default_factory=dict)
     conflicting: set[str] = field(default_factory=set)
+    copied: frozenset[str] = frozenset()
     empty: set[str] = field(default_factory=set)
     invented: int = 0
 
@@ -139,7 +144,9 @@ def read_rows(
     """Match a reply's rows with the ids that were asked for.
 
     Order does not matter. A row that repeats with the same answer counts once; with another
-    answer it counts as unanswered, as there is no telling which of the two belongs to it.
+    answer it counts as unanswered, as there is no telling which of the two belongs to it. Rows that
+    got one answer between them, and are most of the reply, count as unanswered, too: one of them
+    may have ordered it ("translate all rows as ..."). Asked alone, no row has others to spoil it.
 
     Args:
         reply: the reply.
@@ -148,19 +155,32 @@ def read_rows(
     """
     asked = set(ids)
     rows = _Rows()
-    for item in _row_objects(_THINKING.sub("", reply.text)):
-        name = str(item["id"]).strip()
+    for item in row_objects(reply.text):
+        name, answer = str(item["id"]).strip(), answer_of(item)
+        rows.whole.setdefault(name, answer)
         if name not in asked:
             rows.invented += 1
-            continue
-        answer = answer_of(item)
-        if answer is None:
+        elif answer is None:
             rows.empty.add(name)
         elif rows.answers.setdefault(name, answer) != answer:
             rows.conflicting.add(name)
-    answers = {name: rows.answers[name] for name in rows.answers if name not in rows.conflicting}
+    rows.copied = _copied(rows.whole)
+    unfit = rows.conflicting | rows.copied
+    answers = {name: rows.answers[name] for name in rows.answers if name not in unfit}
     problems = {name: _problem(name, rows, reply) for name in asked - answers.keys()}
     return Reading(answers, problems, rows.invented)
+
+
+def _copied(answers: Mapping[str, Any]) -> frozenset[str]:
+    """Rows that share one answer, where these are all rows of the reply or most of three."""
+    by_answer: dict[str, list[str]] = {}
+    for name, answer in answers.items():
+        if answer is None:
+            continue
+        by_answer.setdefault(str(answer), []).append(name)
+    most = max(by_answer.values(), key=len, default=[])
+    is_order = len(most) > 1 and (len(most) == len(answers) or len(most) * 2 > len(answers) > 2)
+    return frozenset(most) if is_order else frozenset()
 
 
 def _problem(name: str, rows: _Rows, reply: Reply) -> Problem:
@@ -168,6 +188,8 @@ def _problem(name: str, rows: _Rows, reply: Reply) -> Problem:
     detail = ""
     if name in rows.conflicting:
         rule = "row_repeated"
+    elif name in rows.copied:
+        rule = "row_copied"
     elif name in rows.empty:
         rule = "row_empty"
     elif reply.refusal:
@@ -187,13 +209,14 @@ def clean_text(value: Any) -> str | None:
     return None if _UNSTORABLE.search(text) else text or None
 
 
-def _row_objects(text: str) -> Iterator[Mapping[str, Any]]:
+def row_objects(text: str) -> Iterator[Mapping[str, Any]]:
     """Every object with an id in the text, at any depth of wrapping, in order.
 
     The text is tried as JSON from each opening brace; what decodes is skipped as a whole, so that
     a brace inside a translation is never taken for a row. Where the outermost object is cut off,
-    the rows in front of the cut still decode.
+    the rows in front of the cut still decode. What a model thinks aloud is no answer.
     """
+    text = _THINKING.sub(r"\1", text)
     start = text.find("{")
     while start >= 0:
         try:

@@ -14,6 +14,8 @@ from monoglot.config import GenerationConfig, LanguageConfig
 from monoglot.contracts import Rejects, empty
 from monoglot.generation.asking import Generated, Progress
 from monoglot.generation.ledger import Ledger
+from monoglot.generation.redaction import Redactor
+from monoglot.generation.spending import Budget
 from monoglot.generation.translation import translate
 from monoglot.settings import Settings
 
@@ -28,7 +30,9 @@ def translate_back(
     encode: Callable[[list[str]], NDArray[np.float32]],
     settings: Settings,
     ledger: Ledger,
+    redactor: Redactor | None = None,
     on_progress: Progress | None = None,
+    budget: Budget | None = None,
 ) -> Generated:
     """Keep the translations whose way back ends near their source.
 
@@ -44,9 +48,13 @@ def translate_back(
         encode: texts to unit vectors (n, d), by the untuned model.
         settings: where the endpoint is, and how it is asked.
         ledger: where replies are found and kept.
+        redactor: hides personal data from endpoint and ledger; None: texts are sent as they are.
         on_progress: called with distinct queries settled and in all.
+        budget: the run's, with its prices; None: nothing limits it and no price is known.
 
     Raises:
+        BudgetError: the budget is used up; what was bought so far is kept.
+        BatchPendingError: rows are out in a batch; a later call finds their answers.
         EndpointError: the endpoint fails or refuses; what was bought so far is kept.
         StoreError: the ledger cannot be written.
     """
@@ -59,7 +67,9 @@ def translate_back(
         kb_language=language.code,
         settings=settings,
         ledger=ledger,
+        redactor=redactor,
         on_progress=on_progress,
+        budget=budget,
     )
     told = back.rows.select(query_id="source_row_id", _back="text").unique("query_id", keep="first")
     joined = rows.join(told, on="query_id", how="left", maintain_order="left")
@@ -75,6 +85,7 @@ def translate_back(
         rejects=_rejects(judged.filter(is_bad), language),
         usage=back.usage,
         from_ledger=back.from_ledger,
+        asked=back.asked,
     )
 
 

@@ -30,6 +30,7 @@ from monoglot.generation.prompts import (
     told_of,
 )
 from monoglot.generation.quality import folded
+from monoglot.generation.redaction import Redacted, Redactor
 from monoglot.generation.replies import clean_text
 from monoglot.generation.spending import Budget
 from monoglot.identity import digest, text_digest
@@ -45,12 +46,16 @@ _QUERY_CHARS = 50
 
 @dataclass(frozen=True)
 class Sample:
-    """One question for queries: its key, the label, what is sent, and how many are used."""
+    """One question for queries: its key, the label, what is sent, and how many are used.
+
+    `redacted` puts back what the examples held and the endpoint did not see.
+    """
 
     key: str
     label: str
     ask: Mapping[str, Any]
     wanted: int
+    redacted: Redacted
 
 
 def synthesize(
@@ -61,6 +66,7 @@ def synthesize(
     kb_language: str,
     settings: Settings,
     ledger: Ledger,
+    redactor: Redactor | None = None,
     on_progress: Progress | None = None,
     budget: Budget | None = None,
 ) -> Generated:
@@ -77,6 +83,7 @@ def synthesize(
         kb_language: BCP 47 code of the examples.
         settings: where the endpoint is, and how it is asked.
         ledger: where replies are found and kept.
+        redactor: hides personal data from endpoint and ledger; None: texts are sent as they are.
         on_progress: called with samples settled and in all.
         budget: the run's, with its prices; None: nothing limits it and no price is known.
 
@@ -90,7 +97,7 @@ def synthesize(
         StoreError: the ledger cannot be written.
     """
     model = config.model or settings.llm_model
-    samples = _samples_of(labels, language, config, model, kb_language)
+    samples = _samples_of(labels, language, config, model, kb_language, redactor=redactor)
     answers = answer_all(
         {sample.key: sample.ask for sample in samples},
         _task_of(language, config, kb_language, settings, model),
@@ -101,27 +108,29 @@ def synthesize(
         budget=budget,
     )
     source = f"synthesis in {language.code}"
-    written = pl.DataFrame(
-        [
-            (sample.label, text)
-            for sample in samples
-            for text in answers.answers.get(sample.key, ())[: sample.wanted]
-        ],
+    written = [
+        (sample, text, sample.redacted.problem(text, must_keep=False))
+        for sample in samples
+        for text in answers.answers.get(sample.key, ())[: sample.wanted]
+    ]
+    usable = pl.DataFrame(
+        [(it.label, it.redacted.restored(text)) for it, text, problem in written if not problem],
         schema={"label": pl.String, "text": pl.String},
         orient="row",
     )
-    kept, dropped = _without_twins(written, source)
+    kept, dropped = _without_twins(usable, source)
     refused = rejects_of(
         (source, sample.label, answers.problems[sample.key])
         for sample in samples
         if sample.key in answers.problems
     )
+    invented = rejects_of((source, text, problem) for _, text, problem in written if problem)
     return Generated(
         rows=_queries_of(kept, language.code),
-        rejects=pl.concat([refused, dropped]),
+        rejects=pl.concat([refused, invented, dropped]),
         usage=answers.usage,
         from_ledger=answers.from_ledger,
-        asked=len(answers.answers) + len(answers.problems),
+        asked=answers.asked,
     )
 
 
@@ -133,10 +142,11 @@ def pending(
     kb_language: str,
     settings: Settings,
     ledger: Ledger | None,
+    redactor: Redactor | None = None,
 ) -> PlannedWork:
     """What `synthesize` would ask with the same arguments, in samples; no call is made."""
     model = config.model or settings.llm_model
-    samples = _samples_of(labels, language, config, model, kb_language)
+    samples = _samples_of(labels, language, config, model, kb_language, redactor=redactor)
     task = _task_of(language, config, kb_language, settings, model)
     return plan({sample.key: sample.ask for sample in samples}, task, ledger)
 
@@ -147,6 +157,8 @@ def _samples_of(
     config: GenerationConfig,
     model: str,
     kb_language: str,
+    *,
+    redactor: Redactor | None,
 ) -> list[Sample]:
     """Every sample, by label and number."""
     told = {
@@ -159,18 +171,21 @@ def _samples_of(
     }
     samples = []
     for row in labels.sort("label").iter_rows(named=True):
+        examples = sorted(set(row["examples"] or ()), key=text_digest)[:_EXAMPLES]
+        texts = (row["label_text"] or "", *examples)
+        redacted = Redacted(texts, {}) if redactor is None else redactor.redact(*texts)
         topic = {
             "label": row["label"],
             "path": row["label_path"] or "",
-            "about": row["label_text"] or "",
-            "examples": sorted(set(row["examples"] or ()), key=text_digest)[:_EXAMPLES],
+            "about": redacted.texts[0],
+            "examples": list(redacted.texts[1:]),
         }
         for number in range(math.ceil(config.synthetic_per_label / QUERIES_PER_SAMPLE)):
             voice = voice_of(row["label"], number)
             left = config.synthetic_per_label - number * QUERIES_PER_SAMPLE
             ask = {**topic, **voice._asdict(), "count": QUERIES_PER_SAMPLE}
             key = digest({**told, "row": ask, "sample": number})
-            samples.append(Sample(key, row["label"], ask, min(left, QUERIES_PER_SAMPLE)))
+            samples.append(Sample(key, row["label"], ask, min(left, QUERIES_PER_SAMPLE), redacted))
     return samples
 
 

@@ -2,13 +2,14 @@
 
 A query's key is what the model is told about it: prompt version, model, temperature, text, the
 two languages and the glossary terms that occur in it. The label is not told, so a text that stands
-under two labels is bought once; a new glossary term buys again only the rows that contain it.
+under two labels is bought once; a new glossary term buys again only the rows that contain it. What
+redaction hides is not told either: the ledger holds placeholders, and each row restores its own.
 
 A language with `mixing` gets several renderings of each query, which are samples with a number and
 a mix of their own (see `renderings.py`); one more of them buys itself alone.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
@@ -16,7 +17,15 @@ import polars as pl
 
 from monoglot.config import GenerationConfig, LanguageConfig
 from monoglot.contracts import Queries, Rejects, empty
-from monoglot.generation.asking import Generated, PlannedWork, Progress, Task, plan, rejects_of
+from monoglot.generation.asking import (
+    Answers,
+    Generated,
+    PlannedWork,
+    Progress,
+    Task,
+    plan,
+    rejects_of,
+)
 from monoglot.generation.buying import answer_all
 from monoglot.generation.ledger import Ledger
 from monoglot.generation.llm import Endpoint
@@ -29,8 +38,9 @@ from monoglot.generation.prompts import (
     told_of,
 )
 from monoglot.generation.quality import folded, terms_in
+from monoglot.generation.redaction import Redacted, Redactor
 from monoglot.generation.renderings import mixes_of, spellings_of
-from monoglot.generation.replies import clean_text
+from monoglot.generation.replies import Problem, clean_text
 from monoglot.generation.spending import Budget
 from monoglot.identity import digest, text_digest
 from monoglot.settings import Settings
@@ -44,6 +54,7 @@ def translate(
     kb_language: str,
     settings: Settings,
     ledger: Ledger,
+    redactor: Redactor | None = None,
     on_progress: Progress | None = None,
     budget: Budget | None = None,
 ) -> Generated:
@@ -58,6 +69,7 @@ def translate(
         kb_language: BCP 47 code of the queries.
         settings: where the endpoint is, and how it is asked.
         ledger: where replies are found and kept.
+        redactor: hides personal data from endpoint and ledger; None: texts are sent as they are.
         on_progress: called with distinct queries settled and in all.
         budget: the run's, with its prices; None: nothing limits it and no price is known.
 
@@ -73,7 +85,9 @@ def translate(
         StoreError: the ledger cannot be written.
     """
     model = config.model or settings.llm_model
-    keyed, asks = _asks_of(rows, language, config, model, kb_language)
+    ordered = rows.select("row_id", "query", "label").sort("row_id")
+    sent = _sent_for(ordered["query"], redactor)
+    keyed, asks = _asks_of(ordered, sent, language, config, model, kb_language=kb_language)
     answers = answer_all(
         asks,
         _task_of(language, kb_language, settings, model),
@@ -84,18 +98,16 @@ def translate(
         budget=budget,
     )
     source = f"translation to {language.code}"
-    distinct, repeated = _without_repeats(_answered(keyed, answers.answers), source)
-    refused = rejects_of(
-        (source, query, answers.problems[key])
-        for query, key in keyed.select("query", "_key").iter_rows()
-        if key in answers.problems
-    )
+    texts, problems = _restored(keyed, sent, answers)
+    answered = keyed.with_columns(pl.Series("text", texts, dtype=pl.String)).drop_nulls("text")
+    distinct, repeated = _without_repeats(answered, source)
+    refused = rejects_of((source, query, problem) for query, problem in problems)
     return Generated(
         rows=_queries_of(distinct, language.code),
         rejects=pl.concat([refused, repeated]),
         usage=answers.usage,
         from_ledger=answers.from_ledger,
-        asked=len(answers.answers) + len(answers.problems),
+        asked=answers.asked,
     )
 
 
@@ -107,6 +119,7 @@ def pending(
     kb_language: str,
     settings: Settings,
     ledger: Ledger | None,
+    redactor: Redactor | None = None,
 ) -> PlannedWork:
     """What `translate` would ask with the same arguments; no call is made.
 
@@ -117,23 +130,54 @@ def pending(
         kb_language: BCP 47 code of the queries.
         settings: how many rows share a request, and the model if the config names none.
         ledger: replies already paid for; None: none yet.
+        redactor: as for `translate`.
     """
     model = config.model or settings.llm_model
-    _, asks = _asks_of(rows, language, config, model, kb_language)
+    ordered = rows.select("row_id", "query", "label").sort("row_id")
+    sent = _sent_for(ordered["query"], redactor)
+    _, asks = _asks_of(ordered, sent, language, config, model, kb_language=kb_language)
     return plan(asks, _task_of(language, kb_language, settings, model), ledger)
 
 
+def _sent_for(queries: pl.Series, redactor: Redactor | None) -> list[Redacted]:
+    """What stands for each query in a request: its text, or the text with placeholders."""
+    if redactor is None:
+        return [Redacted((query,), {}) for query in queries]
+    return redactor.redact_all(queries)
+
+
+def _restored(
+    keyed: pl.DataFrame, sent: Sequence[Redacted], answers: Answers
+) -> tuple[list[str | None], list[tuple[str, Problem]]]:
+    """Each answer with the row's own values put back, or None; and why, with the query.
+
+    Rows that differ only in what was hidden share a key, and with it an answer.
+    """
+    texts: list[str | None] = []
+    problems = []
+    for place, query, key in keyed.select("_place", "query", "_key").iter_rows():
+        answer = answers.answers.get(key)
+        problem = answers.problems[key] if answer is None else sent[place].problem(answer)
+        if problem is not None:
+            problems.append((query, problem))
+        texts.append(None if answer is None or problem else sent[place].restored(answer))
+    return texts, problems
+
+
 def _asks_of(
-    rows: pl.DataFrame,
+    ordered: pl.DataFrame,
+    sent: Sequence[Redacted],
     language: LanguageConfig,
     config: GenerationConfig,
     model: str,
+    *,
     kb_language: str,
 ) -> tuple[pl.DataFrame, dict[str, dict[str, Any]]]:
     """Every translation wanted, with its key, and what is asked for each distinct key.
 
     Returns:
-        Columns row_id, query, label, _sample, _key, ordered by row id and sample.
+        Columns row_id, query, label, _place (in `sent`), _sample, _key, ordered by row id and
+        sample.
     """
     told = {
         "prompt": _prompt_of(language),
@@ -142,10 +186,10 @@ def _asks_of(
         "from": kb_language,
         "to": told_of(language),
     }
-    ordered = rows.select("row_id", "query", "label").sort("row_id")
-    terms = terms_in(ordered["query"], config.glossary)
+    texts = pl.Series([redacted.text for redacted in sent], dtype=pl.String)
     contents = [
-        _contents(text, keep, language) for text, keep in zip(ordered["query"], terms, strict=True)
+        _contents(text, keep, language)
+        for text, keep in zip(texts, terms_in(texts, config.glossary), strict=True)
     ]
     keys: list[list[str]] = [[] for _ in contents]
     asks = {}
@@ -154,7 +198,7 @@ def _asks_of(
         for known, asked in zip(keys, contents, strict=True):
             known.append(digest({**told, "sample": sample, "row": asked[sample]}))
             asks[known[-1]] = asked[sample]
-    keyed = ordered.with_columns(
+    keyed = ordered.with_row_index("_place").with_columns(
         pl.Series("_key", keys, dtype=pl.List(pl.String)),
         pl.Series("_sample", [range(len(known)) for known in keys], dtype=pl.List(pl.Int64)),
     )
@@ -192,15 +236,6 @@ def _task_of(language: LanguageConfig, kb_language: str, settings: Settings, mod
         language=language.code,
         kind=f"{_prompt_of(language)} {model} {language.code}",
     )
-
-
-def _answered(keyed: pl.DataFrame, answers: Mapping[str, str]) -> pl.DataFrame:
-    """The translations that have an answer, with its `text`."""
-    texts = pl.DataFrame(
-        {"_key": list(answers), "text": list(answers.values())},
-        schema={"_key": pl.String, "text": pl.String},
-    )
-    return keyed.join(texts, on="_key", how="inner", maintain_order="left")
 
 
 def _without_repeats(answered: pl.DataFrame, source: str) -> tuple[pl.DataFrame, pl.DataFrame]:

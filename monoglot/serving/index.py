@@ -231,7 +231,7 @@ class Index:
 
     def vectors(self) -> Vectors:
         """Every row's id, label and vector, in the order of the ids."""
-        rows, matrix = self._read(("row_id", "label"))
+        rows, matrix = self.read(("row_id", "label"))
         return Vectors(rows["row_id"], rows["label"], matrix)
 
     def sample(self, count: int) -> Vectors:
@@ -243,7 +243,8 @@ class Index:
         """Digest of the rows that are there, to compare with what `content` says they are."""
         return tables.content_digest(tables.digests_of(self._table)["row_digest"])
 
-    def _read(self, columns: tuple[str, ...]) -> tuple[pl.DataFrame, Floats]:
+    def read(self, columns: tuple[str, ...]) -> tuple[pl.DataFrame, Floats]:
+        """Some columns of all rows and their vectors, in the order of the ids."""
         with tables.explained("read"):
             found = self._table.search().select([*columns, "vector"]).to_arrow()
         rows = pl.DataFrame(found.drop_columns("vector"))
@@ -284,7 +285,7 @@ class Index:
     def _search_in_memory(self, vectors: Floats, k: int) -> pl.DataFrame:
         held = self._held
         if held is None or held[0] != self.version:
-            held = self._held = (self.version, *self._read(_ANSWERING))
+            held = self._held = (self.version, *self.read(_ANSWERING))
         _version, rows, matrix = held
         found = neighbours.nearest(matrix, vectors, k)
         answers = rows[found["position"]]

@@ -1,7 +1,7 @@
 """`Releases`: which model and which version of its index answer now, and which did before.
 
     releases/
-      manifests/<id>.json   one per release, written once and never changed
+      manifests/<id>.json   one per release, written once; only `forget` changes it
       current.json          {seq, release, ...}: the pointer, replaced whole
       lock                  held for the moment in which the pointer moves
 
@@ -169,6 +169,16 @@ class Releases:
             self._keep(kept)
             self._move(now, kept, kept.reason)
             return kept
+
+    def amend(self, release: Release) -> None:
+        """Write a manifest anew: only where what it names must not be kept (`monoglot forget`).
+
+        Raises:
+            StoreError: the store cannot be written.
+        """
+        self.get(release.id)
+        with self._store.explained():
+            write_atomically(self._manifest(release.id), release.model_dump_json(indent=1))
 
     def _keep(self, release: Release) -> None:
         """Write the manifest of the release about to become current."""

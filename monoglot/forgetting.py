@@ -1,0 +1,252 @@
+"""`monoglot forget`: a text leaves the store, and the user learns what only they can remove.
+
+What is derived is removed, not edited: an artifact is named by its content, and one that is gone
+is computed again by the next run, from files that no longer hold the text. Two things are edited,
+since they cannot be had again or must go on answering: the ledger, whose other rows stay paid for,
+and the releases, which keep their model and lose the rows from their index. What cannot be done
+here is said: the user's own files, the weights of models that learned from the text, backups,
+copies that running services hold in memory, and what the LLM's provider keeps.
+"""
+
+import shutil
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import polars as pl
+from pydantic import BaseModel, ValidationError
+
+from monoglot.config import Config
+from monoglot.generation.forgetting import LedgerMatches, find_in_ledger, forget_in_ledger
+from monoglot.identity import digest, frame_digest
+from monoglot.knowledge.knowledge_base import fingerprint
+from monoglot.matching import Pattern
+from monoglot.runs import RunRecord
+from monoglot.serving.forgetting import TableMatches, find_in_index, forget_in_table
+from monoglot.serving.manifest import Release
+from monoglot.serving.releases import MODEL_FOLDER, Releases
+from monoglot.store import Artifact, Key, Store
+
+_LEARNED_FROM = frozenset(("split", "anchors"))  # stages whose texts a model is trained on
+_MODELS = frozenset(("training", "merging"))
+_EXAMPLES = 5
+
+
+@dataclass
+class Found:
+    """Where a pattern is.
+
+    Attributes:
+        ledger: replies of the LLM.
+        tables: of the index.
+        artifacts: location -> masked example.
+        files: run records, reports and logs in the store -> masked example.
+        resumable: folders of unfinished work, which may hold anything.
+        manifests: of releases that name it, in a path or a reason; they stay.
+        own: the user's file -> its matching lines (of a Parquet file: rows), from 1.
+        models: digests of models that were trained on the text.
+        releases: ids of releases that answer with such a model.
+    """
+
+    ledger: LedgerMatches
+    tables: list[TableMatches] = field(default_factory=list)
+    artifacts: dict[str, str] = field(default_factory=dict)
+    files: dict[Path, str] = field(default_factory=dict)
+    resumable: list[Path] = field(default_factory=list)
+    manifests: list[Path] = field(default_factory=list)
+    own: dict[Path, list[int]] = field(default_factory=dict)
+    models: dict[str, str] = field(default_factory=dict)
+    releases: list[str] = field(default_factory=list)
+
+    @property
+    def is_in_store(self) -> bool:
+        """Whether there is anything to remove."""
+        return bool(self.ledger or self.tables or self.artifacts or self.files)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How much would go, by place."""
+        return {
+            "rows in the ledger": len(self.ledger.rows),
+            "other texts in the ledger": len(self.ledger.cells),
+            "index tables": len(self.tables),
+            "rows in the index": sum(len(table.rows) for table in self.tables),
+            "artifacts": len(self.artifacts),
+            "records, reports and logs": len(self.files),
+        }
+
+    @property
+    def examples(self) -> list[str]:
+        """A few matches, masked, from different places."""
+        sources: tuple[Iterable[str], ...] = (
+            self.ledger.examples,
+            *(table.examples for table in self.tables),
+            self.artifacts.values(),
+        )
+        return list(dict.fromkeys(text for source in sources for text in source))[:_EXAMPLES]
+
+
+def find(config: Config, store: Store, pattern: Pattern) -> Found:
+    """Look through the store and the files that the config names; writes nothing."""
+    found = Found(find_in_ledger(store.ledger_path, pattern), find_in_index(store, pattern))
+    for folder in sorted((store.root / "artifacts").glob("*/*")):
+        example = _example_in(_files_of(folder), pattern)
+        if example is not None:
+            found.artifacts[str(folder.relative_to(store.root))] = example
+    for path in _other_files(store):
+        example = _example_in((path,), pattern)
+        if example is not None:
+            found.files[path] = example
+    found.resumable = sorted((store.root / "tmp").glob("resume-*"))
+    manifests = sorted((store.releases / "manifests").glob("*.json"))
+    found.manifests = [path for path in manifests if pattern.in_file(path) is not None]
+    found.own = {path: lines for path in _paths_in(config) if (lines := _lines(path, pattern))}
+    _trace_models(store, found)
+    return found
+
+
+def forget(store: Store, found: Found, pattern: Pattern) -> Release | None:
+    """Remove what was found. Hold the store's writer lock.
+
+    Killed and given again, it goes on: every step leaves a store that works.
+
+    Returns:
+        The release that is in production now, where it had to be made anew; else None.
+
+    Raises:
+        InputError: a release would be left without rows.
+        StoreError: the store cannot be written, or another process has the ledger open.
+    """
+    releases = Releases(store)
+    before = releases.current()
+    with store.explained():
+        for table in found.tables:
+            forget_in_table(store, table.name, pattern)
+        for release in releases.history():
+            amended = _without_artifacts(store, release, found, pattern)
+            if amended != release:
+                releases.amend(amended)
+        for location in found.artifacts:
+            shutil.rmtree(store.root / location)
+        for folder in found.resumable:
+            shutil.rmtree(folder)
+        for path in found.files:
+            _remove_file(path)
+    forget_in_ledger(store.ledger_path, found.ledger)
+    now = releases.current()
+    if before is None or now is None or now == before:
+        return None
+    # Under a new id, so that services notice: they compare ids.
+    made = Release(
+        **now.model_dump(exclude={"id", "created", "previous", "reason"}),
+        reason="rows were forgotten (`monoglot forget`); the model is kept",
+    )
+    return releases.promote(made)
+
+
+def _without_artifacts(store: Store, release: Release, found: Found, pattern: Pattern) -> Release:
+    """A release that names nothing of what is to be removed."""
+    changes: dict[str, object] = {}
+    if release.knowledge_base.location in found.artifacts:
+        rows = store.table(release.knowledge_base)
+        rows = rows.filter(~pattern.in_rows(rows))
+        kept = _keep_rows(store, rows)
+        changes |= {"knowledge_base": kept, "kb_fingerprint": kept.facts["fingerprint"]}
+    if release.evaluation and release.evaluation.location in found.artifacts:
+        changes |= {"evaluation": None}
+    return release.model_copy(update=changes)
+
+
+def _keep_rows(store: Store, rows: pl.DataFrame) -> Artifact:
+    """The rest of a knowledge base, to compare the next one with; no stage finds it by its key."""
+    content = frame_digest(rows)
+    key = Key(stage="knowledge_base", version=0, digest=digest({"forgotten": content}))
+    kept = store.find(key)
+    if kept is None:
+        with store.writing(key) as draft:
+            draft.write_table(rows)
+            draft.digest = content
+            draft.facts = {
+                "fingerprint": fingerprint(rows),
+                "labels": rows["label"].n_unique(),
+                "warnings": [],
+            }
+        kept = store.find(key)
+    assert kept is not None
+    return kept
+
+
+def _trace_models(store: Store, found: Found) -> None:
+    """Which models were trained on what was found, and which releases answer with them."""
+    for record in _records(store):
+        stages = [stage for stage in record.stages if stage.key.stage in _LEARNED_FROM]
+        if not any(stage.artifact.location in found.artifacts for stage in stages):
+            continue
+        for stage in record.stages:
+            if stage.key.stage in _MODELS:
+                found.models[stage.artifact.digest] = record.run
+    history = Releases(store).history()
+    found.releases = [it.id for it in history if it.model_digest in found.models]
+
+
+def _records(store: Store) -> Iterator[RunRecord]:
+    for path in sorted(store.runs.glob("*.json")):
+        try:
+            yield RunRecord.model_validate_json(path.read_text(encoding="utf-8"))
+        except (OSError, ValidationError):  # the pointers, or a damaged record
+            continue
+
+
+def _files_of(artifact: Path) -> Iterator[Path]:
+    """An artifact's files but those of a model: numbers, and the base model's vocabulary."""
+    for path in sorted(artifact.rglob("*")):
+        if path.is_file() and path.relative_to(artifact).parts[0] != MODEL_FOLDER:
+            yield path
+
+
+def _other_files(store: Store) -> Iterator[Path]:
+    """Files that are removed one by one: records and reports of runs, Prefect's database, logs."""
+    for folder in (store.runs, store.root / ".prefect", store.root / "tmp"):
+        for path in sorted(folder.rglob("*")):
+            if path.is_file() and not path.name.startswith("resume-"):
+                yield path
+
+
+def _remove_file(path: Path) -> None:
+    """Remove a file; of a database also its log, which would bring the text back."""
+    for name in (path.name, f"{path.name}-wal", f"{path.name}-shm"):
+        path.with_name(name).unlink(missing_ok=True)
+    if path.name.endswith(("-wal", "-shm")):
+        path.with_name(path.name[:-4]).unlink(missing_ok=True)
+
+
+def _example_in(paths: Iterable[Path], pattern: Pattern) -> str | None:
+    for path in paths:
+        text = pattern.in_file(path)
+        if text is not None:
+            return pattern.example(text)
+    return None
+
+
+def _paths_in(section: BaseModel) -> Iterator[Path]:
+    """Every file that a config names, at any depth, once."""
+    seen: dict[Path, None] = {}
+    for name in type(section).model_fields:
+        value = getattr(section, name)
+        for item in value if isinstance(value, tuple) else (value,):
+            if isinstance(item, Path):
+                seen[item] = None
+            elif isinstance(item, BaseModel):
+                seen |= dict.fromkeys(_paths_in(item))
+    yield from seen
+
+
+def _lines(path: Path, pattern: Pattern) -> list[int]:
+    """The lines of a user's file that hold the pattern, from 1; of a Parquet file, the rows."""
+    if not path.is_file():
+        return []
+    if path.suffix.lower() == ".parquet":
+        frame = pl.read_parquet(path, glob=False)
+        return [row + 1 for row in pattern.in_rows(frame).arg_true()]
+    with path.open("rb") as stream:
+        return [n for n, line in enumerate(stream, 1) if pattern.in_bytes(line) is not None]

@@ -1,0 +1,146 @@
+"""Forgetting in the index: a table's versions are written anew without the matching rows.
+
+LanceDB keeps what was deleted in older versions and in its data files, so the table is rebuilt
+beside the old one: each version that a release names, oldest first, with the vectors it has. The
+manifests then name the new versions, and the old folder goes. At every moment each manifest names
+a table that is there, so a killed run leaves every release answering; the command is given again.
+"""
+
+import os
+import shutil
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+
+from monoglot.errors import InputError
+from monoglot.matching import Pattern
+from monoglot.serving import tables
+from monoglot.serving.index import Index
+from monoglot.serving.manifest import Release
+from monoglot.serving.neighbours import Floats
+from monoglot.serving.releases import Releases
+from monoglot.serving.syncing import Encode
+from monoglot.serving.verification import check_index
+from monoglot.store import Store
+
+
+class TableMatches(NamedTuple):
+    """What a table holds of a pattern, in any of its versions.
+
+    Attributes:
+        name: of the table.
+        rows: ids of the rows that match.
+        examples: their texts, masked.
+    """
+
+    name: str
+    rows: tuple[str, ...]
+    examples: tuple[str, ...]
+
+
+def find_in_index(store: Store, pattern: Pattern) -> list[TableMatches]:
+    """The tables that hold the pattern; every version is read."""
+    import lancedb
+
+    found = []
+    for folder in sorted(Path(store.index_uri).glob("*.lance")):
+        ids: dict[str, str] = {}
+        with tables.explained("read"):
+            newest = lancedb.connect(store.index_uri).open_table(folder.stem)
+            versions = [listed["version"] for listed in newest.list_versions()]
+        for version in versions:
+            table = tables.open_at(store.index_uri, folder.stem, version)
+            with tables.explained("read"):
+                held = pl.DataFrame(table.search().select([*tables.TEXTS]).to_arrow())
+            for row in held.filter(pattern.in_rows(held)).iter_rows(named=True):
+                text = next(text for text in row.values() if text and pattern.is_in(text))
+                ids[row["row_id"]] = pattern.example(text)
+        raw = any(pattern.in_file(path) for path in folder.rglob("*") if path.is_file())
+        if ids or raw:
+            found.append(TableMatches(folder.stem, tuple(ids), tuple(ids.values())))
+    return found
+
+
+def forget_in_table(store: Store, name: str, pattern: Pattern) -> None:
+    """Rebuild a table without the matching rows, and have the releases name the new one.
+
+    Raises:
+        InputError: a release would be left without rows.
+        StoreError: the store cannot be written.
+    """
+    releases = Releases(store)
+    using = [release for release in releases.history() if release.index_table == name]
+    if not using:
+        _remove(store, name)
+        return
+    aside = f"{name}-{uuid.uuid4().hex[:8]}"
+    versions = _rebuild(store, name, using, pattern, aside)
+    changed = [_seen_in(store, release, aside, versions) for release in using]
+    for release in changed:
+        releases.amend(release)
+    _remove(store, name)
+    _copy(store, aside, name)
+    for release in changed:
+        releases.amend(release.model_copy(update={"index_table": name}))
+    _remove(store, aside)
+
+
+def _rebuild(
+    store: Store, name: str, using: Sequence[Release], pattern: Pattern, aside: str
+) -> dict[int, int]:
+    """Write every version that is named into a new table, called `aside`: old version -> new."""
+    scratch = store.root / "tmp" / f"forget-{uuid.uuid4().hex}"
+    versions = {}
+    for version in sorted({release.index_version for release in using}):
+        old = Index.at(store.index_uri, name, version)
+        rows, matrix = old.read(tables.TEXTS)
+        kept = rows.filter(~pattern.in_rows(rows))
+        if kept.is_empty():
+            raise InputError(
+                "every row of a release matches: there would be nothing left to answer with. Say "
+                "more exactly what to forget, or remove the store."
+            )
+        new = Index.of_model(str(scratch), old.model_digest, old.dimensions)
+        versions[version] = new.sync(kept, _lookup(rows, matrix)).version
+    shutil.move(
+        scratch / f"{tables.table_name(old.model_digest)}.lance",
+        Path(store.index_uri) / f"{aside}.lance",
+    )
+    return versions
+
+
+def _seen_in(store: Store, release: Release, table: str, versions: Mapping[int, int]) -> Release:
+    """A release as it is in the new table, checked."""
+    index = Index.at(store.index_uri, table, versions[release.index_version])
+    now = release.model_copy(
+        update={
+            "index_table": table,
+            "index_version": index.version,
+            "index_content": index.content,
+            "rows": len(index),
+        }
+    )
+    check_index(index, now)
+    return now
+
+
+def _lookup(rows: pl.DataFrame, matrix: Floats) -> Encode:
+    """An encoder that knows the texts of a table alone."""
+    place = {text: number for number, text in enumerate(rows["query"])}
+    return lambda texts: np.asarray(matrix[[place[text] for text in texts]], np.float32)
+
+
+def _copy(store: Store, name: str, to: str) -> None:
+    """The same files under another name; they are never changed, so both may share them."""
+    source, target = (Path(store.index_uri) / f"{table}.lance" for table in (name, to))
+    half = store.root / "tmp" / f"forget-{uuid.uuid4().hex}"
+    shutil.copytree(source, half, copy_function=os.link)
+    half.rename(target)
+
+
+def _remove(store: Store, name: str) -> None:
+    shutil.rmtree(Path(store.index_uri) / f"{name}.lance")
