@@ -18,7 +18,7 @@ from monoglot.generation.batch_records import outstanding_in
 from monoglot.generation.ledger import Ledger
 from monoglot.generation.redaction import Redactor
 from monoglot.generation.replies import Usage
-from monoglot.generation.spending import price_of, refuse_unpriced
+from monoglot.generation.spending import batch_price_of, price_of, refuse_unpriced
 from monoglot.identity import frame_digest
 from monoglot.knowledge.changes import Changes, Work, compare, decide
 from monoglot.knowledge.knowledge_base import load_knowledge_base
@@ -238,7 +238,8 @@ def _price_of(config: Config, work: PlannedWork) -> float | None:
     if not work.requests:
         return 0.0
     tokens = Usage(work.requests, work.prompt_tokens, work.completion_tokens)
-    return price_of(config.spending, config.generation.model, tokens)
+    price = batch_price_of if config.spending.batch else price_of
+    return price(config.spending, config.generation.model, tokens)
 
 
 def _purposes(

@@ -160,6 +160,11 @@ def test_a_plan_knows_the_candidates_whose_rows_are_unchanged(tmp_path):
         ("qb", ["one", "two", "edited"]),  # one is edited: to be asked again, about as long
         ("qc", ["one", "two", "edited"]),  # new
     ]
+    with store.writing(Key.of("candidates", 1, {}, "damaged")) as draft:
+        draft.write_table(found)
+    [newest, _] = store.newest("candidates")
+    (store.folder(newest) / "table.parquet").write_bytes(b"no table")
+    assert known_candidates(asked, now, store).height == 8
     assert known_candidates(asked, now, None).height == 9
     assert known_candidates(asked.clear(), now, store).is_empty()
 

@@ -9,7 +9,7 @@ A language with `mixing` gets several renderings of each query, which are sample
 a mix of their own (see `renderings.py`); one more of them buys itself alone.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any
 

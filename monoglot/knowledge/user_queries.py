@@ -1,12 +1,13 @@
 """Real user queries without labels: read, counted, and kept apart from the evaluation."""
 
+import contextlib
 from collections.abc import Sequence
 
 import polars as pl
 
 from monoglot.config import UserQueriesFile
 from monoglot.contracts import Candidates, Rejects, UserQueries, empty
-from monoglot.errors import DataError
+from monoglot.errors import DataError, StoreError
 from monoglot.identity import normalised, text_digest
 from monoglot.knowledge.duplicates import near_to, repeats
 from monoglot.knowledge.files import read_table
@@ -22,6 +23,7 @@ from monoglot.store import Store
 
 _MAX_CHARS = 500  # a letter to the help desk has several matters: no query of one label
 _SHOWN_CHARS = 200
+_SEARCHES = 16  # one a language and run: the last runs' are enough
 _CANDIDATES = 10  # about as many as a search finds, for an estimate of tokens
 
 
@@ -113,10 +115,8 @@ def known_candidates(
         rows: the knowledge base as it is now.
         store: None: there is none yet.
     """
-    searched = [] if store is None else store.newest("candidates")
-    tables = [store.table(artifact) for artifact in searched] if store is not None else []
-    own = [table.join(queries, on="query_id", how="semi") for table in tables]
-    found = _first_of_each(own)
+    tables = [] if store is None else _searched(store)
+    found = _first_of_each([table.join(queries, on="query_id", how="semi") for table in tables])
     same = [name for name in Candidates.column_names() if name != "query_id"]
     gone = found.join(rows, on=same, how="anti", nulls_equal=True)
     kept = found.join(gone, on="query_id", how="anti")
@@ -124,6 +124,15 @@ def known_candidates(
     some = rows.sort("row_id").head(_CANDIDATES).select(same)
     made = lacking.join(some, how="cross").select(Candidates.column_names())
     return pl.concat([kept, made])
+
+
+def _searched(store: Store) -> list[pl.DataFrame]:
+    """The newest searches, as far as they can be read: what is damaged is searched again anyway."""
+    tables = []
+    for artifact in store.newest("candidates")[:_SEARCHES]:
+        with contextlib.suppress(StoreError):
+            tables.append(store.table(artifact))
+    return tables
 
 
 def _first_of_each(tables: list[pl.DataFrame]) -> pl.DataFrame:
