@@ -103,3 +103,15 @@ def test_a_cell_is_the_mean_and_the_range():
         "|---|---|---|",
         "| tuned | .600 (.500-.700) | - |",
     ]
+
+
+def test_at_least_95_in_100_planted_defects_are_caught():
+    from benchmarks.quality_gates import caught_defects, human
+
+    if not PUBLIC.exists():
+        pytest.skip(f"{PUBLIC} is not here")
+    found = caught_defects(human(PUBLIC, "validation"), seed=1)
+    rows = sum(each["rows"] for each in found.values())
+    assert len(found) == 19
+    assert min(each["rows"] for each in found.values()) >= 50
+    assert sum(each["rows"] * each["by_any"] for each in found.values()) >= 0.95 * rows
