@@ -169,7 +169,7 @@ class BatchServer(LLMServer):
             errors.append(_line(line, fault.status, {"error": error}))
             return
         self.completions += 1
-        body = completion_of(asked, fault.fault if fault else Fault("none"))
+        body = completion_of(asked, fault.fault if fault else Fault("none"), self.count)
         outputs += [_line(line, 200, body)] * (2 if kind == "twice" else 1)
 
 

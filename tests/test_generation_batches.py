@@ -3,7 +3,6 @@
 import os
 import queue
 import random
-import sqlite3
 import subprocess
 import sys
 from collections import Counter
@@ -15,11 +14,12 @@ from llm_batches import BatchFault, BatchServer, HttpFault
 from llm_server import Fault, Request, translation_of
 from test_generation_translation import CONFIG, HINGLISH, kb
 
-from monoglot.config import LanguageConfig
-from monoglot.errors import BatchPendingError, EndpointError
+from monoglot.config import LanguageConfig, SpendingConfig
+from monoglot.errors import BatchPendingError, BudgetError, ConfigError, EndpointError
 from monoglot.generation import asking, batches
 from monoglot.generation.batch_records import BatchRecords
 from monoglot.generation.ledger import Ledger
+from monoglot.generation.spending import Budget
 from monoglot.generation.translation import pending, translate
 
 
@@ -29,10 +29,16 @@ def ledger(tmp_path):
         yield opened
 
 
-def run(rows, server, ledger, *, batch=True, language=HINGLISH, **changes):
+def run(rows, server, ledger, *, batch=True, language=HINGLISH, spending=None, **changes):
     settings = server.settings(**{"llm_attempts": 2, **changes})
     return translate(
-        rows, language, CONFIG, kb_language="en", settings=settings, ledger=ledger, batch=batch
+        rows,
+        language,
+        CONFIG,
+        kb_language="en",
+        settings=settings,
+        ledger=ledger,
+        budget=Budget(SpendingConfig(batch=batch, **(spending or {}))),
     )
 
 
@@ -44,7 +50,8 @@ def submit(rows, server, ledger, **changes):
 
 
 def take_in(server, ledger, **changes):
-    return batches.take_in(server.settings(**{"llm_attempts": 2, **changes}), ledger)
+    settings = server.settings(**{"llm_attempts": 2, **changes})
+    return batches.take_in(settings, ledger, SpendingConfig())
 
 
 def plan(rows, server, ledger):
@@ -327,9 +334,12 @@ def test_rows_that_go_out_while_they_are_being_bought_are_not_waited_for(ledger,
 
 
 def keys_of(rows):
-    from monoglot.generation.translation import _asks_of
+    from monoglot.generation.translation import _asks_of, _sent_for
 
-    return _asks_of(rows, HINGLISH, CONFIG, CONFIG.model, "en")
+    ordered = rows.sort("row_id")
+    sent = _sent_for(ordered["query"], None)
+    keyed, asks = _asks_of(ordered, sent, HINGLISH, CONFIG, CONFIG.model, kb_language="en")
+    return keyed["_key"].to_list(), asks
 
 
 def test_a_batch_that_fails_as_a_whole_says_why_and_frees_its_rows(ledger):
@@ -508,20 +518,6 @@ def test_text_in_any_script_survives_the_way_out_and_back(ledger):
     assert plan(rows, server, ledger).from_ledger == 1
 
 
-def test_a_ledger_of_before_gets_the_tables_and_keeps_its_replies(tmp_path):
-    path = tmp_path / "ledger.sqlite"
-    with BatchServer() as server:
-        with Ledger(path) as ledger:
-            run(kb(10), server, ledger, batch=False)
-        old = sqlite3.connect(path)
-        for table in ("batched_replies", "batch_rows", "batches"):
-            old.execute(f"DROP TABLE {table}")
-        old.commit()
-        old.close()
-        with Ledger(path) as ledger:
-            assert submit(kb(20), server, ledger).rows == 10
-
-
 def some_faults(share, seed):
     """Faults of every kind on a share of the requests, the same ones for the same seed."""
     kinds = [fault for fault, _ in LINE_FAULTS.values()]
@@ -564,7 +560,9 @@ sys.path.insert(0, sys.argv[1])
 from test_generation_batches import CONFIG, HINGLISH, kb
 from monoglot.errors import BatchPendingError
 from monoglot.generation import batch_intake, batch_records
+from monoglot.config import SpendingConfig
 from monoglot.generation.ledger import Ledger
+from monoglot.generation.spending import Budget
 from monoglot.generation.translation import translate
 from monoglot.settings import read_settings
 
@@ -583,7 +581,7 @@ with Ledger(Path(sys.argv[2])) as ledger:
     try:
         translate(
             kb(90), HINGLISH, CONFIG, kb_language="en", settings=read_settings(), ledger=ledger,
-            batch=True,
+            budget=Budget(SpendingConfig(batch=True)),
         )
     except BatchPendingError:
         sys.exit(3)
@@ -663,3 +661,44 @@ def test_two_processes_that_take_in_at_once_record_every_reply_once(tmp_path):
             assert ledger.read("SELECT count(*) FROM replies") == [(9,)]
             assert run(kb(90), server, ledger).rows.height == 90
         assert len(server.batches) == 1
+
+
+PRICES = {CONFIG.model: {"input": 4.0, "output": 8.0}}
+
+
+def test_a_batch_costs_half(ledger):
+    with BatchServer() as server:
+        submit(kb(10), server, ledger, spending={"prices": PRICES})
+        server.finish()
+        run(kb(10), server, ledger, spending={"prices": PRICES})
+        live = run(kb(20), server, ledger, batch=False, spending={"prices": PRICES})
+    [(usd, sent, received), (live_usd, *_)] = ledger.read(
+        "SELECT usd, prompt_tokens, completion_tokens FROM replies ORDER BY id"
+    )
+    assert usd == pytest.approx((4 * sent + 8 * received) / 1e6 / 2)
+    assert live_usd == pytest.approx(live.usage.usd)
+    assert live.usage.usd == pytest.approx(
+        (4 * live.usage.prompt_tokens + 8 * live.usage.completion_tokens) / 1e6
+    )
+
+
+def test_a_batch_stays_within_the_budget_and_the_next_run_submits_the_rest(ledger):
+    limits = {"max_requests": 2}
+    with BatchServer() as server:
+        with pytest.raises(BudgetError, match="max_requests = 2"):
+            run(kb(50), server, ledger, spending=limits)
+        server.finish()
+        assert set(server.rows.values()) == {1}
+        assert len(server.rows) == 20
+        out = submit(kb(50), server, ledger, spending={"max_requests": 9})
+        assert (out.requests, out.rows) == (3, 30)
+        server.finish()
+        assert run(kb(50), server, ledger).rows.height == 50
+        assert set(server.rows.values()) == {1}
+
+
+def test_a_limit_in_dollars_needs_a_price(ledger):
+    with BatchServer() as server:
+        with pytest.raises(ConfigError, match=r"price of model .toy. is unknown"):
+            run(kb(10), server, ledger, spending={"max_usd": 1.0})
+        assert server.calls == {}

@@ -249,9 +249,10 @@ def test_other_shares_buy_only_the_renderings_that_change_their_level(ledger):
 
 def test_an_unmixed_language_is_found_in_ledgers_of_before(ledger):
     """The key of a translation as it was before there were renderings; another would be bought."""
-    from monoglot.generation.translation import _asks_of
+    from monoglot.generation.translation import _asks_of, _sent_for
 
-    keyed, asks = _asks_of(kb(1), PLAIN, CONFIG, "toy", "en")
+    sent = _sent_for(kb(1)["query"], None)
+    keyed, asks = _asks_of(kb(1), sent, PLAIN, CONFIG, "toy", kb_language="en")
     assert list(asks.values()) == [{"text": kb(1)["query"][0]}]
     assert keyed["_key"].to_list() == [
         "9fefbb40d0950d90fa450c84b3f6f8cc462d84121f8e84f3805b9551bf778520"
