@@ -6,6 +6,7 @@ from prefect.cache_policies import NO_CACHE
 from monoglot.generation.batch_records import BatchRecords
 from monoglot.generation.batches import take_in
 from monoglot.generation.ledger import Ledger
+from monoglot.wording import dollars
 from tasks.workplace import Workplace
 
 
@@ -27,11 +28,12 @@ def take_in_batches(place: Workplace) -> None:
 def _take_in(place: Workplace) -> None:
     with Ledger(place.store.ledger_path) as ledger:
         before = BatchRecords(ledger).outstanding()
-        notes = take_in(place.settings, ledger, place.budget.config)
+        taken = take_in(place.settings, ledger, place.budget.config)
         after = BatchRecords(ledger).outstanding()
     logger = get_run_logger()
-    for note in notes:
+    for note in taken.notes:
         logger.warning(note, extra={"shown": True})
     came = before.rows - after.rows
-    told = f"batches: {came:,} rows came back; " + (after.line if after else "none is out")
+    price = f" for {dollars(taken.usage.price)}" if taken.usage.requests else ""
+    told = f"batches: {came:,} rows came back{price}; " + (after.line if after else "none is out")
     logger.info(told, extra={"shown": True})

@@ -51,7 +51,7 @@ def submit(rows, server, ledger, **changes):
 
 def take_in(server, ledger, **changes):
     settings = server.settings(**{"llm_attempts": 2, **changes})
-    return batches.take_in(settings, ledger, SpendingConfig())
+    return list(batches.take_in(settings, ledger, SpendingConfig()).notes)
 
 
 def plan(rows, server, ledger):

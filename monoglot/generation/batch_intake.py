@@ -16,7 +16,7 @@ import itertools
 import logging
 import time
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 from monoglot.config import SpendingConfig
 from monoglot.errors import EndpointError
@@ -31,6 +31,14 @@ _AT_ONCE = 200  # results recorded in one transaction
 _KEPT_S = 30 * 86_400.0  # how long endpoints keep a batch's files
 _FULL = "token_limit_exceeded"
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TakenIn:
+    """What came of looking at batches: what an operator should know, and what was recorded."""
+
+    notes: tuple[str, ...] = ()
+    usage: Usage = field(default_factory=Usage)
 
 
 class Intake:

@@ -21,7 +21,7 @@ from monoglot.errors import EndpointError
 from monoglot.generation.apart import run_apart
 from monoglot.generation.asking import Task, known_of
 from monoglot.generation.batch_api import BatchApi
-from monoglot.generation.batch_intake import Intake
+from monoglot.generation.batch_intake import Intake, TakenIn
 from monoglot.generation.batch_records import Batch, BatchRecords, batches_in
 from monoglot.generation.ledger import Ledger
 from monoglot.generation.llm import Endpoint, NoReplyError
@@ -66,16 +66,13 @@ async def exchange(
             await _Submission(asks, task, endpoint, ledger, budget).run()
 
 
-def take_in(settings: Settings, ledger: Ledger, spending: SpendingConfig) -> list[str]:
+def take_in(settings: Settings, ledger: Ledger, spending: SpendingConfig) -> TakenIn:
     """Take in what has come back of every batch, also of rows that no run asks for any more.
 
     Args:
         settings: name the endpoint.
         ledger: where replies are kept.
         spending: what they cost.
-
-    Returns:
-        What an operator should know, in sentences.
 
     Raises:
         EndpointError: the endpoint fails, or has refused a batch.
@@ -90,11 +87,11 @@ def take_in(settings: Settings, ledger: Ledger, spending: SpendingConfig) -> lis
             return intake
 
     if not batches:
-        return []
+        return TakenIn()
     intake = run_apart(work())
     if intake.trouble is not None:
         raise intake.trouble
-    return intake.notes
+    return TakenIn(tuple(intake.notes), intake.usage)
 
 
 def cancel(settings: Settings, path: Path) -> int:
