@@ -173,6 +173,7 @@ class GenerationConfig(Section):
 Gate = Literal[
     "empty",
     "meta_text",
+    "hidden_characters",
     "copy_of_source",
     "wrong_script",
     "wrong_language",
@@ -182,6 +183,7 @@ Gate = Literal[
     "number_lost",
     "number_changed",
     "address_lost",
+    "address_added",
     "placeholder_lost",
     "glossary_lost",
 ]

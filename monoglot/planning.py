@@ -215,9 +215,9 @@ def _requests(
             "synthesize": partial(synthesis.pending, topics),
             "label": partial(labelling.pending, users, candidates),
         }
-        redactors = defaultdict(
+        redactors: defaultdict[str, Redactor | None] = defaultdict(
             lambda: Redactor.of_rows(config.redaction),
-            label=Redactor.of_users(config.redaction),
+            label=Redactor(config.redaction),
         )
         for language, purpose in _purposes(languages, config):
             work = pending[purpose](

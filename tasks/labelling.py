@@ -35,7 +35,7 @@ def label_by_llm(
         language: which.
         config: model and temperature.
         kb_language: BCP 47 code of the knowledge base.
-        redaction: whether users' personal data is hidden from the LLM.
+        redaction: whose personal data is hidden from the LLM: users', the knowledge base's.
     """
     _label(
         job,
@@ -83,7 +83,7 @@ def _label(
             kb_language=kb_language,
             settings=job.settings,
             ledger=ledger,
-            redactor=Redactor.of_users(redaction),
+            redactor=Redactor(redaction),
             on_progress=job.on_purchase,
             budget=job.budget,
         )

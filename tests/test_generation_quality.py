@@ -1,13 +1,14 @@
 """The gates: each catches what it is for, and good human translations pass."""
 
 from pathlib import Path
+from typing import get_args
 
 import polars as pl
 import pytest
 
-from monoglot.config import LanguageConfig, QualityConfig
+from monoglot.config import Gate, LanguageConfig, QualityConfig
 from monoglot.contracts import Queries, Rejects, empty
-from monoglot.generation.quality import folded, keep_good, terms_in
+from monoglot.generation.quality import _gates, folded, keep_good, terms_in
 from monoglot.generation.scripts import digits_of_the_world, script_classes
 
 DATA = Path(__file__).parents[2] / "shared/data"
@@ -171,6 +172,34 @@ def test_what_people_write_passes(text, english, language):
     assert rules(text, english, language) == []
 
 
+# Typed on phones: English words, slang, two spellings of one word, and what is Urdu as well.
+TYPED_IN_LATIN = (
+    ("bhai mera parcel abhi tk nhi aaya", "my parcel has not come yet"),
+    ("paise kat gye pr order confirm nahi hua", "money was taken but the order is not confirmed"),
+    ("kal subah 7 baje ka alarm laga do", "set an alarm for 7 tomorrow morning"),
+    ("mummy ko msg krdo ki late ho jaunga", "text mom that i will be late"),
+    ("ye wala gaana dobara chalao na", "play this song again"),
+    ("kya aaj baarish hogi delhi mein", "will it rain in delhi today"),
+    ("mujhe refund kab tak milega", "when will i get my refund"),
+    ("meri saari meetings cancel kar do", "cancel all my meetings"),
+)
+
+
+@pytest.mark.parametrize(
+    ("code", "script"), [("hi-Latn", None), ("hi", "Latn"), ("hi-Deva", "Latn")]
+)
+def test_the_configured_script_says_which_words_are_known(code, script):
+    language = LanguageConfig(code=code, script=script, name="Hinglish")
+    rows = queries(
+        *TYPED_IN_LATIN,
+        ("\u092e\u0947\u0930\u093e \u0911\u0930\u094d\u0921\u0930", "my order"),
+        ("wo ist mein paket geblieben", "where is my parcel"),
+    )
+    kept, rejects = keep_good(rows, language, CONFIG)
+    assert kept["text"].to_list() == [text for text, _ in TYPED_IN_LATIN]
+    assert rejects["rule"].to_list() == ["wrong_script", "wrong_language"]
+
+
 def test_rows_keep_their_order_and_rejects_say_why():
     rows = queries(
         ("mera parcel kahan hai", "where is my parcel"),
@@ -206,6 +235,10 @@ def test_the_longest_ratio_comes_from_the_config():
     rows = queries(("mera parcel kahan", "where is my parcel that you sent last week"))
     assert keep_good(rows, HINGLISH, QualityConfig(max_shorter=2.0))[0].height == 0
     assert keep_good(rows, HINGLISH, QualityConfig(max_shorter=3.0))[0].height == 1
+
+
+def test_every_gate_can_be_skipped_by_its_rule():
+    assert {gate.rule for gate in _gates(HINGLISH, CONFIG)} == set(get_args(Gate))
 
 
 def test_a_gate_can_be_skipped_and_the_next_one_is_asked():
@@ -343,3 +376,11 @@ def test_fewer_than_two_in_a_hundred_human_rows_are_rejected(file, code, split):
     assert rows.height > 1000
     assert rejects.height < 0.02 * rows.height
     assert kept.height == rows.height - rejects.height
+
+
+def test_human_rows_pass_alike_whether_code_or_config_names_the_script():
+    rows = human("hinglish_top/queries.tsv", "validation", "hi-Latn").head(300)
+    by_config = LanguageConfig(code="hi", script="Latn", name="Hinglish")
+    kept = keep_good(rows, by_config, CONFIG)[0]
+    assert kept.equals(keep_good(rows, HINGLISH, CONFIG)[0])
+    assert kept.height > 0.98 * rows.height

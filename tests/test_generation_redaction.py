@@ -12,7 +12,10 @@ from redaction_cases import NEGATIVE, POSITIVE
 
 from monoglot.config import GenerationConfig, LanguageConfig, RedactionConfig
 from monoglot.config_file import load_config
+from monoglot.contracts import Candidates, empty
 from monoglot.errors import ConfigError
+from monoglot.generation.judging import ask_judge
+from monoglot.generation.labelling import label_queries
 from monoglot.generation.ledger import Ledger
 from monoglot.generation.personal_numbers import folded
 from monoglot.generation.redaction import Redactor
@@ -21,6 +24,7 @@ from monoglot.generation.translation import pending, translate
 
 HINGLISH = LanguageConfig(code="hi-Latn", name="Hinglish")
 CONFIG = GenerationConfig(model="toy", glossary=("gmail",))
+EVERYTHING = Redactor(RedactionConfig(knowledge_base=True))
 REDACTOR = Redactor(RedactionConfig(patterns={"employee": r"EMP-\d{6}"}))
 
 
@@ -188,6 +192,125 @@ def test_a_reply_that_mistreats_a_placeholder_is_rejected(ledger, said, rule):
         made = run(kb(*PERSONAL[:2]), server, ledger)
     assert made.rows["source_row_id"].to_list() == ["row-1"]
     assert made.rejects.select("value", "rule").rows() == [(PERSONAL[0], rule)]
+
+
+USERS_WORDS = "Priya@gmail.com se 9876543210 par call karo"
+SHOWN = [
+    ("Questions for 9876543210", "can I call 9876543210 on sunday"),
+    (None, "mail help@firm.in"),
+    ("About {{email_1}}", "where is my parcel"),
+]
+
+
+def label(query, shown, server, ledger, redactor):
+    queries = pl.DataFrame({"query_id": ["q"], "text": [query], "language": "hi-Latn", "times": 1})
+    candidates = pl.DataFrame(
+        [
+            ("q", f"r{number}", text, f"topic {number}", None, about)
+            for number, (about, text) in enumerate(shown)
+        ],
+        schema=empty(Candidates).schema,
+        orient="row",
+    )
+    return label_queries(
+        queries,
+        candidates,
+        HINGLISH,
+        CONFIG,
+        kb_language="en",
+        settings=server.settings(),
+        ledger=ledger,
+        redactor=redactor,
+    )
+
+
+@pytest.mark.parametrize(
+    ("users", "rows", "sent"),
+    [
+        # {{email_1}} stands in a row of the knowledge base, so it is no name for a user's address.
+        (
+            True,
+            True,
+            [
+                "{{email_2}} se {{phone_1}} par call karo",
+                ("Questions for {{phone_1}}", "can I call {{phone_1}} on sunday"),
+                (None, "mail {{email_3}}"),
+            ],
+        ),
+        (True, False, ["{{email_2}} se {{phone_1}} par call karo", *SHOWN[:2]]),
+        (
+            False,
+            True,
+            [
+                USERS_WORDS,
+                ("Questions for {{phone_1}}", "can I call {{phone_1}} on sunday"),
+                (None, "mail {{email_2}}"),
+            ],
+        ),
+        (False, False, [USERS_WORDS, *SHOWN[:2]]),
+    ],
+)
+def test_labelling_hides_users_words_and_rows_each_by_its_switch(ledger, users, rows, sent):
+    redactor = Redactor(RedactionConfig(user_queries=users, knowledge_base=rows))
+    with LLMServer() as server:
+        label(USERS_WORDS, SHOWN, server, ledger, redactor)
+        (asked,) = server.requests[0].rows
+    seen = [(each.get("about"), each["query"]) for each in asked["candidates"]]
+    assert [asked["text"], *seen] == [*sent, SHOWN[2]]
+
+
+def test_a_wording_gets_back_what_stood_in_the_users_words(ledger):
+    said = [{"fits": 0, "confusable": 0, "wording": "call {{phone_1}} for {{email_1}}"}]
+    fault = Fault("words", rows=lambda rows: [{"id": rows[0]["id"], **said[0]}])
+    with LLMServer([fault]) as server:
+        made = label("9876543210 ko", SHOWN[1:2], server, ledger, EVERYTHING)
+    assert made.gaps["english"].to_list() == ["call 9876543210 for help@firm.in"]
+
+
+def test_the_judge_sees_no_personal_data_of_a_text_or_a_topic(ledger):
+    topics = {
+        "call us": {"about": "Questions for 9876543210", "example": "is help@firm.in read"},
+        "parcel": {"about": "where it is", "example": "mera parcel kahan hai"},
+    }
+    plain, personal = "parcel kahan", "9876543210 par call ya a@b.in"
+    rows = pl.DataFrame({"text": [personal, plain], "candidates": [list(topics), ["parcel"]]})
+
+    def ask(rows, redactor):
+        return ask_judge(
+            rows,
+            topics,
+            HINGLISH,
+            CONFIG,
+            settings=server.settings(),
+            ledger=ledger,
+            redactor=redactor,
+        )
+
+    with LLMServer() as server:
+        ask(rows[1:], None)
+        _, answers = ask(rows, EVERYTHING)
+        asked = server.requests[-1].rows
+    assert answers.from_ledger == 1  # nothing to hide: the key is as it was
+    assert [(row["text"], row["labels"]) for row in asked] == [
+        (
+            "{{phone_1}} par call ya {{email_1}}",
+            [
+                {
+                    "label": "call us",
+                    "about": "Questions for {{phone_1}}",
+                    "example": "is {{email_2}} read",
+                },
+                {"label": "parcel", **topics["parcel"]},
+            ],
+        )
+    ]
+
+
+def test_a_user_query_with_nothing_to_hide_beside_it_keeps_its_key(ledger):
+    with LLMServer() as server:
+        label("mera parcel", SHOWN[2:], server, ledger, None)
+        again = label("mera parcel", SHOWN[2:], server, ledger, EVERYTHING)
+    assert (again.usage.requests, again.from_ledger) == (0, 1)
 
 
 def test_synthesis_hides_what_the_examples_hold(ledger):

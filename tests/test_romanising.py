@@ -1,8 +1,10 @@
 """Indic words in Latin letters, and the spellings that are folded to one."""
 
+import numpy as np
 import pytest
 
-from monoglot.generation.languages import has_word_list
+from monoglot.config import LanguageConfig
+from monoglot.generation.languages import LanguageJudge
 from monoglot.generation.romanising import folded_spelling, romanise
 
 
@@ -47,16 +49,20 @@ def test_words_that_differ_stay_different():
 
 
 @pytest.mark.parametrize(
-    ("code", "known"),
+    ("code", "script", "known"),
     [
-        ("hi-Latn", True),
-        ("hi-Latn-x-mixed", True),
-        ("bn-Latn", True),
-        ("ar", True),
-        ("ar-Latn", False),
-        ("sw", False),
-        ("ja", False),
+        ("hi-Latn", None, True),
+        ("hi-Latn-x-mixed", None, True),
+        ("hi", "Latn", True),
+        ("bn-Latn", None, True),
+        ("ar", None, True),
+        ("ar-Latn", None, False),
+        ("ar", "Latn", False),
+        ("sw", None, False),
+        ("ja", None, False),
     ],
 )
-def test_which_languages_have_a_word_list(code, known):
-    assert has_word_list(code) is known
+def test_which_languages_are_judged_by_their_words(code, script, known):
+    judge = LanguageJudge(LanguageConfig(code=code, script=script, name=code), "en")
+    (margin,) = judge.margins(["qqxx xxqq"], [None])
+    assert np.isfinite(margin) == known

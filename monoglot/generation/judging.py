@@ -79,10 +79,7 @@ def ask_judge(
     model = config.model or settings.llm_model
     told = {"prompt": JUDGE_PROMPT, "model": model, "language": described(language)}
     asks = [
-        {
-            "text": text if redactor is None else redactor.redact(text).text,
-            "labels": [{"label": name, **topics.get(name, {})} for name in sorted(names)],
-        }
+        _ask_of(text, {name: topics.get(name, {}) for name in sorted(names)}, redactor)
         for text, names in doubted.select("text", "candidates").iter_rows()
     ]
     keys = [digest({**told, "row": ask}) for ask in asks]
@@ -112,6 +109,21 @@ def build_judge_messages(
         language: the language of the texts.
     """
     return messages_of(_INSTRUCTIONS.format(language=described(language)), rows)
+
+
+def _ask_of(
+    text: str, topics: Mapping[str, Mapping[str, str]], redactor: Redactor | None
+) -> dict[str, Any]:
+    """What is sent about one query. A label is a name, and is sent as the judge is to repeat it."""
+    told = [text, *(value for topic in topics.values() for value in topic.values())]
+    sent = iter(told if redactor is None else redactor.redact(*told).texts)
+    return {
+        "text": next(sent),
+        "labels": [
+            {"label": name, **{part: next(sent) for part in topic}}
+            for name, topic in topics.items()
+        ],
+    }
 
 
 def _task_of(language: LanguageConfig, settings: Settings, model: str) -> Task:

@@ -10,7 +10,7 @@ A query's key is its text and its candidates: a changed or new row buys anew onl
 it is a candidate of, which is when the answer may change.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -93,7 +93,8 @@ def label_queries(
         kb_language: BCP 47 code of the candidates.
         settings: where the endpoint is, and how it is asked.
         ledger: where replies are found and kept.
-        redactor: hides personal data from endpoint and ledger; None: texts are sent as they are.
+        redactor: hides personal data from endpoint and ledger, the queries' and the candidates'
+            each by its own switch; None: texts are sent as they are.
         on_progress: called with queries settled and in all.
         budget: the run's, with its prices; None: nothing limits it and no price is known.
 
@@ -186,25 +187,40 @@ def _asks_of(
     asks = []
     for query in queries.sort("query_id").iter_rows(named=True):
         if query["query_id"] in given:
-            text = query["text"]
-            redacted = Redacted((text,), {}) if redactor is None else redactor.redact(text)
-            ask = _ask_of(redacted.text, given[query["query_id"]])
+            shown = given[query["query_id"]]
+            texts = (query["text"], *_texts_of(shown))
+            redacted = (
+                Redacted(texts, {}) if redactor is None else redactor.redact_with_rows(*texts)
+            )
+            ask = _ask_of(redacted.texts, shown)
             asks.append((query, redacted, digest({**told, "row": ask}), ask))
     return asks
 
 
-def _ask_of(text: str, candidates: list[dict[str, Any]]) -> dict[str, Any]:
-    """What is sent about one query: the one place where a user's own words leave this machine."""
+def _texts_of(candidates: list[dict[str, Any]]) -> list[str]:
+    """The texts of candidates that may hold personal data: two of each, the first may be empty."""
+    return [text for row in candidates for text in (row["label_text"] or "", row["query"])]
+
+
+def _ask_of(texts: Sequence[str], candidates: list[dict[str, Any]]) -> dict[str, Any]:
+    """What is sent about one query: the one place where a user's own words leave this machine.
+
+    Args:
+        texts: the query and `_texts_of` the candidates, as they may be sent.
+        candidates: where the rest is from.
+    """
     return {
-        "text": text,
+        "text": texts[0],
         "candidates": [
             {
                 "number": number,
                 "topic": row["label_path"] or row["label"],
-                **({"about": row["label_text"]} if row["label_text"] else {}),
-                "query": row["query"],
+                **({"about": about} if about else {}),
+                "query": query,
             }
-            for number, row in enumerate(candidates, start=1)
+            for number, (row, about, query) in enumerate(
+                zip(candidates, texts[1::2], texts[2::2], strict=True), start=1
+            )
         ],
     }
 

@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from monoglot.config import LanguageConfig
 from monoglot.generation.romanising import folded_spelling, romanise
 from monoglot.generation.scripts import script_classes
 
@@ -64,10 +65,11 @@ _SOURCE_SHARE = 0.2  # share of a text's words that must speak for the source's 
 class LanguageJudge:
     """Judges texts that should be in one language and were made from another."""
 
-    def __init__(self, code: str, source_code: str) -> None:
-        self._language, self._source = _primary(code), _primary(source_code)
-        self._classes = script_classes(code)
-        self._own = _words_of(code)
+    def __init__(self, language: LanguageConfig, source_code: str) -> None:
+        """Read the word lists of a language, in its script, and of the source's language."""
+        self._language, self._source = _primary(language.code), _primary(source_code)
+        self._classes = script_classes(language)
+        self._own = _words_of(language)
         self._known = _word_frequencies(self._source)
 
     def margins(self, texts: Sequence[str], sources: Sequence[str | None]) -> NDArray[np.float64]:
@@ -140,21 +142,16 @@ class LanguageJudge:
         return script_classes(self._language) == self._classes
 
 
-def has_word_list(code: str) -> bool:
-    """Whether a language's words are known, in the script that the code names."""
-    return _words_of(code) is not None
-
-
-def _words_of(code: str) -> dict[str, float] | None:
+def _words_of(language: LanguageConfig) -> dict[str, float] | None:
     """Word -> log10 frequency per billion; folded where the list had to be romanised."""
-    language = _primary(code)
-    if language not in _listed():
+    name = _primary(language.code)
+    if name not in _listed():
         return None
-    native, wanted = script_classes(language), script_classes(code)
+    native, wanted = script_classes(name), script_classes(language)
     if native == wanted:
-        return _word_frequencies(language)
+        return _word_frequencies(name)
     if wanted == ("Latin",) and native is not None and _BRAHMIC.intersection(native):
-        return _romanised_frequencies(language)
+        return _romanised_frequencies(name)
     return None
 
 

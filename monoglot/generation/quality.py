@@ -81,7 +81,7 @@ def keep_good(
         ),
     )
     judged = with_lost_parts(rows, glossary, config.spelt_up_to)
-    judged = _with_languages(judged, LanguageJudge(language.code, kb_language), config)
+    judged = _with_languages(judged, LanguageJudge(language, kb_language), config)
     judged = judged.with_columns(verdict.alias("_gate"))
     good = judged.filter(pl.col("_gate").is_null()).select(rows.columns)
     bad = judged.filter(pl.col("_gate").is_not_null())
@@ -166,7 +166,7 @@ def _names_the_language(language: LanguageConfig) -> pl.Expr:
     pattern = (
         f"(?i)^\\W*(?:{re.escape(language.name)}|{re.escape(language.code)})\\W{{0,2}}\\s*[:=]"
     )
-    return _TEXT.str.contains(pattern) & ~_ENGLISH.fill_null("").str.contains(pattern)
+    return _TEXT.str.contains(pattern) & ~_SOURCE.str.contains(pattern)
 
 
 def _gives_away_the_prompt() -> pl.Expr:

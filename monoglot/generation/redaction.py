@@ -99,23 +99,24 @@ class Redactor:
         own = [(name, _finder(re.compile(text))) for name, text in config.patterns.items()]
         self._own: tuple[tuple[str, Finder], ...] = tuple(own)
         self._regions = config.phone_regions
+        self._hides_users, self._hides_rows = config.user_queries, config.knowledge_base
 
     @classmethod
     def of_rows(cls, config: RedactionConfig) -> "Redactor | None":
         """The redactor of knowledge-base rows; None where they are sent as they are."""
         return cls(config) if config.knowledge_base else None
 
-    @classmethod
-    def of_users(cls, config: RedactionConfig) -> "Redactor | None":
-        """The redactor of real users' queries; None where they are sent as they are."""
-        return cls(config) if config.user_queries else None
+    def redact(self, *texts: str, beside: Iterable[str] = ()) -> Redacted:
+        """Texts of one row with their personal data replaced by shared placeholders.
 
-    def redact(self, *texts: str) -> Redacted:
-        """Texts of one row with their personal data replaced by shared placeholders."""
+        Args:
+            texts: what is redacted.
+            beside: texts that are sent with them unchanged, so that no placeholder is used twice.
+        """
         spans = [self._spans(text) for text in texts]
         if not any(spans):
             return Redacted(texts, {})
-        taken = set().union(*map(_names_in, texts))
+        taken = set().union(*map(_names_in, (*texts, *beside)))
         names: dict[str, str] = {}  # by value
         for text, found in zip(texts, spans, strict=True):
             for start, end, kind in found:
@@ -123,6 +124,18 @@ class Redactor:
                 names[value] = names.get(value) or _free_name(kind, taken)
         sent = tuple(_replaced(text, s, names) for text, s in zip(texts, spans, strict=True))
         return Redacted(sent, {name: value for value, name in names.items()})
+
+    def redact_with_rows(self, user_query: str, *rows: str) -> Redacted:
+        """A user's query and texts of the knowledge base beside it, each kind by its own switch."""
+        if self._hides_users and self._hides_rows:
+            return self.redact(user_query, *rows)
+        if self._hides_users:
+            redacted = self.redact(user_query, beside=rows)
+            return Redacted((*redacted.texts, *rows), redacted.values)
+        if self._hides_rows:
+            redacted = self.redact(*rows, beside=[user_query])
+            return Redacted((user_query, *redacted.texts), redacted.values)
+        return Redacted((user_query, *rows), {})
 
     def redact_all(self, texts: Iterable[str]) -> list[Redacted]:
         """Each text by itself."""

@@ -20,22 +20,18 @@ _BEYOND_LATIN = "\u0250"
 class _Rates(dict[str, float]):
     """Tokens per character, by character; filled when asked."""
 
-    def __init__(self, latin: float) -> None:
-        super().__init__()
-        self._latin = latin
-
     def __missing__(self, character: str) -> float:
         if character.isspace():
             rate = 0.0
         elif character.isascii() and not character.isalpha():
             rate = _DIGIT if character.isdigit() else _MARK
         else:
-            rate = self._latin if character < _BEYOND_LATIN else _OTHER
+            rate = _ENGLISH if character < _BEYOND_LATIN else _OTHER
         self[character] = rate
         return rate
 
 
-_RATES = {True: _Rates(_ENGLISH), False: _Rates(_LATIN)}  # by whether the letters are English
+_RATES = _Rates()
 # Tokens per letter of a script, and letters per letter of the same text in English.
 _SCRIPTS = {
     "Latin": (_LATIN, 1.0),
@@ -51,15 +47,9 @@ ROW_ID_TOKENS = 7  # `"id": "r3f2a", ` of a row that is sent
 ROW_TOKENS = 13  # `{"id": "r3f2a", "text": ""}, ` of a row that comes back
 
 
-def tokens_in(text: str, code: str = "en") -> float:
-    """About how many tokens a text will be counted as.
-
-    Args:
-        text: any text.
-        code: BCP 47 code of the language that its Latin letters are in.
-    """
-    rates = _RATES[_is_english(code)]
-    return sum(rates[character] * times for character, times in Counter(text).items())
+def tokens_in(text: str) -> float:
+    """About how many tokens a text will be counted as; its Latin letters count as English."""
+    return sum(_RATES[character] * times for character, times in Counter(text).items())
 
 
 def answer_tokens(chars: int, code: str) -> float:
