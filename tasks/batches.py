@@ -34,6 +34,6 @@ def _take_in(place: Workplace) -> None:
     for note in taken.notes:
         logger.warning(note, extra={"shown": True})
     came = before.rows - after.rows
-    price = f" for {dollars(taken.usage.price)}" if taken.usage.requests else ""
+    price = "" if taken.usage.usd is None else f" for {dollars(taken.usage.usd)}"
     told = f"batches: {came:,} rows came back{price}; " + (after.line if after else "none is out")
     logger.info(told, extra={"shown": True})
