@@ -42,7 +42,7 @@ test: setup  ## Lint, format check, type check and tests: what CI runs
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m mypy
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 record-versions: setup  ## Record the code of each stage after its version was bumped, or rightly kept
 	@$(BIN)/python tests/test_stage_versions.py

@@ -17,6 +17,8 @@ import polars as pl
 from pydantic import BaseModel, ValidationError
 
 from monoglot.config import Config
+from monoglot.errors import RunError
+from monoglot.generation.batch_records import outstanding_in
 from monoglot.generation.forgetting import LedgerMatches, find_in_ledger, forget_in_ledger
 from monoglot.identity import digest, frame_digest
 from monoglot.knowledge.knowledge_base import fingerprint
@@ -115,8 +117,14 @@ def forget(store: Store, found: Found, pattern: Pattern) -> Release | None:
 
     Raises:
         InputError: a release would be left without rows.
+        RunError: batches are out, whose answers may bring the text back.
         StoreError: the store cannot be written, or another process has the ledger open.
     """
+    if out := outstanding_in(store.ledger_path):
+        raise RunError(
+            f"{out.line}, and what comes back may hold the text again. Take the answers in first "
+            "(`monoglot run`), or `monoglot batches --cancel` and then `monoglot run`."
+        )
     releases = Releases(store)
     before = releases.current()
     with store.explained():

@@ -17,9 +17,10 @@ from flows.refresh_index import refresh_index
 from flows.retrain import retrain
 from monoglot import Retriever
 from monoglot.config import GenerationConfig, LanguageConfig
-from monoglot.errors import InputError, StoreBusyError, StoreError
+from monoglot.errors import InputError, RunError, StoreBusyError, StoreError
 from monoglot.forgetting import find, forget
 from monoglot.generation import forgetting
+from monoglot.generation.batch_records import BatchRecords
 from monoglot.generation.forgetting import find_in_ledger, forget_in_ledger
 from monoglot.generation.ledger import Ledger
 from monoglot.generation.translation import translate
@@ -407,7 +408,7 @@ def test_pages_that_were_given_up_before_are_cleaned(tmp_path):
     with sqlite3.connect(path) as database:
         database.execute("PRAGMA secure_delete = OFF")
         text = f"{SECRET} {'x' * 9000}"
-        database.execute("INSERT INTO replies VALUES (1, '', '', ?, 1, 1, 0)", (text,))
+        database.execute("INSERT INTO replies (created, model, body) VALUES ('', '', ?)", (text,))
         database.commit()
         database.execute("DELETE FROM replies")
     database.close()
@@ -417,6 +418,20 @@ def test_pages_that_were_given_up_before_are_cleaned(tmp_path):
     assert not found.bodies
     forget_in_ledger(path, found)
     assert SECRET.encode() not in path.read_bytes()
+
+
+def test_while_a_batch_is_out_nothing_is_forgotten(tmp_path):
+    """Its answers would bring the text back."""
+    store = Store.open(str(tmp_path / "store"))
+    config = RunRequest(config_file=write_line(tmp_path)).read()[0]
+    with Ledger(store.ledger_path) as ledger:
+        records = BatchRecords(ledger)
+        assert records.put_out("b", "http://x", "m", {"r": {"k": "rk"}}, {"k": 0})
+        found = find(config, store, PATTERN)
+        with pytest.raises(RunError, match=r"may hold the text again.*--cancel"):
+            forget(store, found, PATTERN)
+        records.end("b")
+        assert forget(store, found, PATTERN) is None
 
 
 def test_a_ledger_in_use_is_said_and_the_next_time_it_is_cleaned(tmp_path, monkeypatch):

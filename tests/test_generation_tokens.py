@@ -10,6 +10,7 @@ from llm_server import LLMServer
 from tokenizers import Tokenizer
 
 from monoglot.config import GenerationConfig, LanguageConfig
+from monoglot.contracts import Queries, empty
 from monoglot.generation import synthesis, translation
 from monoglot.generation.ledger import Ledger
 from monoglot.generation.tokens import answer_tokens, tokens_in
@@ -96,7 +97,7 @@ def test_a_calibrated_synthesis_is_within_15_percent(ledger):
     rows = sample_rows().with_columns(
         label_text=pl.lit("What the customer wants to know."), label_path=pl.lit("shop/orders")
     )
-    labels = topics_of(rows, rows.with_columns(part=pl.lit("training")))
+    labels = topics_of(rows, rows.with_columns(part=pl.lit("training")), empty(Queries))
     with LLMServer(count=counter("o200k_base")) as server:
         more = {"kb_language": "en", "settings": server.settings(), "ledger": ledger}
         synthesis.synthesize(labels[:6], HINGLISH, CONFIG, **more)

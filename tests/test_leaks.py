@@ -159,7 +159,7 @@ def test_user_queries_are_labelled_and_gaps_are_reported(tmp_path, serve):
     page = (store.root / record.report).read_text(encoding="utf-8")
     assert "What users ask that the knowledge base does not answer" in page
     assert gaps[2] in page
-    assert "prompt tokens" in page
+    assert "label user queries hi-Latn" in page
     assert stages["label user queries hi-Latn"].artifact.facts["usage"]["requests"] > 0
     assert [(it.work.rows, it.work.from_ledger) for it in plan_of(tmp_path).requests] == [
         (0, len(known) + 3)

@@ -40,7 +40,9 @@ class Task:
         rows_per_request: rows packed in a request at most.
         answer_chars: how much a row's answer will have to say, in characters of English, for the
             estimate of tokens.
-        language: BCP 47 code of the answers' language, for the same.
+        may_repeat: whether most rows of a reply may rightly have one answer (a label, a verdict);
+            else that is taken for an order that one of them gave.
+        language: BCP 47 code of the answers' language, for the estimate.
         kind: names all that tasks with alike replies share (prompt, model, language), so that
             replies of the past correct the estimate; empty: they do not.
     """
@@ -50,6 +52,7 @@ class Task:
     answer_of: Callable[[Mapping[str, Any]], Any | None]
     rows_per_request: int
     answer_chars: Callable[[Mapping[str, Any]], int]
+    may_repeat: bool = False
     language: str = "en"
     kind: str = ""
 
@@ -89,7 +92,10 @@ class Known:
         for _, group in groupby(entries, key=lambda entry: entry.reply):
             rows = list(group)
             reading = read_rows(
-                Reply.of(rows[0].body), (row.sent_as for row in rows), task.answer_of
+                Reply.of(rows[0].body),
+                (row.sent_as for row in rows),
+                task.answer_of,
+                may_repeat=task.may_repeat,
             )
             for row in rows:
                 self.tries[row.key] += 1

@@ -121,6 +121,7 @@ def _task_of(language: LanguageConfig, settings: Settings, model: str) -> Task:
         answer_of=_label_in,
         rows_per_request=settings.llm_rows_per_request,
         answer_chars=lambda _: _LABEL_CHARS,
+        may_repeat=True,
         kind=f"{JUDGE_PROMPT} {model} {language.code}",
     )
 

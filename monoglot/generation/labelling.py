@@ -216,6 +216,7 @@ def _task_of(language: LanguageConfig, kb_language: str, settings: Settings, mod
         answer_of=_verdict_in,
         rows_per_request=settings.llm_rows_per_request,
         answer_chars=lambda row: _ANSWER_CHARS + len(row["text"]),
+        may_repeat=True,
         language=kb_language,
         kind=f"{LABELLING_PROMPT} {model} {language.code}",
     )

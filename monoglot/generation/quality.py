@@ -136,14 +136,14 @@ def _gates(language: LanguageConfig, config: QualityConfig) -> tuple[Gate, ...]:
             "says the same words again and again",
             _is_repetition(config.min_distinct_words),
         ),
-        Gate("number_lost", lost.format("number"), pl.col("_number")),
-        Gate("number_changed", "a number that is not in the source", pl.col("_other_number")),
         Gate("address_lost", lost.format("web or e-mail address"), pl.col("_address")),
         Gate(
             "address_added",
             "holds a web or e-mail address that the source has not",
             pl.col("_address_added"),
         ),
+        Gate("number_lost", lost.format("number"), pl.col("_number")),
+        Gate("number_changed", "a number that is not in the source", pl.col("_other_number")),
         Gate("placeholder_lost", lost.format("placeholder"), pl.col("_placeholder")),
         Gate("glossary_lost", "a term to keep is missing", pl.col("_glossary")),
     )

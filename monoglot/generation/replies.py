@@ -139,7 +139,11 @@ class _Rows:
 
 
 def read_rows(
-    reply: Reply, ids: Iterable[str], answer_of: Callable[[Mapping[str, Any]], Any | None]
+    reply: Reply,
+    ids: Iterable[str],
+    answer_of: Callable[[Mapping[str, Any]], Any | None],
+    *,
+    may_repeat: bool = False,
 ) -> Reading:
     """Match a reply's rows with the ids that were asked for.
 
@@ -152,6 +156,7 @@ def read_rows(
         reply: the reply.
         ids: ids that were sent.
         answer_of: reads the answer out of a row's object; None where there is nothing usable.
+        may_repeat: rows may rightly have one answer between them; see `asking.Task`.
     """
     asked = set(ids)
     rows = _Rows()
@@ -164,7 +169,7 @@ def read_rows(
             rows.empty.add(name)
         elif rows.answers.setdefault(name, answer) != answer:
             rows.conflicting.add(name)
-    rows.copied = _copied(rows.whole)
+    rows.copied = frozenset() if may_repeat else _copied(rows.whole)
     unfit = rows.conflicting | rows.copied
     answers = {name: rows.answers[name] for name in rows.answers if name not in unfit}
     problems = {name: _problem(name, rows, reply) for name in asked - answers.keys()}

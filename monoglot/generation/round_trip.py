@@ -67,6 +67,7 @@ def translate_back(
         kb_language=language.code,
         settings=settings,
         ledger=ledger,
+        may_repeat=True,
         redactor=redactor,
         on_progress=on_progress,
         budget=budget,

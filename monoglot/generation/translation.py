@@ -54,6 +54,7 @@ def translate(
     kb_language: str,
     settings: Settings,
     ledger: Ledger,
+    may_repeat: bool = False,
     redactor: Redactor | None = None,
     on_progress: Progress | None = None,
     budget: Budget | None = None,
@@ -69,6 +70,8 @@ def translate(
         kb_language: BCP 47 code of the queries.
         settings: where the endpoint is, and how it is asked.
         ledger: where replies are found and kept.
+        may_repeat: whether different rows may rightly have one translation: renderings of a query
+            that are translated back.
         redactor: hides personal data from endpoint and ledger; None: texts are sent as they are.
         on_progress: called with distinct queries settled and in all.
         budget: the run's, with its prices; None: nothing limits it and no price is known.
@@ -90,7 +93,7 @@ def translate(
     keyed, asks = _asks_of(ordered, sent, language, config, model, kb_language=kb_language)
     answers = answer_all(
         asks,
-        _task_of(language, kb_language, settings, model),
+        _task_of(language, kb_language, settings, model, may_repeat=may_repeat),
         partial(Endpoint, settings, model, config.temperature),
         ledger,
         in_flight=settings.llm_concurrency,
@@ -217,7 +220,14 @@ def _prompt_of(language: LanguageConfig) -> str:
     return TRANSLATION_PROMPT if language.mixing is None else RENDERING_PROMPT
 
 
-def _task_of(language: LanguageConfig, kb_language: str, settings: Settings, model: str) -> Task:
+def _task_of(
+    language: LanguageConfig,
+    kb_language: str,
+    settings: Settings,
+    model: str,
+    *,
+    may_repeat: bool = False,
+) -> Task:
     if language.mixing is None:
         messages = partial(build_translation_messages, language=language, kb_language=kb_language)
     else:
@@ -233,6 +243,7 @@ def _task_of(language: LanguageConfig, kb_language: str, settings: Settings, mod
         answer_of=lambda row: clean_text(row.get("text")),
         rows_per_request=settings.llm_rows_per_request,
         answer_chars=lambda row: len(row["text"]),
+        may_repeat=may_repeat or language.mixing is not None,
         language=language.code,
         kind=f"{_prompt_of(language)} {model} {language.code}",
     )
