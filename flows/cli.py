@@ -87,7 +87,7 @@ def init(folder: Annotated[Path, typer.Argument(help="Where monoglot.yaml goes."
 
 @app.command()
 def plan(config: ConfigFile = HERE, as_json: Json = False) -> None:
-    """Show what a run would do, and why: changed rows, LLM calls, tokens. Runs nothing."""
+    """Show what a run would do, and why: changed rows, LLM calls, tokens, price. Runs nothing."""
     from flows import show
     from monoglot.planning import make_plan
 
@@ -272,7 +272,7 @@ def forget(
     yes: Annotated[bool, typer.Option("--yes", help="Remove without asking.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Remove a text from ledger, artifacts, index and reports; show first what would go."""
+    """Remove a text from ledger, artifacts, index, reports and logs; show first what would go."""
     from flows import forgetting as show
     from monoglot.forgetting import find
     from monoglot.forgetting import forget as remove

@@ -50,7 +50,7 @@ class Request:
 
     Attributes:
         language: BCP 47 code.
-        purpose: translate or synthesize.
+        purpose: translate (with its renderings, where it has several), synthesize or label.
         work: rows, requests and tokens.
         usd: what that will cost, about; None: the model's price is unknown.
     """
@@ -106,7 +106,7 @@ def refuse_unready(config: Config, settings: Settings, store: Store | None) -> N
             in dollars without a price (see `refuse_unpriced`).
         DataError: a file cannot be used.
         ModelError: the base model cannot be found.
-        EndpointError: the endpoint is needed and cannot be reached, or refuses the key.
+        EndpointError: the endpoint is or may be needed, and cannot be reached, or refuses the key.
     """
     refuse_without_training_data(config, settings)
     rows = load_knowledge_base(config.knowledge_base).rows
@@ -119,7 +119,9 @@ def refuse_unready(config: Config, settings: Settings, store: Store | None) -> N
     if config.user_queries.path is not None:
         load_user_queries(config.user_queries, [language.code for language in config.languages])
     model_folder(config.base_model)
-    if any(request.work.rows for request in _requests(config, settings, store, rows)):
+    if _unplanned(config, settings) or any(
+        request.work.rows for request in _requests(config, settings, store, rows)
+    ):
         refuse_unpriced(config.spending, config.generation.model)
         check_endpoint(settings, config.generation.model)
 
@@ -148,16 +150,44 @@ def make_plan(inputs: Inputs, config: Config, settings: Settings, store: Store |
         rejected=loaded.rejects.height,
         requests=requests,
         out=Outstanding() if store is None else outstanding_in(store.ledger_path),
-        warnings=(*loaded.warnings, *_budget_warnings(config, requests)),
+        warnings=(
+            *loaded.warnings,
+            *_budget_warnings(config, settings, requests),
+            *_left_out(config, settings),
+        ),
     )
 
 
-def _budget_warnings(config: Config, requests: tuple[Request, ...]) -> Iterator[str]:
+def _unplanned(config: Config, settings: Settings) -> list[str]:
+    """What a retrain may ask the LLM beside the planned requests: it depends on their answers."""
+    asked, quality = languages_to_ask(config, settings), config.quality
+    translated = [language for language in asked if language.translations is None]
+    written = asked if config.generation.synthetic_per_label else translated
+    doubts = {
+        "the judge (quality.judge)": quality.judge and quality.max_label_rank > 0 and written,
+        "the round trip (quality.min_round_trip)": quality.min_round_trip > 0 and translated,
+        "a second look at gaps (user_queries)": config.user_queries.path is not None and asked,
+    }
+    return [name for name, applies in doubts.items() if applies]
+
+
+def _left_out(config: Config, settings: Settings) -> Iterator[str]:
+    """What the plan does not count, which costs money, too."""
+    if names := _unplanned(config, settings):
+        yield (
+            f"The plan leaves out {', '.join(names)}: what they ask depends on the answers. "
+            "spending.max_usd or spending.max_requests limit them, too."
+        )
+
+
+def _budget_warnings(
+    config: Config, settings: Settings, requests: tuple[Request, ...]
+) -> Iterator[str]:
     """Limits that the planned purchase will not keep within, or that cannot be kept."""
     limits, calls = config.spending, sum(request.work.requests for request in requests)
-    if limits.max_usd is not None and calls:
+    if limits.max_usd is not None and (calls or _unplanned(config, settings)):
         known = [request.usd for request in requests if request.usd is not None]
-        if len(known) < len(requests):
+        if config.generation.model not in limits.prices:
             yield (
                 "spending.max_usd is set, but spending.prices names no price of "
                 f"{config.generation.model!r}: a run is refused."

@@ -52,7 +52,7 @@ class Spend:
         reused: the stage was reused: its figures are those of the run that made it.
         asked: distinct rows it needed.
         from_ledger: of these, the rows that an earlier run had bought.
-        usage: what it bought.
+        usage: what it bought; of what came in by batch, all that no stage showed before.
     """
 
     stage: str

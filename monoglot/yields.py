@@ -62,7 +62,7 @@ class Yield:
 
     Attributes:
         language: BCP 47 code.
-        origin: translated, synthetic, or the file's name.
+        origin: translated, synthetic, none (nothing came in), or file.
         stage: which gates.
         checked: rows that came in.
         kept: rows that passed.

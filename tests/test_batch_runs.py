@@ -125,6 +125,10 @@ def test_a_run_submits_the_next_waits_and_the_third_promotes(tmp_path, endpoint,
     training = training.filter(pl.col("part").cast(pl.String) == "training")["query"]
     assert sorted(row["text"] for row in translated) == sorted([*training, *training])
     assert len(endpoint.requests) == requests
+    facts = [stage.artifact.facts for stage in record.stages]
+    assert sum(it["usage"]["requests"] for it in facts if it.get("usage")) == requests
+    page = (store.root / record.report).read_text(encoding="utf-8")
+    assert f"This run bought {requests} replies for unknown" in page
     assert "nothing to do" in monoglot("run", *config)[2]
     assert "No batch is out." in monoglot("batches", *config)[1]
 

@@ -99,7 +99,7 @@ def test_a_run_submits_and_ends_and_a_later_one_has_the_answers(ledger):
         assert server.rows == dict.fromkeys(rows["query"], 1)
         assert len(server.batches) == 1
     assert bought.rows["text"].to_list() == right(rows)
-    assert (bought.usage.requests, bought.from_ledger, bought.rejects.height) == (0, 25, 0)
+    assert (bought.usage.requests, bought.from_ledger, bought.rejects.height) == (3, 0, 0)
     assert is_everything_in(ledger)
 
 
@@ -122,7 +122,7 @@ def test_a_batch_line_is_what_a_live_request_would_send(tmp_path):
 
 
 def test_replies_and_their_usage_are_those_of_a_live_run_and_marked_as_batched(tmp_path):
-    tables = []
+    tables, learnt = [], []
     rows = kb(25)
     for batch in (False, True):
         with BatchServer() as server, Ledger(tmp_path / f"{batch}.sqlite") as ledger:
@@ -132,13 +132,17 @@ def test_replies_and_their_usage_are_those_of_a_live_run_and_marked_as_batched(t
             run(rows, server, ledger, batch=batch)
             tables.append(
                 ledger.read(
-                    "SELECT key, sent_as, prompt_tokens, completion_tokens, cached_tokens, model "
+                    "SELECT key, sent_as, prompt_tokens, completion_tokens, cached_tokens, model, "
+                    "kind, expected_prompt, expected_completion "
                     "FROM rows JOIN replies ON reply = id ORDER BY key"
                 )
             )
+            learnt.append(ledger.calibration(tables[-1][0][6]))
             marked = ledger.read("SELECT count(*), count(DISTINCT batch) FROM batched_replies")
             assert marked == [(3, 1) if batch else (0, 0)]
     assert tables[0] == tables[1]
+    assert learnt[0] == learnt[1]
+    assert learnt[1].replies == 3
     assert len(tables[0]) == 25
 
 
@@ -680,6 +684,38 @@ def test_a_batch_costs_half(ledger):
     assert live.usage.usd == pytest.approx(
         (4 * live.usage.prompt_tokens + 8 * live.usage.completion_tokens) / 1e6
     )
+
+
+def test_what_a_batch_brought_in_is_told_once_by_whoever_uses_it_first(ledger):
+    spending = {"prices": PRICES}
+    with BatchServer() as server:
+        submit(kb(30), server, ledger, spending=spending)
+        server.finish()
+        config = SpendingConfig(prices=PRICES)
+        taken = batches.take_in(server.settings(), ledger, config).usage
+        first = run(kb(10), server, ledger, spending=spending)
+        rest = run(kb(40), server, ledger, batch=False, spending=spending)
+        again = run(kb(40), server, ledger, spending=spending)
+    assert (taken.requests, taken.usd) == (3, pytest.approx(first.usage.usd * 3, rel=0.05))
+    assert (first.usage.requests, first.from_ledger) == (1, 0)
+    assert (rest.usage.requests, rest.from_ledger) == (2 + 1, 10)  # one of them bought live
+    assert (again.usage.requests, again.usage.price, again.from_ledger) == (0, 0.0, 40)
+    [(usd,)] = ledger.read("SELECT sum(usd) FROM replies")
+    assert first.usage.usd + rest.usage.usd == pytest.approx(usd)
+
+
+def test_a_stage_that_still_waits_leaves_what_came_in_to_be_told_at_its_end(ledger):
+    with BatchServer() as server:
+        submit(kb(20), server, ledger)
+        server.finish()
+        assert submit(kb(30), server, ledger).rows == 10
+        assert ledger.read("SELECT count(*) FROM replies") == [(2,)]
+        server.finish()
+        bought = run(kb(30), server, ledger)
+    assert (bought.usage.requests, bought.from_ledger) == (3, 0)
+    assert (bought.usage.prompt_tokens, bought.usage.completion_tokens) == ledger.read(
+        "SELECT sum(prompt_tokens), sum(completion_tokens) FROM replies"
+    )[0]
 
 
 def test_a_batch_stays_within_the_budget_and_the_next_run_submits_the_rest(ledger):

@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+from functools import partial
 
 import polars as pl
 import pytest
@@ -12,11 +13,16 @@ from tiny_line import write_line
 
 from flows import cli
 from flows.retrain import retrain
-from monoglot.config import QualityConfig
+from monoglot.config import QualityConfig, SpendingConfig, UserQueriesFile
+from monoglot.config_file import load_config
+from monoglot.errors import ConfigError, EndpointError
 from monoglot.learning.encoder import Encoder
+from monoglot.planning import make_plan, refuse_unready
 from monoglot.runs import Runs
+from monoglot.standing import Inputs
 from monoglot.store import Store
 from tasks.request import RunRequest
+from tasks.versions import versions
 from tasks.workplace import REJECTS
 
 pytestmark = pytest.mark.usefixtures("prefect_api")
@@ -99,6 +105,44 @@ def test_the_judge_is_asked_about_the_doubted_alone_and_clears_some(checked, tmp
     facts = stages["check labels hi-Latn"].artifact.facts
     assert (facts["doubted"], facts["from_ledger"]) == (len(doubted), 0)
     assert facts["usage"]["requests"] > 0
+
+
+def test_what_depends_on_answers_is_named_by_the_plan_and_checked_before_any_work(checked):
+    folder, _, store = checked
+    with LLMServer() as server:
+        settings = server.settings()
+        config = settings.applied_to(load_config(folder / "monoglot.yaml"))
+        refuse = partial(refuse_unready, settings=settings, store=store)
+        dear = {"spending": SpendingConfig(max_usd=1.0)}
+        judged = {"quality": config.quality.model_copy(update={"judge": True})}
+        back = {"quality": QualityConfig(min_round_trip=0.5)}
+        unused = {"quality": QualityConfig(judge=True)}  # nothing is doubted without a rank
+        users = {"user_queries": UserQueriesFile(path=folder / "users.csv")}
+        pl.DataFrame({"text": ["kahan hai"]}).write_csv(folder / "users.csv")
+        names = ("the judge", "the round trip", "a second look at gaps")
+        for changes, said in (({}, []), (unused, []), (judged, names[:1]), (back, names[1:2])):
+            changed = config.model_copy(update=dear | changes)
+            assert _named(changed, settings, store, names) == list(said)
+            if said:
+                with pytest.raises(ConfigError, match="price of model"):
+                    refuse(changed)
+            else:
+                refuse(changed)
+        every = config.model_copy(update=judged | users)
+        assert _named(every, settings, store, names) == [names[0], names[2]]
+        assert server.requests == []
+    refuse(config)  # all it asks is paid for, so the endpoint may be gone
+    with pytest.raises(EndpointError, match="cannot be reached"):
+        refuse(config.model_copy(update=judged))
+
+
+def _named(config, settings, store, names):
+    """What a plan says it leaves out; that it warns of a limit without price just as well."""
+    made = make_plan(Inputs.of(config, settings, versions()), config, settings, store)
+    left_out = [text for text in made.warnings if text.startswith("The plan leaves out ")]
+    unpriced = any("a run is refused" in text for text in made.warnings)
+    assert unpriced == bool(left_out and config.spending.max_usd)
+    return [name for name in names if any(name in text for text in left_out)]
 
 
 def test_a_round_trip_is_a_stage_of_its_own(tmp_path, monkeypatch):

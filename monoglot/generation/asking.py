@@ -1,7 +1,8 @@
 """Rows asked of an LLM by way of the ledger: what is known, what is missing, what that takes.
 
-`translation` and `synthesis` say what a row is and how its answer reads; this module finds the
-answers that are already paid for, plans the rest, and has `buying` fetch them.
+Each module that asks (`translation`, `synthesis`, `labelling` and others) says what a row is and
+how its answer reads; this module finds the answers that are already paid for and plans the rest,
+which `buying` fetches.
 """
 
 import json
@@ -166,8 +167,8 @@ class Generated:
     Attributes:
         rows: table `Queries`.
         rejects: table `Rejects`: rows refused, with the reason.
-        usage: what was bought in this run.
-        from_ledger: rows answered without a request.
+        usage: what was bought: in this run, and by batch as far as no stage reported it before.
+        from_ledger: rows answered by neither of the two.
         asked: distinct rows in all; from_ledger is a part of them.
     """
 

@@ -1,8 +1,11 @@
 """`BatchRecords`: which rows are out in which batch, on the disk before the endpoint knows of it.
 
-    batches          one line per batch that is out: our name for it, and the endpoint's id
-    batch_rows       the rows in it, by request, and under which id each was sent
-    batched_replies  replies that were bought by batch, at its price
+    batches          one line per batch that is out: our name for it, the endpoint's id, and the
+                     kind of its questions
+    batch_rows       the rows in it, by request, under which id each was sent, and the tokens that
+                     are expected of the request
+    batched_replies  replies that were bought by batch, at its price, and whether a stage has
+                     reported them
 
 The tables lie in the ledger's file, so that a reply is recorded and its rows end being out in one
 transaction: a result that is taken in twice is recorded once. A row is in one batch at most, and
@@ -77,6 +80,9 @@ class BatchRecords:
         model: str,
         requests: Mapping[str, Mapping[str, str]],
         tries: Mapping[str, int],
+        *,
+        kind: str,
+        expected: Mapping[str, Usage],
     ) -> bool:
         """Note a batch and its rows, on the disk when this returns.
 
@@ -86,13 +92,22 @@ class BatchRecords:
             model: that it asks.
             requests: for each request, the id each row is sent under, by the row's key.
             tries: replies that each row had when it was packed.
+            kind: what kind of question it asks; see `Ledger.calibration`.
+            expected: for each request, the tokens that are expected.
 
         Returns:
             False, with nothing noted, where another process has taken one of the rows, is buying
             it or has got a reply to it meanwhile.
         """
         rows = [
-            (key, name, request, sent_as)
+            (
+                key,
+                name,
+                request,
+                sent_as,
+                expected[request].prompt_tokens,
+                expected[request].completion_tokens,
+            )
             for request, sent in requests.items()
             for key, sent_as in sent.items()
         ]
@@ -101,10 +116,10 @@ class BatchRecords:
             if _is_changed(database, keys, tries):
                 return False
             database.execute(
-                "INSERT INTO batches VALUES (?, NULL, ?, ?, ?, ?)",
-                (name, address, model, time.time(), new_owner()),
+                "INSERT INTO batches VALUES (?, NULL, ?, ?, ?, ?, ?)",
+                (name, address, model, time.time(), new_owner(), kind),
             )
-            database.executemany("INSERT INTO batch_rows VALUES (?, ?, ?, ?)", rows)
+            database.executemany("INSERT INTO batch_rows VALUES (?, ?, ?, ?, ?, ?)", rows)
         return True
 
     def created(self, name: str, batch_id: str) -> None:
@@ -212,19 +227,58 @@ class BatchRecords:
         with self._ledger.transaction() as database:
             for request, reply in replies:
                 place = (name, request)
-                sent = dict(
+                rows = database.execute(
+                    "SELECT key, sent_as, kind, expected_prompt, expected_completion "
+                    "FROM batch_rows JOIN batches ON name = batch WHERE batch = ? AND request = ?",
+                    place,
+                ).fetchall()
+                if rows:
+                    kind, prompt, completion = rows[0][2:]
+                    number = insert_reply(
+                        database,
+                        reply,
+                        {key: sent_as for key, sent_as, *_ in rows},
+                        kind,
+                        Usage(1, prompt, completion),
+                    )
                     database.execute(
-                        "SELECT key, sent_as FROM batch_rows WHERE batch = ? AND request = ?", place
-                    ).fetchall()
-                )
-                if sent:
-                    number = insert_reply(database, reply, sent)
-                    database.execute("INSERT INTO batched_replies VALUES (?, ?)", (number, name))
+                        "INSERT INTO batched_replies (reply, batch) VALUES (?, ?)", (number, name)
+                    )
                     database.execute(
                         "DELETE FROM batch_rows WHERE batch = ? AND request = ?", place
                     )
                     usage += reply.usage
         return usage
+
+    def report(self, keys: Iterable[str]) -> tuple[Usage, set[str]]:
+        """What was bought by batch for some rows and not reported yet; it counts as reported now.
+
+        Whoever took a reply in, the stage that first uses it tells what it cost, and no other does.
+
+        Returns:
+            The usage of these replies, and which of the rows they were bought for.
+        """
+        replies: dict[int, Usage] = {}
+        bought: set[str] = set()
+        if not self._ledger.read("SELECT 1 FROM batched_replies WHERE NOT reported LIMIT 1"):
+            return Usage(), bought
+        with self._ledger.transaction() as database:
+            for chunk in _chunks(keys):
+                for key, reply, sent, received, cached, usd in database.execute(
+                    "SELECT key, id, prompt_tokens, completion_tokens, cached_tokens, usd "  # noqa: S608
+                    "FROM rows JOIN batched_replies USING (reply) JOIN replies ON id = reply "
+                    f"WHERE NOT reported AND key IN {_KEYS}",
+                    (chunk,),
+                ):
+                    bought.add(key)
+                    replies[reply] = Usage(
+                        1, sent or 0, received or 0, cached or 0, int(sent is None), usd
+                    )
+            database.execute(
+                f"UPDATE batched_replies SET reported = 1 WHERE reply IN {_KEYS}",  # noqa: S608
+                (json.dumps([*replies]),),
+            )
+        return sum(replies.values(), Usage()), bought
 
     def _chunks(self, keys: Iterable[str]) -> Iterator[str]:
         """Keys in lists for a query; none where nothing is out, as in most ledgers."""

@@ -26,6 +26,7 @@ from monoglot.generation.batch_records import Batch, BatchRecords, batches_in
 from monoglot.generation.ledger import Ledger
 from monoglot.generation.llm import Endpoint, NoReplyError
 from monoglot.generation.prompts import sent_ids
+from monoglot.generation.replies import Usage
 from monoglot.generation.spending import Budget, refuse_unpriced
 from monoglot.settings import Settings
 
@@ -73,6 +74,9 @@ def take_in(settings: Settings, ledger: Ledger, spending: SpendingConfig) -> Tak
         settings: name the endpoint.
         ledger: where replies are kept.
         spending: what they cost.
+
+    Returns:
+        What an operator should know, and what the replies that were recorded cost.
 
     Raises:
         EndpointError: the endpoint fails, or has refused a batch.
@@ -181,6 +185,8 @@ class _Submission:
                         self._endpoint.model,
                         requests=draft.requests,
                         tries=known.tries,
+                        kind=self._task.kind,
+                        expected=draft.expected,
                     ):
                         return False
                     await self._send(draft)
@@ -192,11 +198,12 @@ class _Submission:
         for pack in _packs_of(waiting, self._task):
             sent = sent_ids(pack)
             rows = [{"id": sent[key], **self._asks[key]} for key in pack]
-            expected = self._task.expected(rows)
+            expected = self._task.expected([self._asks[key] for key in pack])
             self._limit = self._budget.spend_on_batch(self._endpoint.model, expected)
             if self._limit is not None:
                 break
-            draft.add(sent, self._endpoint.request(self._task.messages(rows), self._task.schema))
+            body = self._endpoint.request(self._task.messages(rows), self._task.schema)
+            draft.add(sent, body, expected)
             full = len(draft.requests) == self._endpoint.settings.llm_batch_requests
             if full or draft.bytes > MOST_BYTES:
                 yield draft
@@ -220,24 +227,27 @@ class _Submission:
 
 
 class _Draft:
-    """A batch being written: its file, and the rows of each of its requests."""
+    """A batch being written: its file, and rows and expected tokens of each of its requests."""
 
     def __init__(self) -> None:
         self.name = f"monoglot-{uuid.uuid4().hex}"
         self.requests: dict[str, dict[str, str]] = {}
+        self.expected: dict[str, Usage] = {}
         self.file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  closed by who sends it
         self.bytes = 0
 
-    def add(self, sent: dict[str, str], body: Mapping[str, Any]) -> None:
+    def add(self, sent: dict[str, str], body: Mapping[str, Any], expected: Usage) -> None:
         """Write a request.
 
         Args:
             sent: the id each of its rows is sent under, by the row's key.
             body: what a live request would send.
+            expected: the tokens that it will take.
         """
         request = f"{self.name}-{len(self.requests)}"
         line = {"custom_id": request, "method": "POST", "url": "/v1/chat/completions", "body": body}
         self.requests[request] = sent
+        self.expected[request] = expected
         self.bytes += self.file.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
 
 

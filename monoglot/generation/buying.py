@@ -70,18 +70,19 @@ def answer_all(
     if missing and (budget.config.batch or records.holding(asks)):
         run_apart(exchange(asks, task, connect, ledger, budget))
         known = known_of(asks, task, ledger)
-    from_ledger = len(known.answers)
+    had = set(known.answers)
     purchase = _Purchase(asks, known, task, ledger, in_flight=in_flight, on_progress=on_progress)
     if purchase.is_needed:
         run_apart(purchase.run(connect, budget))
     if out := records.outstanding(asks):
         raise BatchPendingError(out)
+    batched, by_batch = records.report(asks)
     unanswered = [key for key in asks if key not in known.answers]
     return Answers(
         answers={key: known.answers[key] for key in asks if key in known.answers},
         problems={key: purchase.failed.get(key) or _for_good(known, key) for key in unanswered},
-        usage=purchase.usage,
-        from_ledger=from_ledger,
+        usage=purchase.usage + batched,
+        from_ledger=len(had - by_batch),
     )
 
 

@@ -32,15 +32,16 @@ CREATE INDEX IF NOT EXISTS replies_of_kind ON replies (kind);
 BATCH_TABLES = """
 CREATE TABLE IF NOT EXISTS batches (
     name TEXT PRIMARY KEY, id TEXT, address TEXT NOT NULL, model TEXT NOT NULL,
-    created REAL NOT NULL, owner TEXT NOT NULL
+    created REAL NOT NULL, owner TEXT NOT NULL, kind TEXT NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS batch_rows (
     key TEXT PRIMARY KEY, batch TEXT NOT NULL REFERENCES batches(name), request TEXT NOT NULL,
-    sent_as TEXT NOT NULL
+    sent_as TEXT NOT NULL, expected_prompt REAL, expected_completion REAL
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS rows_of_batch ON batch_rows (batch, request);
 CREATE TABLE IF NOT EXISTS batched_replies (
-    reply INTEGER PRIMARY KEY REFERENCES replies(id), batch TEXT NOT NULL
+    reply INTEGER PRIMARY KEY REFERENCES replies(id), batch TEXT NOT NULL,
+    reported INTEGER NOT NULL DEFAULT 0
 );
 """
 # From each older format to the next: a paid reply is never left behind.
