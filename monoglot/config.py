@@ -301,6 +301,15 @@ class RedactionConfig(Section):
             raise ValueError(f"{wrong[0]!r} is no country code of two capitals, such as IN")
         return regions
 
+    @property
+    def for_rows(self) -> "RedactionConfig":
+        """What of it bears on knowledge-base rows alone: nothing where they travel as they are.
+
+        So a pattern for users' queries computes no translation again.
+        """
+        rows_only = self.model_copy(update={"user_queries": True})
+        return rows_only if self.knowledge_base else RedactionConfig()
+
 
 class SpendingConfig(Section):
     """What the LLM costs and may cost. Bears no identity: another price changes no result."""

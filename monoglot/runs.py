@@ -15,7 +15,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from monoglot.config import Config
+from monoglot.config import Config, RedactionConfig
 from monoglot.identity import digest, identity_of
 from monoglot.store import Artifact, Key, Store, write_atomically
 
@@ -105,10 +105,15 @@ def config_digest(
             "knowledge_base": config.knowledge_base.model_copy(update={"path": None}),
             "generation": config.generation if asks_llm else None,
             "user_queries": config.user_queries if asks_llm else None,
-            "redaction": config.redaction if asks_llm else None,
+            "redaction": _redaction(config) if asks_llm else None,
         }
     )
     return digest({"config": identity_of(bearing), "versions": dict(versions)})
+
+
+def _redaction(config: Config) -> RedactionConfig:
+    """What of it matters: that of users' queries only where there are any."""
+    return config.redaction if config.user_queries.path else config.redaction.for_rows
 
 
 def run_key(config: Config, config_identity: str) -> str:

@@ -113,7 +113,7 @@ def _translated(
         language=language,
         config=config.generation,
         kb_language=config.knowledge_base.language,
-        redaction=config.redaction,
+        redaction=config.redaction.for_rows,
     )
     kept = _checked(place, config, language, made, rows)
     if not config.quality.min_round_trip:
@@ -126,7 +126,7 @@ def _translated(
         config=config.quality,
         generation=config.generation,
         kb_language=config.knowledge_base.language,
-        redaction=config.redaction,
+        redaction=config.redaction.for_rows,
     )
 
 
@@ -155,7 +155,7 @@ def _checked(
         language=language,
         config=config.quality,
         generation=config.generation,
-        redaction=config.redaction,
+        redaction=config.redaction.for_rows,
     )
 
 
@@ -182,7 +182,7 @@ def synthetic_of(
                 language=language,
                 config=config.generation,
                 kb_language=config.knowledge_base.language,
-                redaction=config.redaction,
+                redaction=config.redaction.for_rows,
             )
             tables.append(_checked(place, config, language, made, rows))
     return tuple(tables)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from monoglot.config import Config
+from monoglot.config import Config, RedactionConfig
 from monoglot.config_file import load_config
 from monoglot.errors import ConfigError
 from monoglot.identity import digest, identity_of
@@ -249,3 +249,12 @@ def test_the_paper_s_objective_needs_sampled_negatives(refusal):
     sampling = "sampling: {random_negatives: 0, hard_negatives: 0}\n"
     said = refusal(f"{SMALLEST}{sampling}fine_tuning: {{objective: explicit}}\n")
     assert "sampling.random_negatives or sampling.hard_negatives" in said
+
+
+def test_a_pattern_for_users_queries_bears_on_no_row_of_the_knowledge_base():
+    own = {"employee": r"EMP-\d{6}"}
+    assert RedactionConfig(patterns=own).for_rows == RedactionConfig().for_rows
+    rows = RedactionConfig(patterns=own, knowledge_base=True)
+    assert rows.for_rows == rows.model_copy(update={"user_queries": False}).for_rows
+    assert rows.for_rows.patterns == own
+    assert rows.for_rows.knowledge_base

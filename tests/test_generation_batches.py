@@ -738,3 +738,22 @@ def test_a_limit_in_dollars_needs_a_price(ledger):
         with pytest.raises(ConfigError, match=r"price of model .toy. is unknown"):
             run(kb(10), server, ledger, spending={"max_usd": 1.0})
         assert server.calls == {}
+
+
+def test_an_estimate_that_is_too_low_is_reckoned_with(ledger):
+    """Before any reply of the kind twice the estimate is set aside, then what was counted."""
+    prices = {CONFIG.model: {"input": 1000.0, "output": 1000.0}}
+    with BatchServer(count=lambda text: 2 * len(text) // 3) as server:
+        planned = pending(
+            kb(40), HINGLISH, CONFIG, kb_language="en", settings=server.settings(), ledger=ledger
+        )
+        tokens = planned.prompt_tokens + planned.completion_tokens
+        limits = {"prices": prices, "max_usd": tokens / 1000 / 2}  # half the price, all of them
+        with pytest.raises(BudgetError, match="submitted 2 requests, whose answers a later run"):
+            run(kb(40), server, ledger, spending=limits)
+        server.finish()
+        run_again = {"prices": prices, "max_usd": 1e9}
+        submit(kb(40), server, ledger, spending=run_again)
+        spent = sum(usd for (usd,) in ledger.read("SELECT usd FROM replies"))
+        assert spent <= limits["max_usd"] * 1.5
+        assert set(server.rows.values()) == {1}

@@ -27,7 +27,7 @@ from monoglot.generation.ledger import Ledger
 from monoglot.generation.llm import Endpoint, NoReplyError
 from monoglot.generation.prompts import sent_ids
 from monoglot.generation.replies import Usage
-from monoglot.generation.spending import Budget, refuse_unpriced
+from monoglot.generation.spending import Budget, most_of_batched, refuse_unpriced
 from monoglot.settings import Settings
 
 MOST_BYTES = 190_000_000  # of a file; the API takes 200 MB
@@ -170,6 +170,7 @@ class _Submission:
 
     async def _submit(self) -> bool:
         """Submit rows in batches; False where another process has taken some meanwhile."""
+        self._limit = None
         known = known_of(self._asks, self._task, self._ledger)
         taken = self._records.out(self._asks) | self._records.claimed(self._asks)
         waiting: dict[int, list[str]] = {}
@@ -188,20 +189,24 @@ class _Submission:
                         kind=self._task.kind,
                         expected=draft.expected,
                     ):
+                        self._budget.take_back(len(draft.requests), draft.usd)
                         return False
                     await self._send(draft)
         return True
 
     def _drafts(self, waiting: Mapping[int, list[str]]) -> Generator["_Draft"]:
         """Rows by their tries, as batches of a size that the endpoint takes."""
+        learnt = self._ledger.calibration(self._task.kind)
         draft = _Draft()
         for pack in _packs_of(waiting, self._task):
             sent = sent_ids(pack)
             rows = [{"id": sent[key], **self._asks[key]} for key in pack]
             expected = self._task.expected([self._asks[key] for key in pack])
-            self._limit = self._budget.spend_on_batch(self._endpoint.model, expected)
+            usd = most_of_batched(self._budget.config, self._endpoint.model, expected, learnt)
+            self._limit = self._budget.book_batched(usd)
             if self._limit is not None:
                 break
+            draft.usd += usd
             body = self._endpoint.request(self._task.messages(rows), self._task.schema)
             draft.add(sent, body, expected)
             full = len(draft.requests) == self._endpoint.settings.llm_batch_requests
@@ -233,6 +238,7 @@ class _Draft:
         self.name = f"monoglot-{uuid.uuid4().hex}"
         self.requests: dict[str, dict[str, str]] = {}
         self.expected: dict[str, Usage] = {}
+        self.usd = 0.0  # booked for them
         self.file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  closed by who sends it
         self.bytes = 0
 

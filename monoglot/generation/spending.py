@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 
 from monoglot.config import SpendingConfig
 from monoglot.errors import BudgetError, ConfigError
+from monoglot.generation.ledger import Calibration
 from monoglot.generation.replies import Usage
 
 _POLL_S = 0.05
@@ -36,6 +37,19 @@ def batch_price_of(config: SpendingConfig, model: str, usage: Usage) -> float | 
     """The same where they are bought by batch: half of it, as OpenAI has it."""
     usd = price_of(config, model, usage)
     return None if usd is None else usd / 2
+
+
+def most_of_batched(
+    config: SpendingConfig, model: str, expected: Usage, learnt: Calibration
+) -> float:
+    """The most that a request of a batch is likely to cost, by the replies of its kind so far."""
+    counted = replace(
+        expected,
+        prompt_tokens=round(expected.prompt_tokens * learnt.prompt),
+        completion_tokens=round(expected.completion_tokens * learnt.completion),
+    )
+    margin = _MARGIN if learnt.replies else _FIRST_MARGIN
+    return (batch_price_of(config, model, counted) or 0.0) * margin
 
 
 def refuse_unpriced(config: SpendingConfig, model: str) -> None:
@@ -109,17 +123,22 @@ class Budget:
             self._spent.usd += usd
             self.usage += usage
 
-    def spend_on_batch(self, model: str, expected: Usage) -> str | None:
-        """Book a request of a batch at its estimate, since its price is known only days later.
+    def book_batched(self, usd: float) -> str | None:
+        """Book a request of a batch at what it may cost: its price is known only days later.
 
         Returns:
             None: done; else the setting whose limit it would pass.
         """
-        usd = batch_price_of(self.config, model, expected) or 0.0
         limit = self.reserve(usd)
         if limit is None:
             self.settle(usd, Usage(), usd)
         return limit
+
+    def take_back(self, requests: int, usd: float) -> None:
+        """Undo bookings of requests that were not submitted after all."""
+        with self._lock:
+            self._spent.requests -= requests
+            self._spent.usd -= usd
 
     @property
     def in_flight(self) -> int:
@@ -130,10 +149,14 @@ class Budget:
         """The error of a run that stops at a limit."""
         spent, usage = self._spent, self.usage
         price = "" if usage.price is None else f" for ${usage.price:.4f}"
+        done = (
+            f"submitted {spent.requests:,} requests, whose answers a later run takes in"
+            if self.config.batch
+            else f"sent {spent.requests:,} requests and bought {usage.requests:,} replies{price}, "
+            "which are kept"
+        )
         return BudgetError(
-            f"spending.{limit} = {getattr(self.config, limit):g} would be passed. This run sent "
-            f"{spent.requests:,} requests and bought {usage.requests:,} replies{price}, which are "
-            "kept"
+            f"spending.{limit} = {getattr(self.config, limit):g} would be passed. This run {done}"
         )
 
 
