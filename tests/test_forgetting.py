@@ -23,6 +23,7 @@ from monoglot.generation import forgetting
 from monoglot.generation.batch_records import BatchRecords
 from monoglot.generation.forgetting import find_in_ledger, forget_in_ledger
 from monoglot.generation.ledger import Ledger
+from monoglot.generation.replies import Usage
 from monoglot.generation.translation import translate
 from monoglot.identity import frame_digest
 from monoglot.knowledge.knowledge_base import load_knowledge_base
@@ -426,7 +427,8 @@ def test_while_a_batch_is_out_nothing_is_forgotten(tmp_path):
     config = RunRequest(config_file=write_line(tmp_path)).read()[0]
     with Ledger(store.ledger_path) as ledger:
         records = BatchRecords(ledger)
-        assert records.put_out("b", "http://x", "m", {"r": {"k": "rk"}}, {"k": 0})
+        sent, expected = {"r": {"k": "rk"}}, {"r": Usage()}
+        assert records.put_out("b", "http://x", "m", sent, {"k": 0}, kind="", expected=expected)
         found = find(config, store, PATTERN)
         with pytest.raises(RunError, match=r"may hold the text again.*--cancel"):
             forget(store, found, PATTERN)
