@@ -52,11 +52,12 @@ def retrain(request: RunRequest) -> RunRecord | Outstanding:
     the next one takes in what has come back.
     """
     config, settings = request.read()
-    refuse_unready(config, settings, Store.if_any(config.store))
+    inputs, store = Inputs.of(config, settings, versions()), Store.if_any(config.store)
+    if store is None or request.force or standing(inputs, store) is None:
+        refuse_unready(config, settings, store)  # a check that finds nothing to do needs nothing
     place = Workplace(Store.open(config.store), settings, budget=Budget(config.spending))
     with place.store.writer():
         take_in_batches(place)
-        inputs = Inputs.of(config, settings, versions())
         done = standing(inputs, place.store)
         if done is not None and not request.force:
             get_run_logger().info(f"nothing to do: {done.reason}", extra={"shown": True})

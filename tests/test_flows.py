@@ -451,6 +451,16 @@ def test_an_endpoint_that_is_down_is_refused_before_any_work(tmp_path, endpoint,
     assert not (tmp_path / "store").exists()
 
 
+def test_a_check_that_finds_nothing_to_do_needs_no_endpoint(tmp_path, endpoint, monkeypatch):
+    by_llm(tmp_path, "hi-Latn")
+    configure(tmp_path, quality={"min_round_trip": 0.01})
+    record = retrain(request_of(tmp_path))
+    monkeypatch.setenv("MONOGLOT_LLM_BASE_URL", "http://127.0.0.1:9/v1")
+    assert retrain(request_of(tmp_path)) == record
+    with pytest.raises(EndpointError, match="cannot be reached"):
+        retrain(request_of(tmp_path, force=True))
+
+
 def test_nothing_to_train_on_is_refused_before_any_work(tmp_path):
     by_llm(tmp_path, "hi-Latn")
     with pytest.raises(
