@@ -82,7 +82,7 @@ def fine_tune(
     Raises:
         RunError: the loss is no longer finite.
     """
-    # No dropout: on Hinglish-TOP validation (seed 0) it cost MRR .010 and a quarter of the speed.
+    # No dropout: on Hinglish-TOP validation (seed 0) it cost .010 MRR and a quarter of the time.
     encoder.model.eval()
     texts, lessons = lessons_of(anchors, rows, triplets)
     run = _Run(encoder, config, lessons, texts)
