@@ -180,8 +180,9 @@ def report(record: dict[str, Any]) -> str:
     lines = [
         "# Buying translations while things fail",
         "",
-        f"**Faults on 20 % of the requests, {record['rows']:,} rows.** {faults['requests']:,} "
-        f"requests; struck: {kinds}. {faults['translated']:,} rows translated "
+        f"**Faults drawn with a chance of 20 %, {record['rows']:,} rows.** "
+        f"{sum(faults['faults'].values()):,} of {faults['requests']:,} requests struck: {kinds}. "
+        f"{faults['translated']:,} rows translated "
         f"({faults['right']:,} of them rightly), {faults['refused']:,} refused with a reason, "
         f"which are {'exactly' if faults['refused_are_the_poisoned'] else 'NOT'} the "
         f"{faults['never_answered']:,} that the endpoint never answers. Answers worked out beyond "
