@@ -201,11 +201,16 @@ def _asks_of(
         for known, asked in zip(keys, contents, strict=True):
             known.append(digest({**told, "sample": sample, "row": asked[sample]}))
             asks[known[-1]] = asked[sample]
-    keyed = ordered.with_row_index("_place").with_columns(
-        pl.Series("_key", keys, dtype=pl.List(pl.String)),
-        pl.Series("_sample", [range(len(known)) for known in keys], dtype=pl.List(pl.Int64)),
+    # Flat lists: a Series of lists is built row by row, which took most of the memory here.
+    places = [place for place, known in enumerate(keys) for _ in known]
+    samples = [sample for known in keys for sample in range(len(known))]
+    at = pl.Series(places, dtype=pl.UInt32)
+    keyed = ordered.with_row_index("_place").select(pl.all().gather(at))
+    keyed = keyed.with_columns(
+        pl.Series("_sample", samples, dtype=pl.Int64),
+        pl.Series("_key", [key for known in keys for key in known], dtype=pl.String),
     )
-    return keyed.explode("_sample", "_key"), asks
+    return keyed, asks
 
 
 def _contents(text: str, terms: list[str], language: LanguageConfig) -> list[dict[str, Any]]:
