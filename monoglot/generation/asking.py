@@ -206,16 +206,16 @@ def plan(asks: Mapping[str, Mapping[str, Any]], task: Task, ledger: Ledger | Non
     missing = [key for key in open_keys if key not in out]
     by_tries = Counter(known.tries[key] for key in missing)
     requests = sum(math.ceil(rows / task.pack_size(tries)) for tries, rows in by_tries.items())
-    first = task.expected([asks[key] for key in missing], requests)
     learnt = Calibration() if ledger is None else ledger.calibration(task.kind)
+    expected = learnt.corrected(task.expected([asks[key] for key in missing], requests))
     return PlannedWork(
         rows=len(missing),
         from_ledger=len(known.answers),
         refused=len(asks) - len(open_keys) - len(known.answers),
         out=len(out),
         requests=requests,
-        prompt_tokens=round(first.prompt_tokens * learnt.prompt),
-        completion_tokens=round(first.completion_tokens * learnt.completion),
+        prompt_tokens=expected.prompt_tokens,
+        completion_tokens=expected.completion_tokens,
         calibrated_by=learnt.replies,
     )
 

@@ -26,7 +26,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +70,14 @@ class Calibration:
     prompt: float = 1.0
     completion: float = 1.0
     replies: int = 0
+
+    def corrected(self, expected: Usage) -> Usage:
+        """An estimate as the endpoint is likely to count it."""
+        return replace(
+            expected,
+            prompt_tokens=round(expected.prompt_tokens * self.prompt),
+            completion_tokens=round(expected.completion_tokens * self.completion),
+        )
 
 
 @dataclass

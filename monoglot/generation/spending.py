@@ -43,13 +43,8 @@ def most_of_batched(
     config: SpendingConfig, model: str, expected: Usage, learnt: Calibration
 ) -> float:
     """The most that a request of a batch is likely to cost, by the replies of its kind so far."""
-    counted = replace(
-        expected,
-        prompt_tokens=round(expected.prompt_tokens * learnt.prompt),
-        completion_tokens=round(expected.completion_tokens * learnt.completion),
-    )
     margin = _MARGIN if learnt.replies else _FIRST_MARGIN
-    return (batch_price_of(config, model, counted) or 0.0) * margin
+    return (batch_price_of(config, model, learnt.corrected(expected)) or 0.0) * margin
 
 
 def refuse_unpriced(config: SpendingConfig, model: str) -> None:
