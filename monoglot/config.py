@@ -7,11 +7,13 @@ field descriptions are the help text of the Prefect form and of the file `monogl
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-Share = Annotated[float, Field(ge=0.0, le=1.0)]
+from monoglot.learning_config import GateConfig, MergingConfig, SamplingConfig, TrainingConfig
+from monoglot.section import Section, Share
+
 MixingLevel = Literal["light", "balanced", "heavy"]
 _SHARES: dict[MixingLevel, float] = {"light": 0.25, "balanced": 0.5, "heavy": 0.25}
 # The scripts that text can be checked for; see `generation/scripts.py`.
@@ -20,32 +22,6 @@ Script = Literal[
     "Hebr", "Jpan", "Khmr", "Knda", "Kore", "Laoo", "Latn", "Mlym", "Mymr", "Orya", "Sinh", "Taml",
     "Telu", "Thaa", "Thai", "Tibt",
 ]  # fmt: skip
-
-
-class Section(BaseModel):
-    """Base of all sections: frozen, and a misspelt key is an error, not a silent default."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _as_meant(cls, raw: Any) -> Any:
-        """Leave out settings without a value (all of a section may be comments); no is no number.
-
-        YAML reads `no`, `yes`, `on` and `off` as truth values, and Python takes these for 0 and 1.
-        """
-        if not isinstance(raw, dict):
-            return raw
-        for name, value in raw.items():
-            field = cls.model_fields.get(name)
-            kinds = {field.annotation, *get_args(field.annotation)} if field else set()
-            if isinstance(value, bool) and {int, float} & kinds and bool not in kinds:
-                raise ValueError(f"{name}: expected a number, not {str(value).lower()}")
-        return {
-            name: value
-            for name, value in raw.items()
-            if value is not None or name not in cls.model_fields
-        }
 
 
 class KnowledgeBaseConfig(Section):
@@ -332,93 +308,6 @@ class SpendingConfig(Section):
         False,
         description="Ask by OpenAI's Batch API, at half the price, with answers within 24 hours: "
         "the run ends when its requests are submitted, and a later run goes on from there.",
-    )
-
-
-class SimilarityConfig(Section):
-    """Label x label similarity, which makes a negative hard (Algorithm 1 of the paper)."""
-
-    source: Literal["centroid", "text", "path"] = Field(
-        "centroid",
-        description="centroid: mean vector of the label's own English training queries; "
-        "text: label_text; path: shared levels of label_path.",
-    )
-    temperature: float = Field(
-        0.1, gt=0.0, description="Softmax temperature: lower makes negatives harder."
-    )
-
-
-class SamplingConfig(Section):
-    """Positives and negatives of each anchor."""
-
-    strategy: Literal["algorithm1", "random", "hardest", "weighted"] = Field(
-        "algorithm1",
-        description="algorithm1: random and similarity-weighted negatives, mixed (the paper); "
-        "random, weighted and hardest: one kind alone.",
-    )
-    random_negatives: int = Field(1, ge=0, le=16, description="Random negatives per anchor.")
-    hard_negatives: int = Field(2, ge=0, le=16, description="Hard negatives per anchor.")
-    positives: Literal["index", "all"] = Field(
-        "all",
-        description="Draw the positive from the label's index set (the paper) or all its rows.",
-    )
-    own_source_share: Share = Field(
-        0.3, description="Share of anchors paired with their own English source (positives: all)."
-    )
-    similarity: SimilarityConfig = SimilarityConfig()
-
-
-class TrainingConfig(Section):
-    """InfoNCE fine-tuning."""
-
-    objective: Literal["in_batch", "explicit", "both"] = Field(
-        "in_batch",
-        description="The negatives of an anchor. explicit: the sampled ones (the paper); "
-        "in_batch: every row of the batch with another label; both: all of them, at 2.5 times "
-        "the cost.",
-    )
-    epochs: int = Field(10, ge=1, description="Passes over the anchors.")
-    batch_size: int = Field(128, ge=2, description="Anchors per optimiser step.")
-    learning_rate: float | None = Field(
-        None,
-        gt=0.0,
-        description="Peak learning rate (AdamW). Empty: 2e-4 for vectors of 384 dimensions, less "
-        "for wider models with the square of the width (5e-5 at 768).",
-    )
-    warmup_share: Share = Field(0.1, description="Share of the steps with a rising rate.")
-    temperature: float = Field(0.05, gt=0.0, description="InfoNCE temperature.")
-    english_replay: bool = Field(
-        True,
-        description="Also ask the English query of each pair for its translation, against "
-        "forgetting; costs no further encoding.",
-    )
-    max_tokens: int = Field(128, ge=8, le=512, description="Longer texts are cut, with a count.")
-    seed: int = Field(0, description="Seed of sampling and shuffling.")
-
-
-class MergingConfig(Section):
-    """How much of the untuned model the candidate keeps (arXiv 2109.01903)."""
-
-    base_weight: Share = Field(
-        0.25,
-        description="Share of the untuned weights in the candidate, against forgetting; 0: none.",
-    )
-
-
-class GateConfig(Section):
-    """When a candidate replaces the release in production."""
-
-    metric: Literal["mrr", "hit@1", "hit@3", "hit@5"] = Field(
-        "mrr", description="The metric that decides, over all target-language queries."
-    )
-    min_gain: float = Field(0.0, description="The candidate must gain more than this.")
-    certain: bool = Field(
-        True,
-        description="The gain's whole 95% interval must lie above min_gain, so that chance alone "
-        "replaces no model. false: the measured gain decides.",
-    )
-    max_english_loss: float = Field(
-        0.01, ge=0.0, description="The English control may lose at most this much."
     )
 
 

@@ -2,8 +2,8 @@
 
 from prefect import get_run_logger
 
-from monoglot.config import GateConfig
 from monoglot.learning.gate import Decision, compare, decide
+from monoglot.learning_config import GateConfig
 from monoglot.serving.manifest import Release
 from tasks.systems import System
 from tasks.workplace import Workplace

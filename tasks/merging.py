@@ -1,9 +1,9 @@
 """The candidate: the fine-tuned model, merged with the base it came from."""
 
-from monoglot.config import MergingConfig
 from monoglot.learning.encoder import Encoder
 from monoglot.learning.merging import merge
 from monoglot.learning.models import model_digest
+from monoglot.learning_config import MergingConfig
 from monoglot.serving.releases import MODEL_FOLDER
 from tasks.caching import stage
 from tasks.models import ModelRef, locate

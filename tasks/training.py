@@ -1,9 +1,9 @@
 """Fine-tuning of the base model; killed and started again, it goes on at its last checkpoint."""
 
-from monoglot.config import TrainingConfig
 from monoglot.learning.encoder import Encoder
 from monoglot.learning.models import model_digest
 from monoglot.learning.training import fine_tune
+from monoglot.learning_config import TrainingConfig
 from monoglot.serving.releases import MODEL_FOLDER
 from monoglot.store import Artifact
 from tasks.caching import stage

@@ -2,11 +2,11 @@
 
 import polars as pl
 
-from monoglot.config import SamplingConfig
 from monoglot.contracts import Proposals, empty
 from monoglot.knowledge.split import leaking_rows
 from monoglot.learning.pairs import make_triplets
 from monoglot.learning.similarity import label_similarity
+from monoglot.learning_config import SamplingConfig
 from monoglot.store import Artifact
 from tasks.caching import stage
 from tasks.labelling import PROPOSALS

@@ -3,9 +3,9 @@
 import polars as pl
 import pytest
 
-from monoglot.config import GateConfig
 from monoglot.learning.bootstrap import Interval
 from monoglot.learning.gate import Comparison, Measured, compare, decide
+from monoglot.learning_config import GateConfig
 
 
 def measured(gain, low, high, questions=400):

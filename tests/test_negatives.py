@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from monoglot.config import SamplingConfig, SimilarityConfig
 from monoglot.errors import ConfigError, DataError
 from monoglot.learning.negatives import STRATEGIES, Pool, draw_negatives
 from monoglot.learning.similarity import LabelSimilarity, label_similarity
+from monoglot.learning_config import SamplingConfig, SimilarityConfig
 
 
 def similarity_of(matrix: np.ndarray) -> LabelSimilarity:

@@ -7,7 +7,6 @@ import torch
 from safetensors.torch import load_file
 from tiny_models import static_model, xlm_roberta
 
-from monoglot.config import SamplingConfig, TrainingConfig
 from monoglot.errors import DataError, ModelError
 from monoglot.learning import training
 from monoglot.learning.encoder import Encoder
@@ -16,6 +15,7 @@ from monoglot.learning.models import model_digest
 from monoglot.learning.objectives import OBJECTIVES, Batch, explicit, in_batch
 from monoglot.learning.pairs import make_triplets
 from monoglot.learning.similarity import LabelSimilarity
+from monoglot.learning_config import SamplingConfig, TrainingConfig
 
 LABELS = ("alarm", "music", "weather")
 ENGLISH = {

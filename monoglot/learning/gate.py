@@ -14,9 +14,9 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from monoglot.config import GateConfig
 from monoglot.learning.bootstrap import Interval, paired_bootstrap
 from monoglot.learning.metrics import ALL, asked, summarise
+from monoglot.learning_config import GateConfig
 
 _FEW = 30
 _DIGITS = 9  # what a sum of floats leaves beyond must not decide

@@ -17,9 +17,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from monoglot.config import SamplingConfig
 from monoglot.errors import DataError
 from monoglot.learning.similarity import LabelSimilarity
+from monoglot.learning_config import SamplingConfig
 
 Integers = NDArray[np.int64]
 Floats = NDArray[np.float64]

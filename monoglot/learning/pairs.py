@@ -8,10 +8,10 @@ anchor's own English source, teaches more from the same translations (see benchm
 import numpy as np
 import polars as pl
 
-from monoglot.config import SamplingConfig
 from monoglot.errors import DataError
 from monoglot.learning.negatives import Integers, Pool, draw_negatives
 from monoglot.learning.similarity import LabelSimilarity
+from monoglot.learning_config import SamplingConfig
 
 
 def make_triplets(

@@ -12,8 +12,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from monoglot.config import SimilarityConfig
 from monoglot.errors import ConfigError
+from monoglot.learning_config import SimilarityConfig
 
 Encode = Callable[[list[str]], NDArray[np.float32]]
 

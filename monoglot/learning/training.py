@@ -16,12 +16,12 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from monoglot.config import TrainingConfig
 from monoglot.errors import RunError
 from monoglot.learning import checkpoint
 from monoglot.learning.encoder import Encoder, bf16_is_faster, precision
 from monoglot.learning.lessons import Lesson, lessons_of
 from monoglot.learning.objectives import OBJECTIVES, Batch, reversed_in_batch
+from monoglot.learning_config import TrainingConfig
 
 if TYPE_CHECKING:
     import torch
