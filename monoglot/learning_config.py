@@ -58,7 +58,7 @@ class TrainingConfig(Section):
         "for wider models with the square of the width (5e-5 at 768).",
     )
     warmup_share: Share = Field(0.1, description="Share of the steps with a rising rate.")
-    temperature: float = Field(0.05, gt=0.0, description="InfoNCE temperature.")
+    temperature: float = Field(0.025, gt=0.0, description="InfoNCE temperature.")
     english_replay: bool = Field(
         True,
         description="Also ask the English query of each pair for its translation, against "

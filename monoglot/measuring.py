@@ -16,8 +16,10 @@ from monoglot.knowledge.queries import load_queries, unknown_labels
 from monoglot.learning.encoder import Encoder, Vectors
 from monoglot.learning.evaluation import as_json, evaluate_vectors, with_english
 from monoglot.learning.metrics import summarise
+from monoglot.learning.votes import SAMPLE, temperature_in_memory
 from monoglot.serving.manifest import Release
 from monoglot.serving.releases import NO_RELEASE, Releases
+from monoglot.serving.tables import with_digests
 from monoglot.settings import Settings
 from monoglot.store import Store
 
@@ -53,19 +55,21 @@ def measure_release(config: Config, settings: Settings, file: QueriesFile) -> Me
     if release is None:
         raise StoreError(NO_RELEASE.format(store.root))
     loaded = load_queries(file)
-    held = releases.index(release).vectors()
+    index = releases.index(release)
+    held = index.vectors()
     rows = held.row_ids.to_frame("row_id").join(
         store.table(release.knowledge_base), on="row_id", how="left", maintain_order="left"
     )
     lacking = unknown_labels(loaded.rows, rows)
     current = Encoder.load(releases.model_location(release), device=settings.device)
-    systems = {"current": _answers(current, loaded.rows, rows, held.matrix)}
+    systems = {"current": _answers(current, loaded.rows, rows, held.matrix, index.temperature)}
     untuned = Encoder.load(config.base_model, device=settings.device)
     if untuned.digest == release.model_digest:
         systems["untuned"] = systems["current"]
     else:
         vectors = untuned.encode(rows["query"].to_list(), batch_size=settings.encode_batch)
-        systems["untuned"] = _answers(untuned, loaded.rows, rows, vectors)
+        temperature = _temperature(rows, vectors)
+        systems["untuned"] = _answers(untuned, loaded.rows, rows, vectors, temperature)
     rejected = f"{file.path}: {loaded.rejects.height} rows were rejected"
     return Measurement(
         release,
@@ -78,8 +82,19 @@ def measure_release(config: Config, settings: Settings, file: QueriesFile) -> Me
     )
 
 
+def _temperature(rows: pl.DataFrame, vectors: Vectors) -> float:
+    """What an index of these vectors would measure: the same rows are asked."""
+    digests = with_digests(rows)["row_digest"]
+    asked = digests.arg_sort().head(SAMPLE).to_numpy().astype(np.int64)
+    return temperature_in_memory(lambda own: vectors[own] @ vectors.T, rows["label"], asked)
+
+
 def _answers(
-    encoder: Encoder, questions: pl.DataFrame, rows: pl.DataFrame, vectors: Vectors
+    encoder: Encoder,
+    questions: pl.DataFrame,
+    rows: pl.DataFrame,
+    vectors: Vectors,
+    temperature: float | None,
 ) -> pl.DataFrame:
     english = with_english(questions)["english"].to_list()
     return evaluate_vectors(
@@ -88,4 +103,5 @@ def _answers(
         encoder.encode(english) if english else np.zeros((0, encoder.dimensions), np.float32),
         rows,
         vectors,
+        temperature=temperature,
     )

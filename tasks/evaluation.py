@@ -20,9 +20,12 @@ def evaluate(
     encoder = load_encoder(job, model)
     vectors = encoder.encode(asked["text"].to_list(), on_progress=job.on_progress)
     english = encoder.encode(with_english(asked)["english"].to_list())
-    held = Index.at(job.store.index_uri, index.facts["table"], index.facts["version"]).vectors()
+    table = Index.at(job.store.index_uri, index.facts["table"], index.facts["version"])
+    held = table.vectors()
     rows = held.row_ids.to_frame("row_id").join(
         job.table(knowledge_base), on="row_id", how="left", maintain_order="left"
     )
-    job.write(evaluate_vectors(asked, vectors, english, rows, held.matrix))
+    job.write(
+        evaluate_vectors(asked, vectors, english, rows, held.matrix, temperature=table.temperature)
+    )
     job.draft.write_table(projection(asked, vectors, english, held.matrix), PROJECTION)

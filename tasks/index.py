@@ -43,4 +43,5 @@ def build_index(job: Job, knowledge_base: Artifact, model: ModelRef) -> None:
         "removed": done.removed,
         "encoded": done.encoded,
         "recall": done.recall,
+        "temperature": index.temperature,
     }

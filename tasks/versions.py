@@ -34,9 +34,9 @@ STAGES: dict[str, StageCode] = {
     "triplets": StageCode(2, ("tasks.triplets",)),
     "training": StageCode(2, ("tasks.training",)),
     "merging": StageCode(1, ("tasks.merging",)),
-    "index": StageCode(1, ("tasks.index",)),
-    "evaluation": StageCode(1, ("tasks.evaluation",)),
-    "tfidf": StageCode(1, ("tasks.baseline",)),
+    "index": StageCode(2, ("tasks.index",)),
+    "evaluation": StageCode(2, ("tasks.evaluation",)),
+    "tfidf": StageCode(2, ("tasks.baseline",)),
 }
 
 

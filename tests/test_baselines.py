@@ -81,6 +81,6 @@ def test_figures_on_public_data():
     found = tfidf(questions, rows)
     native, control = summarise(found)["all"], summarise(found, control=True)["all"]
     assert (native.questions, native.unknown) == (1024, 3)
-    assert native.micro["hit@1"] == pytest.approx(0.538, abs=0.002)
-    assert native.micro["mrr"] == pytest.approx(0.663, abs=0.002)
-    assert control.micro["hit@1"] == pytest.approx(0.685, abs=0.002)
+    assert native.micro["hit@1"] == pytest.approx(0.600, abs=0.002)
+    assert native.micro["mrr"] == pytest.approx(0.714, abs=0.002)
+    assert control.micro["hit@1"] == pytest.approx(0.736, abs=0.002)

@@ -30,6 +30,8 @@ def evaluate_vectors(
     english_vectors: Floats | None,
     rows: pl.DataFrame,
     row_vectors: Floats,
+    *,
+    temperature: float | None = None,
 ) -> pl.DataFrame:
     """What a model answers to each question, by the vectors it made: an `Outcomes` table.
 
@@ -42,6 +44,7 @@ def evaluate_vectors(
         english_vectors: (with_english(questions), d), in that order; None: no control is wanted.
         rows: a `KnowledgeBase` table.
         row_vectors: (rows, d), in the order of `rows`.
+        temperature: of the rows' votes; None: the nearest row decides.
 
     Raises:
         RunError: a table and its vectors have different lengths.
@@ -52,7 +55,7 @@ def evaluate_vectors(
 
     def ask(part: pl.DataFrame, vectors: Floats, *, control: bool) -> pl.DataFrame:
         own = own_rows(part, rows)
-        found = rank(vectors, row_vectors, rows["label"], exclude=own)
+        found = rank(vectors, row_vectors, rows["label"], exclude=own, temperature=temperature)
         return outcomes_of(part, found, rows, control=control)
 
     native = ask(questions, question_vectors, control=False)

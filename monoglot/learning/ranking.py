@@ -1,8 +1,9 @@
 """Rank distinct labels for each query: the measure every system here is judged by.
 
 A user is helped by the right label, not by the right row, and a label with many similar rows
-would fill a plain top ten. So the nearest `depth` rows are read in order and each label counts
-once, at its nearest row. Exact, in blocks: memory does not grow with queries times rows.
+would fill a plain top ten. So the nearest `depth` rows are read and each label counts once: by the
+votes of its rows where a temperature is given (see `votes`), by its nearest row where none is.
+Exact, in blocks: memory does not grow with queries times rows.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,8 +14,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from monoglot.errors import StaleVectorsError
+from monoglot.learning.votes import DEPTH, VERY_QUERY
 
-DEPTH = 200
 PLACES = 10
 _QUERIES_PER_BLOCK = 128
 _ROWS_PER_BLOCK = 65_536
@@ -35,12 +36,14 @@ class Ranking:
         label: (queries, places) position in `names`.
         row: (queries, places) position of the nearest row with that label.
         score: (queries, places) that row's score.
+        share: (queries, places) the label's share of the votes; NaN where there was no vote.
     """
 
     names: pl.Series
     label: NDArray[np.int64]
     row: NDArray[np.int64]
     score: Floats
+    share: Floats
 
     def place_of(self, wanted: Sequence[str] | pl.Series) -> NDArray[np.int32]:
         """The place (1 = first) of each query's wanted label, 0 where it is not listed."""
@@ -57,6 +60,7 @@ def rank(
     depth: int = DEPTH,
     places: int = PLACES,
     exclude: NDArray[np.int64] | None = None,
+    temperature: float | None = None,
 ) -> Ranking:
     """Rank labels by the dot product of unit vectors, that is, by cosine.
 
@@ -68,6 +72,7 @@ def rank(
         places: how many distinct labels are kept.
         exclude: for each query one row that it must not find (its own source), or -1. None: no
             query has such a row.
+        temperature: of the rows' votes; None: the nearest row decides.
 
     Raises:
         StaleVectorsError: the dimensions differ, so that two models must be at work.
@@ -88,6 +93,7 @@ def rank(
         depth=depth,
         places=places,
         exclude=exclude,
+        temperature=temperature,
     )
 
 
@@ -99,6 +105,7 @@ def rank_by(
     depth: int = DEPTH,
     places: int = PLACES,
     exclude: NDArray[np.int64] | None = None,
+    temperature: float | None = None,
 ) -> Ranking:
     """Rank labels by any score: `rank` for systems that have no dense vectors.
 
@@ -112,6 +119,7 @@ def rank_by(
         depth: how many of the nearest rows are read for labels.
         places: how many distinct labels are kept.
         exclude: for each query one row that it must not find, or -1; None: there is none.
+        temperature: of the rows' votes; None: the nearest row decides.
     """
     names = pl.Series("label", row_labels, dtype=pl.String).unique().sort()
     codes = _codes(row_labels, names)
@@ -120,12 +128,13 @@ def rank_by(
         np.full((queries, places), -1, np.int64),
         np.full((queries, places), -1, np.int64),
         np.full((queries, places), -np.inf, np.float32),
+        np.full((queries, places), np.nan, np.float32),
     )
     for start in range(0, queries, _QUERIES_PER_BLOCK):
         block = slice(start, min(start + _QUERIES_PER_BLOCK, queries))
         own = None if exclude is None else exclude[block]
         keys = _nearest(scores, block, len(codes), depth, own)
-        _take_distinct(keys, codes, found, block)
+        _take_distinct(keys, codes, found, block, temperature)
     return found
 
 
@@ -184,11 +193,16 @@ def _score_of(key: NDArray[np.uint64]) -> Floats:
 
 
 def _take_distinct(
-    keys: NDArray[np.uint64], codes: NDArray[np.int64], found: Ranking, block: slice
+    keys: NDArray[np.uint64],
+    codes: NDArray[np.int64],
+    found: Ranking,
+    block: slice,
+    temperature: float | None,
 ) -> None:
     """Write each query's first distinct labels into `found`, from its sorted keys."""
     present = keys > 0
     rows = np.where(present, (_LOW - (keys & _LOW)).astype(np.int64), 0)
+    scores = np.where(present, _score_of(keys), -np.inf)
     labels = np.where(present, codes[rows], -1)
     by_label = np.argsort(labels, axis=1, kind="stable")
     grouped = np.take_along_axis(labels, by_label, axis=1)
@@ -197,12 +211,40 @@ def _take_distinct(
     first = np.empty_like(present)
     np.put_along_axis(first, by_label, starts, axis=1)
     first &= present
-    place = np.cumsum(first, axis=1) - 1
-    query, column = np.nonzero(first & (place < found.label.shape[1]))
-    at = (query + block.start, place[query, column])
+    shares = None if temperature is None else _shares(scores, by_label, starts, temperature)
+    # A label stands at its nearest row; sorting is stable, so that equal shares keep that order.
+    order = np.argsort(~first if shares is None else np.where(first, -shares, 1), kind="stable")
+    order = order[:, : found.label.shape[1]]
+    query, place = np.nonzero(np.take_along_axis(first, order, axis=1))
+    at, column = (query + block.start, place), order[query, place]
     found.label[at] = labels[query, column]
     found.row[at] = rows[query, column]
-    found.score[at] = _score_of(keys)[query, column]
+    found.score[at] = scores[query, column]
+    if shares is not None:
+        found.share[at] = shares[query, column]
+
+
+def _shares(
+    scores: Floats, by_label: NDArray[np.int64], starts: NDArray[np.bool_], temperature: float
+) -> Floats:
+    """(queries, depth): the share of the votes that each row's label has.
+
+    Args:
+        scores: (queries, depth), best first, -inf where there is no row.
+        by_label: (queries, depth) an order that brings rows of one label together.
+        starts: (queries, depth) where in that order a label begins.
+        temperature: of the votes.
+    """
+    best = np.maximum(scores[:, :1], _LOWEST)  # a query that found nothing has no -inf - -inf
+    weights = np.exp((scores.astype(np.float64) - best) / temperature)
+    weights[(best >= VERY_QUERY) & (scores < VERY_QUERY)] = 0.0
+    weights /= np.maximum(weights.sum(axis=1, keepdims=True), np.finfo(np.float64).tiny)
+    groups = np.cumsum(starts, axis=1) - 1 + np.arange(len(scores))[:, None] * scores.shape[1]
+    ordered = np.take_along_axis(weights, by_label, axis=1)
+    sums = np.bincount(groups.ravel(), ordered.ravel(), minlength=scores.size)
+    shares = np.empty(scores.shape, np.float32)
+    np.put_along_axis(shares, by_label, sums[groups].astype(np.float32), axis=1)
+    return shares
 
 
 def _codes(labels: Sequence[str] | pl.Series, names: pl.Series) -> NDArray[np.int64]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import polars as pl
 
 from monoglot.errors import StaleVectorsError
+from monoglot.learning import votes
 from monoglot.serving import neighbours, syncing, tables
 from monoglot.serving.neighbours import Effort, Floats
 from monoglot.serving.syncing import Encode, Progress
@@ -66,6 +67,7 @@ class _Seen(NamedTuple):
     model_digest: str
     content: str
     effort: Effort | None
+    temperature: float | None
 
 
 def _look(table: "LanceTable") -> _Seen:
@@ -79,6 +81,7 @@ def _look(table: "LanceTable") -> _Seen:
         model_digest=tables.model_of(schema),
         content=str(facts.get("content", "")),
         effort=None if effort is None else Effort(**effort),
+        temperature=facts.get("temperature"),
     )
 
 
@@ -153,6 +156,11 @@ class Index:
         return self._seen.effort
 
     @property
+    def temperature(self) -> float | None:
+        """Of the rows' votes for their labels; None: made before it was measured, or never."""
+        return self._seen.temperature
+
+    @property
     def promised_recall(self) -> float:
         """Share of the true neighbours that a search finds, at least."""
         return 1.0 if self._is_exact() else neighbours.ENOUGH_RECALL
@@ -204,7 +212,8 @@ class Index:
                     self._table, before, changed, encode, on_progress=on_progress, chunk=chunk
                 )
             syncing.delete_rows(self._table, removed)
-            if content != self.content or changed.height or len(removed):
+            new = content != self.content or changed.height or len(removed)
+            if new or self.temperature is None:
                 self._finish(content)
         finally:
             self._seen = _look(self._table)
@@ -225,9 +234,26 @@ class Index:
         effort = None
         if self._table.count_rows() >= EXACT_BELOW:
             effort = syncing.make_searchable(self._table, self.effort)
-        facts = {"content": content, "effort": None if effort is None else asdict(effort)}
+        self._seen = _look(self._table)._replace(effort=effort)
+        facts = {
+            "content": content,
+            "effort": None if effort is None else asdict(effort),
+            "temperature": self._measured_temperature(),
+        }
         with tables.explained("written"):
             self._table.update_field_metadata(tables.facts_update(facts))
+
+    def _measured_temperature(self) -> float:
+        """Of the votes, by rows that are asked as queries; see `votes`."""
+        sample = self.sample(votes.SAMPLE)
+        found = self.search(sample.matrix, votes.DEPTH + 1)
+        asked = pl.DataFrame({"own": sample.row_ids, "wanted": sample.labels})
+        others = (
+            found.with_columns(asked[found["question"]])
+            .filter(pl.col("row_id") != pl.col("own"))
+            .select("question", "score", same=pl.col("label") == pl.col("wanted"))
+        )
+        return votes.vote_temperature(others)
 
     def vectors(self) -> Vectors:
         """Every row's id, label and vector, in the order of the ids."""
@@ -277,7 +303,7 @@ class Index:
         if effort is None or self._is_exact():
             return tables.hits(query.bypass_vector_index(), _ANSWERING, k)
         # The effort was measured at this depth: fewer candidates would find less.
-        depth = max(k, neighbours.DEPTH)
+        depth = max(k, votes.DEPTH)
         query = query.nprobes(effort.nprobes).refine_factor(effort.refine)
         found = tables.hits(query, _ANSWERING, depth)
         return found.filter(pl.int_range(pl.len()).over("question") < k)

@@ -14,7 +14,6 @@ from monoglot.errors import ModelError, StaleVectorsError
 
 Floats = NDArray[np.float32]
 
-DEPTH = 200  # rows that are read for distinct labels, in evaluation and in production alike
 NEIGHBOURS = 10  # recall is measured at this depth, as LanceDB and ann-benchmarks do
 ENOUGH_RECALL = 0.99
 _QUERIES_PER_BLOCK = 128

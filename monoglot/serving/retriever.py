@@ -16,8 +16,9 @@ import polars as pl
 
 from monoglot.errors import InputError, StaleVectorsError, StoreError
 from monoglot.learning.encoder import Encoder
+from monoglot.learning.votes import DEPTH, votes
 from monoglot.serving.index import Index
-from monoglot.serving.neighbours import DEPTH, Floats
+from monoglot.serving.neighbours import Floats
 from monoglot.serving.releases import NO_RELEASE, Release, Releases
 from monoglot.store import Store
 
@@ -31,6 +32,8 @@ class Answer:
     Attributes:
         label: label of the row.
         score: cosine of the query and the row, at most 1.
+        share: the label's share of the votes of the rows near the query, by which the answers are
+            ordered; None: the release was made before rows had votes, and scores order them.
         query: the row's own text.
         answer: what to tell the user; None: the knowledge base has none for this row.
         row_id: id of the row.
@@ -39,6 +42,7 @@ class Answer:
 
     label: str
     score: float
+    share: float | None
     query: str
     answer: str | None
     row_id: str
@@ -99,10 +103,10 @@ class Retriever:
         return self.search_many([text], k)[0]
 
     def search_many(self, texts: Sequence[str], k: int = 3) -> list[list[Answer]]:
-        """For each query the k nearest distinct labels, each at its nearest row, best first.
+        """For each query its k likeliest labels, each at its nearest row, best first.
 
-        Labels are looked for among the nearest 200 rows, as the evaluation does. There are fewer
-        than k where the knowledge base, or those rows, have fewer labels.
+        The nearest 200 rows vote for their labels, as in the evaluation (`learning.votes`). There
+        are fewer than k where the knowledge base, or those rows, have fewer labels.
 
         Raises:
             InputError: a text is empty or no valid Unicode, or k is not positive.
@@ -154,10 +158,17 @@ def _check_queries(texts: Sequence[str], k: int) -> None:
 
 
 def _best(index: Index, vectors: Floats, k: int) -> list[list[Answer]]:
-    """The k nearest distinct labels of each vector."""
-    found = index.search(vectors, DEPTH)
-    best = found.unique(["question", "label"], keep="first", maintain_order=True)
-    best = best.filter(pl.int_range(pl.len()).over("question") < k)
+    """The k likeliest labels of each vector."""
+    found = index.search(vectors, DEPTH).with_columns(share=pl.lit(None, pl.Float64))
+    if index.temperature is not None:
+        # Two steps: polars would evaluate the one window within the groups of the other.
+        found = found.with_columns(share=votes(index.temperature))
+        found = found.with_columns(pl.col("share").sum().over("question", "label"))
+    best = (
+        found.unique(["question", "label"], keep="first", maintain_order=True)
+        .sort("question", "share", descending=[False, True], maintain_order=True)
+        .filter(pl.int_range(pl.len()).over("question") < k)
+    )
     answers: list[list[Answer]] = [[] for _ in vectors]
     for row in best.iter_rows(named=True):
         answers[row.pop("question")].append(Answer(**row))

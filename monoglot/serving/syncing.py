@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
+from monoglot.learning.votes import DEPTH
 from monoglot.serving import neighbours, tables
 from monoglot.serving.neighbours import Effort, Floats
 
@@ -133,7 +134,7 @@ def _measured(table: "LanceTable") -> Effort:
 
     def search(nprobes: int, refine: int) -> pl.DataFrame:
         query = table.search(sample).distance_type("cosine").nprobes(nprobes).refine_factor(refine)
-        return tables.hits(query, ["row_id"], neighbours.DEPTH)
+        return tables.hits(query, ["row_id"], DEPTH)
 
     return neighbours.least_effort(search, reached)
 
