@@ -261,8 +261,9 @@ def answers(console: Console, text: str, found: "Sequence[Answer]") -> None:
     """What the knowledge base says to a question."""
     say(console, text, "bold")
     for answer in found:
-        say(console, f"  {answer.score:.2f}  {answer.label_path or answer.label}", "green")
-        say(console, f"        {answer.query}", "dim")
+        share = "" if answer.share is None else f"{answer.share:4.0%}  "
+        say(console, f"  {share}{answer.label_path or answer.label}", "green")
+        say(console, f"        {answer.query}  (cosine {answer.score:.2f})", "dim")
         if answer.answer:
             say(console, f"        {answer.answer}")
 

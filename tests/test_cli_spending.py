@@ -20,8 +20,9 @@ LANGUAGES = [{"code": code, "name": code} for code in ("hi-Latn", "es")]
 
 
 @pytest.fixture
-def server():
+def server(prefect_api):
     with LLMServer() as started:
+        started.prefect_api = prefect_api  # else each run would start a server of its own
         yield started
 
 
@@ -35,7 +36,10 @@ def line_with(folder, **spending):
 
 
 def command(server, *arguments):
-    environment = server.environment | {"MONOGLOT_LLM_ROWS_PER_REQUEST": "4"}
+    environment = server.environment | {
+        "MONOGLOT_LLM_ROWS_PER_REQUEST": "4",
+        "PREFECT_API_URL": server.prefect_api,
+    }
     return apart(*arguments, **environment)
 
 

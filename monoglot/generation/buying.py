@@ -11,7 +11,6 @@ import contextlib
 import json
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 from monoglot.errors import BatchPendingError, BudgetError, MonoglotError, StoreError
@@ -19,14 +18,14 @@ from monoglot.generation.apart import run_apart
 from monoglot.generation.asking import Answers, Known, Progress, Task, known_of
 from monoglot.generation.batch_records import BatchRecords
 from monoglot.generation.batches import exchange
-from monoglot.generation.ledger import LEASE_S, Entry, Ledger
+from monoglot.generation.ledger import LEASE_S, Bought, Entry, Ledger
 from monoglot.generation.llm import Endpoint, NoReplyError
 from monoglot.generation.owner import new_owner
 from monoglot.generation.prompts import sent_ids
 from monoglot.generation.replies import Problem, Reply, Usage
 from monoglot.generation.spending import Account, Budget
 
-_LOOKAHEAD = 4  # packs looked at to fill one, where other processes hold some of the rows
+_FEWEST_CLAIMED = 4  # packs looked at at a time, where other processes hold some of the rows
 _POLL_S = 0.2
 _FEWEST_FAILURES = 3  # requests without reply in a row, and at least as many as are in flight
 
@@ -112,6 +111,8 @@ class _Purchase:
         self._elsewhere: list[str] = []
         self._out = BatchRecords(ledger).out(asks)
         self._flying: set[asyncio.Task[None]] = set()
+        self._packs: deque[list[str]] = deque()  # claimed, and next to be sent
+        self._keeper = _Keeper(ledger)
         self._failures_in_a_row = 0
         self._trouble: MonoglotError | None = None
         self._account: Account | None = None
@@ -147,27 +148,33 @@ class _Purchase:
 
     async def _start_requests(self, endpoint: Endpoint) -> None:
         while self._trouble is None and len(self._flying) < self._in_flight:
-            pack = await self._next_pack()
-            if not pack:
+            if not self._packs:
+                await self._claim_packs()
+            if not self._packs:
                 return
-            self._flying.add(asyncio.create_task(self._request(pack, endpoint)))
+            self._flying.add(asyncio.create_task(self._request(self._packs.popleft(), endpoint)))
 
-    async def _next_pack(self) -> list[str]:
-        """Claim the rows of the next request; empty when none is free."""
+    async def _claim_packs(self) -> None:
+        """Claim the rows of the next requests, for as many as may be in flight, if any are free.
+
+        Many at a time: a claim goes to another thread and back, which takes the processor as long
+        as sending a request.
+        """
         while setbacks := [count for count, queue in self._waiting.items() if queue]:
             queue = self._waiting[min(setbacks)]
             size = self._task.pack_size(min(setbacks))
-            window = [queue.popleft() for _ in range(min(len(queue), size * _LOOKAHEAD))]
-            claim = await asyncio.to_thread(self._ledger.claim, self._owner, window, size)
+            wanted = size * max(self._in_flight, _FEWEST_CLAIMED)
+            window = [queue.popleft() for _ in range(min(len(queue), wanted))]
+            claim = await asyncio.to_thread(self._ledger.claim, self._owner, window, wanted)
             self._elsewhere += [key for key in window if key in claim.held]
-            taken = claim.held | claim.won.keys()
-            queue.extendleft(key for key in reversed(window) if key not in taken)
             answered = [key for key, n in claim.won.items() if n != self._known.tries[key]]
             if answered:
                 await self._look_up(answered)
-            if pack := [key for key in claim.won if key not in answered]:
-                return pack
-        return []
+            settled = frozenset(answered)
+            won = [key for key in claim.won if key not in settled]
+            self._packs.extend(won[at : at + size] for at in range(0, len(won), size))
+            if won:
+                return
 
     async def _request(self, pack: Sequence[str], endpoint: Endpoint) -> None:
         """Send one pack, keep the reply, then read it."""
@@ -189,9 +196,7 @@ class _Purchase:
     async def _keep(
         self, reply: Reply, sent: Mapping[str, str], expected: Usage | None = None
     ) -> None:
-        await asyncio.to_thread(
-            partial(self._ledger.record, reply, sent, kind=self._task.kind, expected=expected)
-        )
+        await self._keeper.keep(Bought(reply, sent, self._task.kind, expected))
         entries = [Entry(key, sent_as, 0, reply.body) for key, sent_as in sent.items()]
         self._known.read(entries, self._task)
 
@@ -261,6 +266,7 @@ class _Purchase:
             for background in (renewing, *self._flying):
                 background.cancel()
             await asyncio.gather(renewing, *self._flying, return_exceptions=True)
+            await self._keeper.finish()
             with contextlib.suppress(StoreError):  # the error under way says more
                 self._ledger.release(self._owner)
 
@@ -268,6 +274,42 @@ class _Purchase:
         while True:
             await asyncio.sleep(LEASE_S / 3)
             await asyncio.to_thread(self._ledger.renew, self._owner)
+
+
+class _Keeper:
+    """Writes replies to the ledger: those that come in while others are being written, together."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._waiting: list[tuple[Bought, asyncio.Future[None]]] = []
+        self._writing: asyncio.Task[None] | None = None
+
+    async def keep(self, bought: Bought) -> None:
+        """Return when the reply is on the disk.
+
+        Raises:
+            StoreError: it cannot be written.
+        """
+        kept = asyncio.get_running_loop().create_future()
+        self._waiting.append((bought, kept))
+        if self._writing is None or self._writing.done():
+            self._writing = asyncio.create_task(self._write())
+        await kept
+
+    async def finish(self) -> None:
+        """Return when nothing waits any more: who waited for a reply may have been cancelled."""
+        if self._writing is not None:
+            await self._writing
+
+    async def _write(self) -> None:
+        while self._waiting:
+            batch, self._waiting = self._waiting, []
+            errors = await asyncio.to_thread(
+                self._ledger.record_all, [bought for bought, _ in batch]
+            )
+            for (_, kept), error in zip(batch, errors, strict=True):
+                if not kept.done():
+                    kept.set_result(None) if error is None else kept.set_exception(error)
 
 
 def _for_good(known: Known, key: str) -> Problem:

@@ -23,12 +23,11 @@ systems.
 import contextlib
 import json
 import sqlite3
-import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from monoglot.generation.ledger_file import LedgerFile
 from monoglot.generation.owner import is_dead
@@ -80,30 +79,24 @@ class Calibration:
         )
 
 
-@dataclass
-class _Pending:
-    """A reply that waits to be written, and how that ended."""
+class Bought(NamedTuple):
+    """A reply to keep.
+
+    Attributes:
+        reply: the reply, read or not; its usage with the price where that is known.
+        sent: the id each row was sent under, by the row's key.
+        kind: what kind of question it answers; see `Ledger.calibration`.
+        expected: the tokens that had been expected; None: there was no estimate.
+    """
 
     reply: Reply
     sent: Mapping[str, str]
-    kind: str
-    expected: Usage | None
-    is_kept: bool = False
-    error: BaseException | None = None
+    kind: str = ""
+    expected: Usage | None = None
 
 
 class Ledger(LedgerFile):
     """An open ledger. Threads may share one; processes each open their own."""
-
-    def __init__(self, path: Path) -> None:
-        """Open the ledger, and create it where there is none.
-
-        Raises:
-            StoreError: the file cannot be written, is damaged or has another format.
-        """
-        super().__init__(path)
-        self._pending: list[_Pending] = []
-        self._queue = threading.Lock()  # of the list alone: held for no longer than an append
 
     @classmethod
     def existing(cls, path: Path) -> "Ledger | None":
@@ -126,56 +119,39 @@ class Ledger(LedgerFile):
             for key, sent_as, reply in entries:
                 yield Entry(key, sent_as, reply, bodies[reply])
 
-    def record(
-        self,
-        reply: Reply,
-        sent: Mapping[str, str],
-        *,
-        kind: str = "",
-        expected: Usage | None = None,
-    ) -> None:
-        """Keep a reply and the rows it was bought for; on the disk when this returns.
-
-        Ends the rows' claims in the same transaction.
-
-        Args:
-            reply: the reply, read or not; its usage with the price where that is known.
-            sent: the id each row was sent under, by the row's key.
-            kind: what kind of question it answers; see `calibration`.
-            expected: the tokens that had been expected; None: there was no estimate.
+    def record(self, reply: Reply, sent: Mapping[str, str]) -> None:
+        """Keep one reply; see `record_all`.
 
         Raises:
             StoreError: the disk is full or the file cannot be written.
         """
-        pending = _Pending(reply, sent, kind, expected)
-        with self._queue:
-            self._pending.append(pending)
-        with self._lock:  # whoever gets it first writes for all who wait
-            if not (pending.is_kept or pending.error):
-                self._write_pending()
-        if pending.error:
-            raise pending.error
+        [error] = self.record_all([Bought(reply, sent)])
+        if error is not None:
+            raise error
 
-    def _write_pending(self) -> None:
-        """Write all replies that wait in one transaction; if that fails, each by itself."""
-        with self._queue:
-            batch, self._pending = self._pending, []
-        if not self._write(batch):
-            for pending in batch:
-                self._write([pending])
+    def record_all(self, bought: Sequence[Bought]) -> list[BaseException | None]:
+        """Keep replies and the rows they were bought for; on the disk when this returns.
 
-    def _write(self, batch: Sequence[_Pending]) -> bool:
-        """Write some replies or none, and note in each how that ended."""
-        error: BaseException | None = None
+        Ends the rows' claims in the same transaction. All are written in one, which costs little
+        more than a single reply does; where that fails, each is written by itself.
+
+        Returns:
+            What went wrong with each reply; None: it is kept.
+        """
+        together = self._write(bought)
+        if together is None:
+            return [None] * len(bought)
+        return [together] if len(bought) == 1 else [self._write([each]) for each in bought]
+
+    def _write(self, bought: Sequence[Bought]) -> BaseException | None:
+        """Write these replies or none; what went wrong."""
         try:
             with self._writing(durably=True) as database:
-                for each in batch:
-                    insert_reply(database, each.reply, each.sent, each.kind, each.expected)
-        except BaseException as failure:  # whoever waits must hear of it, and raises it
-            error = failure
-        for pending in batch:
-            pending.is_kept, pending.error = error is None, error
-        return error is None
+                for each in bought:
+                    insert_reply(database, *each)
+        except BaseException as failure:  # whoever waits for a reply must hear of it
+            return failure
+        return None
 
     def calibration(self, kind: str) -> Calibration:
         """How the endpoint's count compares with the estimates, over the latest replies of a kind.
