@@ -81,6 +81,7 @@ def _files(config: Config, _settings: Settings) -> Finding:
         "evaluation.path": config.evaluation.path,
         "training.path": config.training.path,
         "user_queries.path": config.user_queries.path,
+        "abstention.out_of_scope.path": config.abstention.out_of_scope.path,
         **{f"languages {it.code}: translations": it.translations for it in config.languages},
     }
     missing = [

@@ -13,6 +13,7 @@ from monoglot.runs import RunRecord, new_run_name
 from monoglot.serving.releases import Releases
 from monoglot.standing import Inputs, standing
 from monoglot.store import Artifact, Store
+from tasks.abstention import calibrate_chosen
 from tasks.anchors import gather_anchors
 from tasks.baseline import evaluate_tfidf
 from tasks.batches import take_in_batches
@@ -92,6 +93,9 @@ def train_and_release(place: Workplace, config: Config, inputs: Inputs) -> RunRe
 
     # A rejected candidate does not hold back the knowledge base: the old model answers from it.
     chosen = systems[candidate.digest if decision.promote else reference.digest]
+    calibrated = calibrate_chosen(
+        place, config.abstention, chosen, rows, config.knowledge_base.language
+    )
     release = promote(
         place,
         chosen.model,
@@ -99,6 +103,8 @@ def train_and_release(place: Workplace, config: Config, inputs: Inputs) -> RunRe
         rows,
         seen=seen,
         evaluation=chosen.outcomes,
+        questions=data.questions,
+        calibrated=calibrated,
         config_digest=inputs.config,
         reason=" ".join(decision.reasons),
     )
@@ -112,6 +118,7 @@ def train_and_release(place: Workplace, config: Config, inputs: Inputs) -> RunRe
         gaps=data.labelled.gaps,
         trained=trained,
         decision=decision,
+        calibrated=calibrated,
     )
     return keep_record(
         place,

@@ -11,7 +11,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from monoglot.learning_config import GateConfig, MergingConfig, SamplingConfig, TrainingConfig
+from monoglot.learning_config import (
+    AbstentionConfig,
+    GateConfig,
+    MergingConfig,
+    SamplingConfig,
+    TrainingConfig,
+)
 from monoglot.section import Section, Share
 
 MixingLevel = Literal["light", "balanced", "heavy"]
@@ -354,6 +360,7 @@ class Config(Section):
     fine_tuning: TrainingConfig = TrainingConfig()
     merging: MergingConfig = MergingConfig()
     gate: GateConfig = GateConfig()
+    abstention: AbstentionConfig = AbstentionConfig()
     policy: PolicyConfig = PolicyConfig()
 
     @model_validator(mode="after")

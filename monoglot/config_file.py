@@ -136,6 +136,13 @@ def _resolved(config: Config, folder: Path) -> Config:
             "user_queries": config.user_queries.model_copy(
                 update={"path": absolute(config.user_queries.path)}
             ),
+            "abstention": config.abstention.model_copy(
+                update={
+                    "out_of_scope": config.abstention.out_of_scope.model_copy(
+                        update={"path": absolute(config.abstention.out_of_scope.path)}
+                    )
+                }
+            ),
             "base_model": base,
             "store": store,
         }

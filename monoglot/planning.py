@@ -23,7 +23,7 @@ from monoglot.identity import frame_digest
 from monoglot.knowledge.changes import Changes, Work, compare, decide
 from monoglot.knowledge.knowledge_base import load_knowledge_base
 from monoglot.knowledge.parts import held_out_share, topics_of
-from monoglot.knowledge.queries import load_queries, load_translations
+from monoglot.knowledge.queries import load_out_of_scope, load_queries, load_translations
 from monoglot.knowledge.split import split_rows
 from monoglot.knowledge.user_queries import known_candidates, load_user_queries, unasked
 from monoglot.learning.models import model_folder
@@ -118,6 +118,8 @@ def refuse_unready(config: Config, settings: Settings, store: Store | None) -> N
             load_queries(file)
     if config.user_queries.path is not None:
         load_user_queries(config.user_queries, [language.code for language in config.languages])
+    if config.abstention.out_of_scope.path is not None:
+        load_out_of_scope(config.abstention.out_of_scope)
     model_folder(config.base_model)
     if _unplanned(config, settings) or any(
         request.work.rows for request in _requests(config, settings, store, rows)

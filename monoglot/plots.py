@@ -147,6 +147,63 @@ class _Plane:
         return "M" + "L".join(points)
 
 
+def risk(
+    curves: pl.DataFrame,
+    chosen: Mapping[str, tuple[float, float]],
+    colours: Mapping[str, str],
+    asked: float,
+    title: str,
+) -> str:
+    """Risk-coverage curves, each with the point that was chosen, and a line at the rate asked for.
+
+    Args:
+        curves: columns language, coverage and rate, as `abstention.curve` gives them.
+        chosen: language -> coverage and rate at its threshold.
+        colours: language -> CSS colour.
+        asked: the rate that was asked for.
+        title: as for `bars`.
+    """
+    shown = curves.filter(pl.col("language").is_in(list(colours)))
+    # At the very left a single mistake is a large share: that does not set the scale.
+    settled = shown.filter(pl.col("coverage") >= 0.1)["rate"].max()
+    highest = max(asked * 1.5, float(settled or 0.0), *(rate for _, rate in chosen.values()), 0.0)
+    ticks = nice_ticks(highest)
+    top, left, right, bottom = ticks[-1], 48, 552, 220
+
+    def at(coverage: float, rate: float) -> str:
+        x = left + (right - left) * coverage
+        return f"{x:.1f} {bottom - (bottom - 12) * min(rate, top) / top:.1f}"
+
+    grid = "".join(
+        f'<path d="M{at(0, tick)}H{right}" stroke="var(--line)"/>'
+        f'<text x="{left - 8}" y="{float(at(0, tick).split()[1]) + 4:.1f}" text-anchor="end" '
+        f'fill="var(--muted)">{tick:.3g}</text>'
+        for tick in ticks
+    ) + "".join(
+        f'<text x="{at(share, 0).split()[0]}" y="{bottom + 18}" text-anchor="middle" '
+        f'fill="var(--muted)">{share:g}</text>'
+        for share in (0, 0.25, 0.5, 0.75, 1)
+    )
+    limit = (
+        f'<path d="M{at(0, asked)}H{right}" stroke="var(--ink)" stroke-dasharray="4 3"/>'
+        f'<text x="{left + 6}" y="{float(at(0, asked).split()[1]) - 5:.1f}" fill="var(--ink)">'
+        f"asked for: {asked:.3g}</text>"
+    )
+    lines = []
+    for language, colour in colours.items():
+        points = shown.filter(language=language).select("coverage", "rate").drop_nans()
+        if points.height:
+            path = "L".join(at(*point) for point in points.iter_rows())
+            lines.append(f'<path d="M{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
+        if language in chosen:
+            x, y = at(*chosen[language]).split()
+            lines.append(
+                f'<circle cx="{x}" cy="{y}" r="5.5" fill="{colour}" stroke="var(--paper,#fff)" '
+                'stroke-width="2"/>'
+            )
+    return _svg(right + 12, bottom + 24, title, grid + limit + "".join(lines))
+
+
 def nice_ticks(top: float) -> list[float]:
     """From 0 to at least `top` in three to six steps of 1, 2, 2.5 or 5 times a power of ten."""
     if not top > 0:

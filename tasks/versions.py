@@ -36,6 +36,9 @@ STAGES: dict[str, StageCode] = {
     "merging": StageCode(1, ("tasks.merging",)),
     "index": StageCode(1, ("tasks.index",)),
     "evaluation": StageCode(1, ("tasks.evaluation",)),
+    "probe": StageCode(1, ("tasks.evaluation",)),
+    "out_of_scope": StageCode(1, ("tasks.abstention",)),
+    "calibration": StageCode(1, ("tasks.abstention",)),
     "tfidf": StageCode(1, ("tasks.baseline",)),
 }
 

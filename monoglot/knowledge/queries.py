@@ -17,8 +17,11 @@ from monoglot.knowledge.rejects import (
     without_control,
     without_empty,
 )
+from monoglot.learning_config import OutOfScopeFile
 
 _COLUMNS = tuple(Queries.column_names())
+NO_LABEL = ""  # of an out-of-scope query: a label of the knowledge base is never empty
+_UNDETERMINED = "und"  # BCP 47
 
 
 def load_queries(file: QueriesFile) -> Loaded:
@@ -40,6 +43,41 @@ def load_queries(file: QueriesFile) -> Loaded:
     rows = _with_query_ids(rows, rejects)
     if rows.is_empty():
         raise DataError(f"{file.path}: no row can be used. {rejects.first()} Mend the file.")
+    return Loaded(_queries(rows, origin="native"), rejects.table())
+
+
+def load_out_of_scope(file: OutOfScopeFile) -> Loaded:
+    """Read queries that no row answers, each text once.
+
+    Returns:
+        `contracts.Queries` without a label, so that whatever is answered to them is wrong, and
+        the rejects.
+
+    Raises:
+        DataError: the file cannot be used, or no row of it.
+    """
+    assert file.path is not None
+    raw, rejects = read_table(file.path, file.columns, ("text",), ("language",))
+    rows = without_empty(raw.with_columns(*cleaned("text", "language")), ("text",), rejects)
+    rows = without_control(rows, ("text", "language"), rejects)
+    rows = rows.with_columns(
+        pl.col("language").fill_null(_UNDETERMINED),
+        first=pl.col(ROW).first().over("text"),
+        label=pl.lit(NO_LABEL),
+        english=pl.lit(None, dtype=pl.String),
+    )
+    again = pl.col(ROW) != pl.col("first")
+    rejects.add_rows(
+        rows.filter(again),
+        "text",
+        "duplicate",
+        pl.format("same text as in row {}", pl.col("first").cast(pl.String)),
+    )
+    rows = rows.filter(~again)
+    if rows.is_empty():
+        raise DataError(f"{file.path}: no row can be used. {rejects.first()} Mend the file.")
+    ids = [text_digest("out of scope", text) for text in rows["text"]]
+    rows = rows.with_columns(pl.Series("query_id", ids, dtype=pl.String))
     return Loaded(_queries(rows, origin="native"), rejects.table())
 
 
