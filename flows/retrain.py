@@ -18,6 +18,7 @@ from tasks.anchors import gather_anchors
 from tasks.baseline import evaluate_tfidf
 from tasks.batches import take_in_batches
 from tasks.caching import waiting
+from tasks.guards import measure_guards
 from tasks.judgement import judge
 from tasks.knowledge_base import read_knowledge_base
 from tasks.merging import merge_with_base
@@ -87,8 +88,9 @@ def train_and_release(place: Workplace, config: Config, inputs: Inputs) -> RunRe
     systems = measure(place, (base, candidate, reference), rows, data.questions)
     tfidf = evaluate_tfidf(place, data.questions, rows)
     compared = by_name(systems, tfidf, base=base, reference=reference, candidate=candidate)
+    guards = measure_guards(place, config.guards, systems, rows)
     decision = judge(
-        place, config.gate, systems[candidate.digest], systems[reference.digest], current
+        place, config, systems, guards, base=base, candidate=candidate, current=current
     )
 
     # A rejected candidate does not hold back the knowledge base: the old model answers from it.

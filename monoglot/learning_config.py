@@ -91,7 +91,10 @@ class GateConfig(Section):
         "replaces no model. false: the measured gain decides.",
     )
     max_english_loss: float = Field(
-        0.01, ge=0.0, description="The English control may lose at most this much."
+        0.01,
+        ge=0.0,
+        description="The English control may lose at most this much, and so may labels that "
+        "nothing was trained on (split.untrained_labels).",
     )
 
 

@@ -96,7 +96,7 @@ def calibrated(
     if out_of_scope is not None:
         outside = probe(
             place,
-            index=chosen.index,
+            vectors=chosen.index,
             model=chosen.model,
             questions=out_of_scope,
             knowledge_base=rows,

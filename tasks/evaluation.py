@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from monoglot.identity import digest
 from monoglot.learning.evaluation import evaluate_vectors, with_english
 from monoglot.learning.projection import projection
 from monoglot.serving.index import Index
@@ -15,6 +16,7 @@ from tasks.models import ModelRef, load_encoder
 from tasks.workplace import Job
 
 PROJECTION = "projection.parquet"
+ENCODINGS = "encodings"
 
 
 class _Held(NamedTuple):
@@ -40,13 +42,38 @@ def evaluate(
 
 @stage("probe", title="evaluate {model.title} on {questions.facts[source]}", tags=["gpu"])
 def probe(
-    job: Job, *, index: Artifact, model: ModelRef, questions: Artifact, knowledge_base: Artifact
+    job: Job, *, vectors: Artifact, model: ModelRef, questions: Artifact, knowledge_base: Artifact
 ) -> None:
-    """`contracts.Outcomes` of a model on questions beside the evaluation set, as they are asked."""
+    """`contracts.Outcomes` of a model on questions beside the evaluation set, as they are asked.
+
+    Args:
+        job: the stage's job.
+        vectors: the model's index of the rows, or its encodings of them.
+        model: to ask.
+        questions: `contracts.Queries`.
+        knowledge_base: the rows.
+    """
     asked = job.table(questions)
-    vectors = load_encoder(job, model).encode(asked["text"].to_list(), on_progress=job.on_progress)
-    held = _indexed(job, index, knowledge_base)
-    job.write(evaluate_vectors(asked, vectors, None, held.rows, held.vectors))
+    found = load_encoder(job, model).encode(asked["text"].to_list(), on_progress=job.on_progress)
+    look_up = _encoded if vectors.stage == ENCODINGS else _indexed
+    held = look_up(job, vectors, knowledge_base)
+    job.write(evaluate_vectors(asked, found, None, held.rows, held.vectors))
+
+
+@stage(ENCODINGS, title="encode {knowledge_base.rows:,} other rows by {model.title}", tags=["gpu"])
+def encode_rows(job: Job, *, knowledge_base: Artifact, model: ModelRef) -> None:
+    """A vector for each row: of a knowledge base that is asked in passing, and never served."""
+    rows = job.table(knowledge_base)
+    vectors = load_encoder(job, model).encode(
+        rows["query"].to_list(), batch_size=job.settings.encode_batch, on_progress=job.on_progress
+    )
+    job.draft.write_table(rows.select("row_id", vector=pl.Series(vectors)))
+    job.draft.digest = digest({"model": model.digest, "rows": knowledge_base.digest})
+
+
+def _encoded(job: Job, encodings: Artifact, knowledge_base: Artifact) -> _Held:
+    """What `encode_rows` made, in the order of the rows."""
+    return _Held(job.table(knowledge_base), job.table(encodings)["vector"].to_numpy())
 
 
 def _indexed(job: Job, index: Artifact, knowledge_base: Artifact) -> _Held:

@@ -37,6 +37,8 @@ STAGES: dict[str, StageCode] = {
     "index": StageCode(1, ("tasks.index",)),
     "evaluation": StageCode(1, ("tasks.evaluation",)),
     "probe": StageCode(1, ("tasks.evaluation",)),
+    "encodings": StageCode(1, ("tasks.evaluation",)),
+    "guard": StageCode(1, ("tasks.guards",)),
     "out_of_scope": StageCode(1, ("tasks.abstention",)),
     "calibration": StageCode(1, ("tasks.abstention",)),
     "tfidf": StageCode(1, ("tasks.baseline",)),

@@ -24,10 +24,14 @@ NO_LABEL = ""  # of an out-of-scope query: a label of the knowledge base is neve
 _UNDETERMINED = "und"  # BCP 47
 
 
-def load_queries(file: QueriesFile) -> Loaded:
+def load_queries(file: QueriesFile, language: str | None = None) -> Loaded:
     """Read labelled native queries, for evaluation or for training.
 
     A question that occurs several times is kept as often: it counts as often as users ask it.
+
+    Args:
+        file: the file.
+        language: of the queries that name none; None: each must.
 
     Returns:
         `contracts.Queries` in the order of the file, and the rejects.
@@ -36,10 +40,14 @@ def load_queries(file: QueriesFile) -> Loaded:
         DataError: the file cannot be used, or no row of it.
     """
     assert file.path is not None
-    needed, optional = ("text", "language", "label"), ("english", "query_id")
-    raw, rejects = read_table(file.path, file.columns, needed, optional)
-    rows = without_empty(raw.with_columns(*cleaned(*needed, *optional)), needed, rejects)
-    rows = without_control(rows, (*needed, *optional), rejects)
+    always, optional = ("text", "language", "label"), ("english", "query_id")
+    required = always if language is None else ("text", "label")
+    known = optional if language is None else (*optional, "language")
+    raw, rejects = read_table(file.path, file.columns, required, known)
+    raw = raw.with_columns(*cleaned(*always, *optional)).with_columns(
+        pl.coalesce("language", pl.lit(language, dtype=pl.String))
+    )
+    rows = without_control(without_empty(raw, always, rejects), (*always, *optional), rejects)
     rows = _with_query_ids(rows, rejects)
     if rows.is_empty():
         raise DataError(f"{file.path}: no row can be used. {rejects.first()} Mend the file.")
