@@ -165,43 +165,62 @@ def risk(
     """
     shown = curves.filter(pl.col("language").is_in(list(colours)))
     # At the very left a single mistake is a large share: that does not set the scale.
-    settled = shown.filter(pl.col("coverage") >= 0.1)["rate"].max()
-    highest = max(asked * 1.5, float(settled or 0.0), *(rate for _, rate in chosen.values()), 0.0)
-    ticks = nice_ticks(highest)
-    top, left, right, bottom = ticks[-1], 48, 552, 220
-
-    def at(coverage: float, rate: float) -> str:
-        x = left + (right - left) * coverage
-        return f"{x:.1f} {bottom - (bottom - 12) * min(rate, top) / top:.1f}"
-
-    grid = "".join(
-        f'<path d="M{at(0, tick)}H{right}" stroke="var(--line)"/>'
-        f'<text x="{left - 8}" y="{float(at(0, tick).split()[1]) + 4:.1f}" text-anchor="end" '
-        f'fill="var(--muted)">{tick:.3g}</text>'
-        for tick in ticks
-    ) + "".join(
-        f'<text x="{at(share, 0).split()[0]}" y="{bottom + 18}" text-anchor="middle" '
-        f'fill="var(--muted)">{share:g}</text>'
-        for share in (0, 0.25, 0.5, 0.75, 1)
-    )
-    limit = (
-        f'<path d="M{at(0, asked)}H{right}" stroke="var(--ink)" stroke-dasharray="4 3"/>'
-        f'<text x="{left + 6}" y="{float(at(0, asked).split()[1]) - 5:.1f}" fill="var(--ink)">'
-        f"asked for: {asked:.3g}</text>"
-    )
+    settled = shown.filter(pl.col("coverage") >= 0.1)["rate"].to_numpy()
+    rates = (asked * 1.5, *settled[np.isfinite(settled)], *(rate for _, rate in chosen.values()))
+    plane = _Shares(nice_ticks(max(rates)))
     lines = []
     for language, colour in colours.items():
         points = shown.filter(language=language).select("coverage", "rate").drop_nans()
         if points.height:
-            path = "L".join(at(*point) for point in points.iter_rows())
+            path = "L".join(f"{plane.x(one)} {plane.y(other)}" for one, other in points.iter_rows())
             lines.append(f'<path d="M{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
         if language in chosen:
-            x, y = at(*chosen[language]).split()
+            coverage, rate = chosen[language]
             lines.append(
-                f'<circle cx="{x}" cy="{y}" r="5.5" fill="{colour}" stroke="var(--paper,#fff)" '
-                'stroke-width="2"/>'
+                f'<circle cx="{plane.x(coverage)}" cy="{plane.y(rate)}" r="5.5" fill="{colour}" '
+                'stroke="var(--paper,#fff)" stroke-width="2"/>'
             )
-    return _svg(right + 12, bottom + 24, title, grid + limit + "".join(lines))
+    content = plane.grid() + plane.limit(asked) + "".join(lines)
+    return _svg(plane.right + 12, plane.bottom + 24, title, content)
+
+
+@dataclass(frozen=True)
+class _Shares:
+    """Where a coverage and a rate lie in the picture of risk and coverage."""
+
+    ticks: Sequence[float]
+    left: int = 48
+    right: int = 552
+    bottom: int = 220
+
+    def x(self, coverage: float) -> str:
+        return f"{self.left + (self.right - self.left) * coverage:.1f}"
+
+    def y(self, rate: float, below: float = 0) -> str:
+        top = self.ticks[-1]
+        return f"{self.bottom - (self.bottom - 12) * min(rate, top) / top + below:.1f}"
+
+    def grid(self) -> str:
+        upwards = (
+            f'<path d="M{self.left} {self.y(tick)}H{self.right}" stroke="var(--line)"/>'
+            f'<text x="{self.left - 8}" y="{self.y(tick, 4)}" text-anchor="end" '
+            f'fill="var(--muted)">{tick:.3g}</text>'
+            for tick in self.ticks
+        )
+        across = (
+            f'<text x="{self.x(share)}" y="{self.bottom + 18}" text-anchor="middle" '
+            f'fill="var(--muted)">{share:g}</text>'
+            for share in (0, 0.25, 0.5, 0.75, 1)
+        )
+        return "".join((*upwards, *across))
+
+    def limit(self, asked: float) -> str:
+        return (
+            f'<path d="M{self.left} {self.y(asked)}H{self.right}" stroke="var(--ink)" '
+            'stroke-dasharray="4 3"/>'
+            f'<text x="{self.left + 6}" y="{self.y(asked, -5)}" fill="var(--ink)">'
+            f"asked for: {asked:.3g}</text>"
+        )
 
 
 def nice_ticks(top: float) -> list[float]:

@@ -4,11 +4,15 @@ The statistic is the cosine of the query and its nearest row, which every answer
 Hinglish-TOP it separates right from wrong as well as the margin to the second label does, and
 out-of-scope queries better (see benchmarks/results).
 
-The threshold is the lowest score at which the upper confidence bound of the rate is within what
-was asked for, found by binary search over the scores as in SGR (Geifman and El-Yaniv 2017, arXiv
-1705.08500, algorithm 1), each of its at most log2(n) + 1 looks at an equal part of the error
-probability. So with 95 % confidence (over the draw of questions) the rate holds on queries like
-those it was calibrated on.
+The threshold is the lowest at which the upper confidence bound of the rate is within what was asked
+for, found by Learn then Test with fixed-sequence testing (Angelopoulos et al. 2021, arXiv
+2110.01052, section 2.2): thresholds at which 5, 10, ... 100 % of the questions are answered are
+looked at in that order, from four starting points, and from each on until the first that fails. The
+error probability is divided among the starts, not among the looks. So with 95 % confidence over the
+draw of questions the rate holds on queries like those it was calibrated on. The binary search of
+SGR (Geifman and El-Yaniv 2017, arXiv 1705.08500) divides it among all its looks, and with a few
+hundred questions it fails at the first, half of them being too few to show a small rate, and turns
+to still fewer.
 
 Where out-of-scope queries are given, a query is taken to be one of them with probability p (the
 configured share). The rate among the answered is then
@@ -31,7 +35,9 @@ from numpy.typing import NDArray
 from monoglot.learning.metrics import ALL, asked
 from monoglot.learning.thresholds import Abstention, Threshold
 
-ERROR = 0.05  # probability with which a bound may fail
+ERROR = 0.05  # probability with which a promise may fail
+_LEVELS = 20
+_STARTS = (2, 8, 14, 20)  # levels, from 1
 _LOWEST = -1.0  # score of a question for which no row was found
 _POINTS = 200  # of a curve
 _CURVE = {
@@ -73,9 +79,10 @@ class Sample:
         )
 
     @property
-    def candidates(self) -> Values:
-        """Every score that may be a threshold, ascending."""
-        return np.unique(np.concatenate([self.scores, self.outside]))
+    def levels(self) -> Values:
+        """The thresholds that are looked at, each answering more than the one before."""
+        ranks = np.ceil(np.arange(1, _LEVELS + 1) / _LEVELS * len(self.scores)).astype(int)
+        return self.scores[len(self.scores) - ranks]
 
     def answered(self, thresholds: Values) -> "Answered":
         """How many are answered at each of t thresholds."""
@@ -111,12 +118,12 @@ class Answered:
         passed = self.outside / max(len(self.sample.outside), 1)
         return self._mixed(self.coverage, _ratio(self.wrong, self.questions), passed)
 
-    def bound(self, error: float) -> Values:
-        """Upper bound of that share, which fails with probability `error` at most."""
+    def bound(self) -> Values:
+        """Upper bound of that share, as `find_threshold` asks for it at each of its looks."""
         sample = self.sample
         if not len(sample.outside):
-            return _upper(self.wrong, self.questions, error)
-        part = error / 3
+            return _upper(self.wrong, self.questions, ERROR / len(_STARTS))
+        part = ERROR / len(_STARTS) / 3
         return self._mixed(
             _lower(self.questions, len(sample.scores), part),
             _upper(self.wrong, self.questions, part),
@@ -149,50 +156,47 @@ def _lower(count: Values, of: Values | int, error: float) -> Values:
     return np.where(count > 0, bound, 0.0)
 
 
-def looks(sample: Sample) -> int:
-    """At most so many thresholds are tried by the search: the error is divided among them."""
-    return max(len(sample.candidates).bit_length(), 1)
-
-
 def find_threshold(sample: Sample, max_wrong: float) -> Threshold:
     """The lowest threshold that keeps the rate: with confidence, or else as far as measured.
 
     Where no threshold's bound is low enough, the lowest one whose measured rate is takes its
     place, and `certain` is false.
     """
-    candidates = sample.candidates
-    error = ERROR / looks(sample)
-    low, high, found = 0, len(candidates) - 1, None
-    while low <= high:
-        middle = (low + high) // 2
-        if sample.answered(candidates[[middle]]).bound(error)[0] <= max_wrong:
-            found, high = middle, middle - 1
-        else:
-            low = middle + 1
-    if found is None:
-        kept = np.flatnonzero(sample.answered(candidates).rate <= max_wrong)
-        if len(kept):
-            return threshold_at(sample, float(candidates[kept[0]]), max_wrong)
-        return threshold_at(sample, None, max_wrong)
-    return threshold_at(sample, float(candidates[found]), max_wrong)
+    levels = sample.levels
+    reached = _reached(sample.answered(levels).bound() <= max_wrong)
+    if reached is not None:
+        return threshold_at(sample, float(levels[reached]), certain=True)
+    tried = np.unique(sample.scores)
+    kept = np.flatnonzero(sample.answered(tried).rate <= max_wrong)
+    return threshold_at(sample, float(tried[kept[0]]) if len(kept) else None)
+
+
+def _reached(passes: NDArray[np.bool_]) -> int | None:
+    """The last level reached from any start without a failure on the way; None: all fail."""
+    reached = None
+    for start in _STARTS:
+        level = start - 1
+        while level < len(passes) and passes[level]:
+            reached = max(reached or 0, level)
+            level += 1
+    return reached
 
 
 def threshold_at(
-    sample: Sample, score: float | None, max_wrong: float, *, pooled: bool = False
+    sample: Sample, score: float | None, *, certain: bool = False, pooled: bool = False
 ) -> Threshold:
     """A score with its figures on a sample."""
     at = sample.answered(np.array([np.inf if score is None else score]))
     rate = float(at.rate[0])
-    bound = float(at.bound(ERROR / looks(sample))[0])
     return Threshold(
         score=score,
-        certain=score is not None and bound <= max_wrong,
+        certain=certain,
         pooled=pooled,
         questions=len(sample.scores),
         out_of_scope=len(sample.outside),
         coverage=float(at.coverage[0]),
         wrong=None if np.isnan(rate) else rate,
-        at_most=bound,
+        at_most=float(at.bound()[0]),
         caught=1 - float(at.outside[0]) / len(sample.outside) if len(sample.outside) else None,
     )
 
@@ -205,7 +209,7 @@ def is_too_small(sample: Sample, max_wrong: float) -> bool:
         np.full(len(sample.outside), _LOWEST - 1),
         sample.share,
     )
-    return bool(perfect.answered(np.array([_LOWEST])).bound(ERROR / looks(sample))[0] > max_wrong)
+    return bool(perfect.answered(np.array([_LOWEST])).bound()[0] > max_wrong)
 
 
 def samples_of(
@@ -229,15 +233,15 @@ def samples_of(
     parts = pl.concat([native, english]).partition_by("language", as_dict=True)
     named = {str(language): part for (language,), part in sorted(parts.items())}
 
-    def sample(part: pl.DataFrame, language: str | None) -> Sample:
+    def sample(part: pl.DataFrame, language: str) -> Sample:
         single = part.sort("query_id").unique("group", keep="first", maintain_order=True)
-        own = out_of_scope.filter(pl.col("language").str.to_lowercase() == language)
+        own = out_of_scope.filter(pl.col("language").str.to_lowercase() == pl.lit(language))
         outside = out_of_scope if own.is_empty() else own
         wrong = (single["rank"] != 1).to_numpy()
         return Sample.of(_scores(single), wrong, _scores(outside), share)
 
     by_language = {name: sample(part, name.lower()) for name, part in named.items()}
-    return {**by_language, ALL: sample(native, None)}
+    return {**by_language, ALL: sample(native, "")}
 
 
 def _scores(outcomes: pl.DataFrame) -> Values:
@@ -263,7 +267,7 @@ def calibrate(samples: Mapping[str, Sample], max_wrong: float) -> Abstention | N
         out_of_scope_share=overall.share,
         overall=together,
         languages={
-            name: threshold_at(sample, together.score, max_wrong, pooled=True)
+            name: threshold_at(sample, together.score, pooled=True)
             if is_too_small(sample, max_wrong)
             else find_threshold(sample, max_wrong)
             for name, sample in samples.items()
@@ -283,7 +287,7 @@ def curve(samples: Mapping[str, Sample]) -> pl.DataFrame:
     for language, sample in samples.items():
         if not len(sample.scores):
             continue
-        every = sample.candidates[::-1]
+        every = np.unique(sample.scores)[::-1]
         chosen = every[np.unique(np.linspace(0, len(every) - 1, _POINTS).round().astype(int))]
         at = sample.answered(chosen)
         tables.append(
