@@ -232,8 +232,8 @@ def test_page_says_when_the_release_does_not_know():
         "at most 5.0% answered wrongly, where 10% of all queries are out of scope",
         "hi-Latn 900 0.610 74% 3.1% 4.8% 93% of 1,200 reached",
         "es 12 0.610 74% 3.1% 30.0% 93% of 1,200 too few questions: the score of all languages",
-        "ta 900 – 0% – 100.0% 100% of 1,200 not reached",
-        "the most careful score decides: –",
+        "ta 900 \N{EN DASH} 0% \N{EN DASH} 100.0% 100% of 1,200 not reached",
+        "the most careful score decides: \N{EN DASH}",
         "asked for: 0.05",
     ):
         assert words in text, words
@@ -247,12 +247,13 @@ def test_page_says_when_the_release_does_not_know():
 
 
 def test_page_and_summary_show_every_guard():
-    text = Page(render_html(gated_report())).text
-    assert "clinc150 4,500 0.900 the untuned model 0.880 −0.020 −0.030 to −0.010 0.010" in text
-    assert "✕ lost more es 0 – – – 0.010 not checked" in text
+    text = Page(render_html(gated_report())).text.replace("\N{MINUS SIGN}", "-")
+    assert "clinc150 4,500 0.900 the untuned model 0.880 -0.020 -0.030 to -0.010 0.010" in text
+    dash = "\N{EN DASH}"
+    assert f"✕ lost more es 0 {dash} {dash} {dash} 0.010 not checked" in text
     assert "What must not get worse" not in Page(render_html(REPORT)).text
-    summary = render_markdown(gated_report())
-    assert "| clinc150 | 4,500 | 0.900 | 0.880 | −0.020 (−0.030 to −0.010) | 0.010 |" in summary
+    summary = render_markdown(gated_report()).replace("\N{MINUS SIGN}", "-")
+    assert "| clinc150 | 4,500 | 0.900 | 0.880 | -0.020 (-0.030 to -0.010) | 0.010 |" in summary
     assert "| hi-Latn | 900 | 0.610 | 74% | 3.1% | 4.8% | 93% | reached |" in summary
 
 
