@@ -168,6 +168,10 @@ def refresh(config: ConfigFile = HERE, force: Force = False, as_json: Json = Fal
 def search(
     text: Annotated[str, typer.Argument(help="A question in any language.")],
     k: Annotated[int, typer.Option("-k", help="Labels to show.", min=1)] = 3,
+    language: Annotated[
+        str | None,
+        typer.Option(help="Its BCP 47 code. Left out: the most careful threshold decides."),
+    ] = None,
     config: ConfigFile = HERE,
     as_json: Json = False,
 ) -> None:
@@ -177,10 +181,17 @@ def search(
 
     wanted, settings = RunRequest(config_file=config).read()
     retriever = Retriever(wanted.store, settings.device)
-    found = retriever.search(text, k)
+    found = retriever.search(text, k, language=language)
     if as_json:
         answers = [dataclasses.asdict(answer) for answer in found]
-        print_json({"release": retriever.release.id, "query": text, "answers": answers})
+        print_json(
+            {
+                "release": retriever.release.id,
+                "query": text,
+                "confident": found[0].confident,
+                "answers": answers,
+            }
+        )
     else:
         show.answers(make_console(), text, found)
 

@@ -81,6 +81,13 @@ def _files(config: Config, _settings: Settings) -> Finding:
         "evaluation.path": config.evaluation.path,
         "training.path": config.training.path,
         "user_queries.path": config.user_queries.path,
+        "abstention.out_of_scope.path": config.abstention.out_of_scope.path,
+        **{f"guards {it.name}: path": it.path for it in config.guards},
+        **{
+            f"guards {it.name}: knowledge_base.path": it.knowledge_base.path
+            for it in config.guards
+            if it.knowledge_base
+        },
         **{f"languages {it.code}: translations": it.translations for it in config.languages},
     }
     missing = [

@@ -8,6 +8,7 @@ from monoglot.runs import RunRecord, new_run_name
 from monoglot.serving.releases import NO_RELEASE, Releases
 from monoglot.standing import reason_against_refresh
 from monoglot.store import Store
+from tasks.abstention import measure_again
 from tasks.index import build_index
 from tasks.knowledge_base import read_knowledge_base
 from tasks.models import released_model
@@ -38,13 +39,23 @@ def refresh_index(request: RunRequest) -> RunRecord | None:
             return None
         model = released_model(current)
         index = build_index(place, rows, model)
+        measured = measure_again(
+            place,
+            current,
+            model,
+            index=index,
+            rows=rows,
+            kb_language=config.knowledge_base.language,
+        )
         release = promote(
             place,
             model,
             index,
             rows,
             seen=seen,
-            evaluation=None,
+            evaluation=measured.evaluation,
+            questions=measured.questions,
+            calibrated=measured.calibrated,
             config_digest=current.config_digest,
             reason="the knowledge base changed; the model is kept",
         )

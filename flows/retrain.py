@@ -13,10 +13,12 @@ from monoglot.runs import RunRecord, new_run_name
 from monoglot.serving.releases import Releases
 from monoglot.standing import Inputs, standing
 from monoglot.store import Artifact, Store
+from tasks.abstention import calibrate_chosen
 from tasks.anchors import gather_anchors
 from tasks.baseline import evaluate_tfidf
 from tasks.batches import take_in_batches
 from tasks.caching import waiting
+from tasks.guards import measure_guards
 from tasks.judgement import judge
 from tasks.knowledge_base import read_knowledge_base
 from tasks.merging import merge_with_base
@@ -86,12 +88,16 @@ def train_and_release(place: Workplace, config: Config, inputs: Inputs) -> RunRe
     systems = measure(place, (base, candidate, reference), rows, data.questions)
     tfidf = evaluate_tfidf(place, data.questions, rows)
     compared = by_name(systems, tfidf, base=base, reference=reference, candidate=candidate)
+    guards = measure_guards(place, config.guards, systems, rows)
     decision = judge(
-        place, config.gate, systems[candidate.digest], systems[reference.digest], current
+        place, config, systems, guards, base=base, candidate=candidate, current=current
     )
 
     # A rejected candidate does not hold back the knowledge base: the old model answers from it.
     chosen = systems[candidate.digest if decision.promote else reference.digest]
+    calibrated = calibrate_chosen(
+        place, config.abstention, chosen, rows, config.knowledge_base.language
+    )
     release = promote(
         place,
         chosen.model,
@@ -99,6 +105,8 @@ def train_and_release(place: Workplace, config: Config, inputs: Inputs) -> RunRe
         rows,
         seen=seen,
         evaluation=chosen.outcomes,
+        questions=data.questions,
+        calibrated=calibrated,
         config_digest=inputs.config,
         reason=" ".join(decision.reasons),
     )
@@ -112,6 +120,7 @@ def train_and_release(place: Workplace, config: Config, inputs: Inputs) -> RunRe
         gaps=data.labelled.gaps,
         trained=trained,
         decision=decision,
+        calibrated=calibrated,
     )
     return keep_record(
         place,

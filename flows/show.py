@@ -258,8 +258,10 @@ def measurement(console: Console, measured: "Measurement") -> None:
 
 
 def answers(console: Console, text: str, found: "Sequence[Answer]") -> None:
-    """What the knowledge base says to a question."""
+    """What the knowledge base says to a question, and whether it knows."""
     say(console, text, "bold")
+    if found[0].confident is False:
+        say(console, "  not sure: none of these is near enough to be answered with", "yellow")
     for answer in found:
         share = "" if answer.share is None else f"{answer.share:4.0%}  "
         say(console, f"  {share}{answer.label_path or answer.label}", "green")

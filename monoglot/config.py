@@ -11,7 +11,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from monoglot.learning_config import GateConfig, MergingConfig, SamplingConfig, TrainingConfig
+from monoglot.learning_config import (
+    AbstentionConfig,
+    GateConfig,
+    MergingConfig,
+    SamplingConfig,
+    TrainingConfig,
+)
 from monoglot.section import Section, Share
 
 MixingLevel = Literal["light", "balanced", "heavy"]
@@ -117,6 +123,26 @@ class UserQueriesFile(Section):
     )
 
 
+class GuardConfig(Section):
+    """Questions that training must not make worse: of an untouched language, or of another base."""
+
+    name: str = Field(min_length=1, description="What the report and the gate call it.")
+    path: Path = Field(description="File of labelled queries: text, label [, language].")
+    columns: dict[str, str] = Field(
+        default_factory=dict,
+        description="Our column name -> yours. Ours: text, language, label, english, query_id.",
+    )
+    language: str | None = Field(
+        None, description="BCP 47 code of its queries, where the file has no column language."
+    )
+    knowledge_base: KnowledgeBaseConfig | None = Field(
+        None, description="The rows it asks about. Left out: those of this config."
+    )
+    max_loss: float = Field(
+        0.01, ge=0.0, description="A candidate that loses more of gate.metric is not promoted."
+    )
+
+
 class SplitConfig(Section):
     """Index set and training set, per label (arXiv 2506.02527, section 3.1)."""
 
@@ -131,6 +157,11 @@ class SplitConfig(Section):
         "when no evaluation file is given.",
     )
     seed: int = Field(0, description="Seed of the split; rows do not move when others change.")
+    untrained_labels: tuple[str, ...] = Field(
+        (),
+        description="Labels that nothing is trained on, to see what training does to the labels "
+        "you will add: their rows answer all the same, and the gate guards them.",
+    )
 
 
 class GenerationConfig(Section):
@@ -345,6 +376,12 @@ class Config(Section):
     store: str = Field(
         "./store", min_length=1, description="Folder for artifacts, index, ledger and releases."
     )
+    guards: tuple[GuardConfig, ...] = Field(
+        (),
+        description="What training must not make worse, e.g. [{name: es, path: spanish.csv, "
+        "language: es}]: asked before and after, each with a floor in the gate. English needs "
+        "none: where the evaluation file has a column english it is guarded anyway.",
+    )
     split: SplitConfig = SplitConfig()
     generation: GenerationConfig = GenerationConfig()
     redaction: RedactionConfig = RedactionConfig()
@@ -354,6 +391,7 @@ class Config(Section):
     fine_tuning: TrainingConfig = TrainingConfig()
     merging: MergingConfig = MergingConfig()
     gate: GateConfig = GateConfig()
+    abstention: AbstentionConfig = AbstentionConfig()
     policy: PolicyConfig = PolicyConfig()
 
     @model_validator(mode="after")
@@ -372,6 +410,14 @@ class Config(Section):
             raise ValueError(
                 "user_queries: the LLM must be told their language: list it under languages"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _guards_are_distinct(self) -> "Config":
+        names = [guard.name for guard in self.guards]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"guards: {', '.join(twice)} is the name of two")
         return self
 
     @model_validator(mode="after")

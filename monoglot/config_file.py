@@ -136,6 +136,25 @@ def _resolved(config: Config, folder: Path) -> Config:
             "user_queries": config.user_queries.model_copy(
                 update={"path": absolute(config.user_queries.path)}
             ),
+            "guards": tuple(
+                guard.model_copy(
+                    update={
+                        "path": absolute(guard.path),
+                        "knowledge_base": guard.knowledge_base
+                        and guard.knowledge_base.model_copy(
+                            update={"path": absolute(guard.knowledge_base.path)}
+                        ),
+                    }
+                )
+                for guard in config.guards
+            ),
+            "abstention": config.abstention.model_copy(
+                update={
+                    "out_of_scope": config.abstention.out_of_scope.model_copy(
+                        update={"path": absolute(config.abstention.out_of_scope.path)}
+                    )
+                }
+            ),
             "base_model": base,
             "store": store,
         }

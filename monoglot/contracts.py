@@ -24,12 +24,13 @@ class Split(dy.Schema):
     """Which part of the knowledge base a row plays: index set or training set.
 
     `held_out` marks training rows whose translations are kept for evaluation; they train nothing.
+    `untrained` marks the rows of labels that nothing is trained on (`split.untrained_labels`).
     """
 
     row_id = dy.String(primary_key=True)
     query = dy.String(nullable=False)
     label = dy.String(nullable=False)
-    part = dy.Enum(["index", "training", "held_out"], nullable=False)
+    part = dy.Enum(["index", "training", "held_out", "untrained"], nullable=False)
 
 
 class Queries(dy.Schema):

@@ -160,8 +160,10 @@ def _without_artifacts(store: Store, release: Release, found: Found, pattern: Pa
         rows = rows.filter(~pattern.in_rows(rows))
         kept = _keep_rows(store, rows)
         changes |= {"knowledge_base": kept, "kb_fingerprint": kept.facts["fingerprint"]}
-    if release.evaluation and release.evaluation.location in found.artifacts:
-        changes |= {"evaluation": None}
+    for name in ("evaluation", "questions", "out_of_scope"):
+        asked = getattr(release, name)
+        if asked is not None and asked.location in found.artifacts:
+            changes[name] = None
     return release.model_copy(update=changes)
 
 

@@ -1,5 +1,6 @@
 """The sections of `monoglot.yaml` on learning: how a model is trained, and when it is promoted."""
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
@@ -90,5 +91,42 @@ class GateConfig(Section):
         "replaces no model. false: the measured gain decides.",
     )
     max_english_loss: float = Field(
-        0.01, ge=0.0, description="The English control may lose at most this much."
+        0.01,
+        ge=0.0,
+        description="The English control may lose at most this much, and so may labels that "
+        "nothing was trained on (split.untrained_labels).",
     )
+
+
+class OutOfScopeFile(Section):
+    """Queries that no row of the knowledge base answers: a column text and, optionally, language.
+
+    Real ones are best: what users asked and nobody could answer. Any that are surely out of scope
+    serve, such as those of a public data set on other matters.
+    """
+
+    path: Path | None = Field(None, description="CSV, TSV, JSONL or Parquet file.")
+    columns: dict[str, str] = Field(
+        default_factory=dict,
+        description="Our column name -> yours, where they differ. Ours: text, language.",
+    )
+    share: float = Field(
+        0.1,
+        gt=0.0,
+        lt=1.0,
+        description="Share of what users ask that is out of scope: how much these queries weigh "
+        "against the evaluation questions, whatever their number.",
+    )
+
+
+class AbstentionConfig(Section):
+    """When `Retriever` says that it does not know: below a score calibrated for each release."""
+
+    max_wrong: float = Field(
+        0.05,
+        gt=0.0,
+        lt=1.0,
+        description="Of the queries that are answered, at most this share may be answered wrongly. "
+        "Lower answers fewer.",
+    )
+    out_of_scope: OutOfScopeFile = OutOfScopeFile()

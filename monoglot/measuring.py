@@ -16,10 +16,9 @@ from monoglot.knowledge.queries import load_queries, unknown_labels
 from monoglot.learning.encoder import Encoder, Vectors
 from monoglot.learning.evaluation import as_json, evaluate_vectors, with_english
 from monoglot.learning.metrics import summarise
-from monoglot.learning.votes import SAMPLE, temperature_in_memory
+from monoglot.serving.index import temperature_of
 from monoglot.serving.manifest import Release
 from monoglot.serving.releases import NO_RELEASE, Releases
-from monoglot.serving.tables import with_digests
 from monoglot.settings import Settings
 from monoglot.store import Store
 
@@ -68,7 +67,7 @@ def measure_release(config: Config, settings: Settings, file: QueriesFile) -> Me
         systems["untuned"] = systems["current"]
     else:
         vectors = untuned.encode(rows["query"].to_list(), batch_size=settings.encode_batch)
-        temperature = _temperature(rows, vectors)
+        temperature = temperature_of(rows, vectors)
         systems["untuned"] = _answers(untuned, loaded.rows, rows, vectors, temperature)
     rejected = f"{file.path}: {loaded.rejects.height} rows were rejected"
     return Measurement(
@@ -80,13 +79,6 @@ def measure_release(config: Config, settings: Settings, file: QueriesFile) -> Me
             *([lacking] if lacking else []),
         ),
     )
-
-
-def _temperature(rows: pl.DataFrame, vectors: Vectors) -> float:
-    """What an index of these vectors would measure: the same rows are asked."""
-    digests = with_digests(rows)["row_digest"]
-    asked = digests.arg_sort().head(SAMPLE).to_numpy().astype(np.int64)
-    return temperature_in_memory(lambda own: vectors[own] @ vectors.T, rows["label"], asked)
 
 
 def _answers(

@@ -8,7 +8,7 @@ from functools import partial
 
 import polars as pl
 
-from monoglot.config import Config, LanguageConfig
+from monoglot.config import Config, LanguageConfig, QueriesFile
 from monoglot.contracts import Queries, UserQueries, empty
 from monoglot.errors import StoreError
 from monoglot.generation import labelling, synthesis, translation
@@ -22,8 +22,8 @@ from monoglot.generation.spending import batch_price_of, price_of, refuse_unpric
 from monoglot.identity import frame_digest
 from monoglot.knowledge.changes import Changes, Work, compare, decide
 from monoglot.knowledge.knowledge_base import load_knowledge_base
-from monoglot.knowledge.parts import held_out_share, topics_of
-from monoglot.knowledge.queries import load_queries, load_translations
+from monoglot.knowledge.parts import held_out_share, to_translate, topics_of
+from monoglot.knowledge.queries import load_out_of_scope, load_queries, load_translations
 from monoglot.knowledge.split import split_rows
 from monoglot.knowledge.user_queries import known_candidates, load_user_queries, unasked
 from monoglot.learning.models import model_folder
@@ -118,6 +118,12 @@ def refuse_unready(config: Config, settings: Settings, store: Store | None) -> N
             load_queries(file)
     if config.user_queries.path is not None:
         load_user_queries(config.user_queries, [language.code for language in config.languages])
+    for guard in config.guards:
+        load_queries(QueriesFile(path=guard.path, columns=guard.columns), guard.language)
+        if guard.knowledge_base is not None:
+            load_knowledge_base(guard.knowledge_base)
+    if config.abstention.out_of_scope.path is not None:
+        load_out_of_scope(config.abstention.out_of_scope)
     model_folder(config.base_model)
     if _unplanned(config, settings) or any(
         request.work.rows for request in _requests(config, settings, store, rows)
@@ -229,7 +235,7 @@ def _requests(
     if not languages:
         return []
     parts = split_rows(rows, config.split, hold_out=config.evaluation.path is None)
-    wanted = parts.filter(pl.col("part").cast(pl.String) != "index")
+    wanted = to_translate(parts)
     native = load_queries(config.training).rows if config.training.path else None
     asked_of_us = _questions(config, native)
     topics = topics_of(rows, parts, asked_of_us)

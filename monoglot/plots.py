@@ -147,6 +147,82 @@ class _Plane:
         return "M" + "L".join(points)
 
 
+def risk(
+    curves: pl.DataFrame,
+    chosen: Mapping[str, tuple[float, float]],
+    colours: Mapping[str, str],
+    asked: float,
+    title: str,
+) -> str:
+    """Risk-coverage curves, each with the point that was chosen, and a line at the rate asked for.
+
+    Args:
+        curves: columns language, coverage and rate, as `abstention.curve` gives them.
+        chosen: language -> coverage and rate at its threshold.
+        colours: language -> CSS colour.
+        asked: the rate that was asked for.
+        title: as for `bars`.
+    """
+    shown = curves.filter(pl.col("language").is_in(list(colours)))
+    # At the very left a single mistake is a large share: that does not set the scale.
+    settled = shown.filter(pl.col("coverage") >= 0.1)["rate"].to_numpy()
+    rates = (asked * 1.5, *settled[np.isfinite(settled)], *(rate for _, rate in chosen.values()))
+    plane = _Shares(nice_ticks(max(rates)))
+    lines = []
+    for language, colour in colours.items():
+        points = shown.filter(language=language).select("coverage", "rate").drop_nans()
+        if points.height:
+            path = "L".join(f"{plane.x(one)} {plane.y(other)}" for one, other in points.iter_rows())
+            lines.append(f'<path d="M{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
+        if language in chosen:
+            coverage, rate = chosen[language]
+            lines.append(
+                f'<circle cx="{plane.x(coverage)}" cy="{plane.y(rate)}" r="5.5" fill="{colour}" '
+                'stroke="var(--paper,#fff)" stroke-width="2"/>'
+            )
+    content = plane.grid() + plane.limit(asked) + "".join(lines)
+    return _svg(plane.right + 12, plane.bottom + 24, title, content)
+
+
+@dataclass(frozen=True)
+class _Shares:
+    """Where a coverage and a rate lie in the picture of risk and coverage."""
+
+    ticks: Sequence[float]
+    left: int = 48
+    right: int = 552
+    bottom: int = 220
+
+    def x(self, coverage: float) -> str:
+        return f"{self.left + (self.right - self.left) * coverage:.1f}"
+
+    def y(self, rate: float, below: float = 0) -> str:
+        top = self.ticks[-1]
+        return f"{self.bottom - (self.bottom - 12) * min(rate, top) / top + below:.1f}"
+
+    def grid(self) -> str:
+        upwards = (
+            f'<path d="M{self.left} {self.y(tick)}H{self.right}" stroke="var(--line)"/>'
+            f'<text x="{self.left - 8}" y="{self.y(tick, 4)}" text-anchor="end" '
+            f'fill="var(--muted)">{tick:.3g}</text>'
+            for tick in self.ticks
+        )
+        across = (
+            f'<text x="{self.x(share)}" y="{self.bottom + 18}" text-anchor="middle" '
+            f'fill="var(--muted)">{share:g}</text>'
+            for share in (0, 0.25, 0.5, 0.75, 1)
+        )
+        return "".join((*upwards, *across))
+
+    def limit(self, asked: float) -> str:
+        return (
+            f'<path d="M{self.left} {self.y(asked)}H{self.right}" stroke="var(--ink)" '
+            'stroke-dasharray="4 3"/>'
+            f'<text x="{self.left + 6}" y="{self.y(asked, -5)}" fill="var(--ink)">'
+            f"asked for: {asked:.3g}</text>"
+        )
+
+
 def nice_ticks(top: float) -> list[float]:
     """From 0 to at least `top` in three to six steps of 1, 2, 2.5 or 5 times a power of ten."""
     if not top > 0:

@@ -4,7 +4,7 @@ The templates beside this file say how it looks; this file works out what it sho
 labels and file contents are data: the engine escapes them in HTML, `wording.markdown` in Markdown.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +21,7 @@ from monoglot.learning.metrics import METRICS, asked
 from monoglot.learning.mistakes import confusions, per_label, won_and_lost
 from monoglot.learning.projection import ROWS
 from monoglot.learning.results import COLUMNS, LanguageResult, Result, by_language, results
+from monoglot.learning.thresholds import Abstention
 from monoglot.runs import StageRecord
 from monoglot.wording import (
     between,
@@ -30,6 +31,7 @@ from monoglot.wording import (
     number,
     percent,
     plain,
+    rate,
     signed,
 )
 
@@ -74,6 +76,8 @@ class RunReport:
         candidate: the system of `systems` that this run made.
         evaluated_on: where the questions come from: "the evaluation file".
         decision: the gate's.
+        thresholds: when the release in production does not know; None: not calibrated.
+        risk: `abstention.curve` of that release; None: no picture.
         steps: loss of each optimiser step (step, epoch, loss); None: nothing was trained.
         before: `projection` of the baseline's vectors; None: no picture.
         after: the same of the candidate's.
@@ -92,6 +96,8 @@ class RunReport:
     candidate: str
     evaluated_on: str
     decision: Decision
+    thresholds: Abstention | None = None
+    risk: pl.DataFrame | None = None
     steps: pl.DataFrame | None = None
     before: pl.DataFrame | None = None
     after: pl.DataFrame | None = None
@@ -171,6 +177,7 @@ def render_html(report: RunReport) -> str:
         headings=_HEADINGS,
         charts={metric: plots.bars(group, _HEADINGS[metric]) for metric, group in _bars(report)},
         curve=_curve(report),
+        risk=_risk(report),
         pictures=_pictures(report),
         confusions=confusions(candidate).head(_CONFUSIONS).to_dicts(),
         changes={won: changed.filter(won=won) for won in (True, False)},
@@ -227,15 +234,31 @@ def _curve(report: RunReport) -> str:
     return plots.curve(report.steps, "Training loss of each step, and its running mean")
 
 
+def _risk(report: RunReport) -> dict[str, Any]:
+    """The risk-coverage curve of each language with its chosen point, and its colours."""
+    if report.thresholds is None or report.risk is None:
+        return {}
+    colours = _colours(report.thresholds.languages)
+    chosen = {
+        name: (each.coverage, each.wrong)
+        for name, each in report.thresholds.languages.items()
+        if each.wrong is not None
+    }
+    title = "Share of wrong answers among the answered, by share of questions answered"
+    drawn = plots.risk(report.risk, chosen, colours, report.thresholds.max_wrong, title)
+    return {"svg": drawn, "colours": colours}
+
+
+def _colours(names: Iterable[str]) -> dict[str, str]:
+    return {name: f"var({_SERIES[n % len(_SERIES)]})" for n, name in enumerate(sorted(names))}
+
+
 def _pictures(report: RunReport) -> list[dict[str, Any]]:
     """The projections before and after, and what their colours mean."""
     named = {report.baseline: report.before, report.candidate: report.after}
     drawn = {name: points for name, points in named.items() if points is not None}
-    languages = sorted({name for points in drawn.values() for name in points["series"]} - {ROWS})
-    colours = {ROWS: "var(--plain)"} | {
-        language: f"var({_SERIES[number % len(_SERIES)]})"
-        for number, language in enumerate(languages)
-    }
+    languages = {name for points in drawn.values() for name in points["series"]} - {ROWS}
+    colours = {ROWS: "var(--plain)"} | _colours(languages)
     return [
         {
             "name": name,
@@ -258,6 +281,7 @@ _FILTERS: Mapping[str, Callable[..., str]] = {
     "signed": signed,
     "plain": plain,
     "percent": percent,
+    "rate": rate,
     "duration": duration,
     "dollars": dollars,
     "markdown": lambda value: markdown(plain(value)),

@@ -10,7 +10,7 @@ from monoglot.runs import RunRecord, Runs, config_digest, run_key
 from monoglot.serving.manifest import Release
 from monoglot.serving.releases import Releases
 from monoglot.settings import Settings
-from monoglot.store import Artifact, Store
+from monoglot.store import Store
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def standing(inputs: Inputs, store: Store) -> Standing | None:
     record, current = runs.find(inputs.key), Releases(store).current()
     if record is None or current is None:
         return None
-    if not all(_is_there(store, stage.artifact) for stage in record.stages):
+    if not all(store.holds(stage.artifact) for stage in record.stages):
         return None
     moved = current.id != record.release
     last = runs.last()
@@ -154,7 +154,3 @@ def refuse_without_training_data(config: Config, settings: Settings) -> None:
         "MONOGLOT_LLM_BASE_URL, MONOGLOT_LLM_MODEL and, where it needs one, MONOGLOT_LLM_API_KEY; "
         "or `training: {path: ...}`, a file of labelled native queries."
     )
-
-
-def _is_there(store: Store, artifact: Artifact) -> bool:
-    return (store.folder(artifact) / "record.json").exists()

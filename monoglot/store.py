@@ -276,6 +276,10 @@ class Store:
         """The folder of an artifact's files."""
         return self.root / artifact.location
 
+    def holds(self, artifact: Artifact) -> bool:
+        """Whether the artifact is there: its record is written last."""
+        return (self.folder(artifact) / _RECORD).exists()
+
     def table(self, artifact: Artifact, name: str = _TABLE) -> pl.DataFrame:
         """A table of an artifact, its main one if no name is given.
 

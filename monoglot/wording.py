@@ -27,6 +27,11 @@ def percent(share: float) -> str:
     return f"{share:.0%}"
 
 
+def rate(share: float) -> str:
+    """A small share, to a tenth of a per cent."""
+    return f"{share:.1%}"
+
+
 def dollars(usd: float | None) -> str:
     """A price, to the cent or to two digits that count; None: unknown, which is not nothing."""
     if usd is None:

@@ -6,8 +6,7 @@ from tasks.caching import stage
 from tasks.workplace import Job
 
 
-@stage("knowledge_base", title="knowledge base")
-def read_knowledge_base(job: Job, config: KnowledgeBaseConfig) -> None:
+def _read(job: Job, config: KnowledgeBaseConfig) -> None:
     """`contracts.KnowledgeBase` of the file; its fingerprint is kept with it."""
     loaded = load_knowledge_base(config)
     job.write(
@@ -17,3 +16,7 @@ def read_knowledge_base(job: Job, config: KnowledgeBaseConfig) -> None:
         fingerprint=fingerprint(loaded.rows),
         labels=loaded.rows["label"].n_unique(),
     )
+
+
+read_knowledge_base = stage("knowledge_base", title="knowledge base")(_read)
+read_other_base = stage("knowledge_base", title="knowledge base {config.path.name}")(_read)

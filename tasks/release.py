@@ -4,9 +4,11 @@ from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
 from monoglot.learning.metrics import ALL, METRICS, summarise
+from monoglot.learning.thresholds import Abstention
 from monoglot.serving.manifest import Pointer, Release
 from monoglot.serving.releases import Releases
 from monoglot.store import Artifact, Store
+from tasks.abstention import Calibrated
 from tasks.models import ModelRef
 from tasks.workplace import Workplace
 
@@ -20,10 +22,14 @@ def promote(
     *,
     seen: Pointer | None,
     evaluation: Artifact | None,
+    questions: Artifact | None,
+    calibrated: Calibrated,
     config_digest: str,
     reason: str,
 ) -> Release:
     """Check the index against itself and make it current, unless what is current is the same.
+
+    Model, index and thresholds are one release: they go live and are rolled back together.
 
     A run that was killed just after this, and is started again, finds its own release.
 
@@ -34,6 +40,8 @@ def promote(
         rows: the knowledge base.
         seen: the pointer that the decision rests on: a rollback made since is not overruled.
         evaluation: what the model answered; None: nothing was asked.
+        questions: what it was asked.
+        calibrated: its thresholds.
         config_digest: of all that was configured.
         reason: why this becomes a release.
 
@@ -42,9 +50,9 @@ def promote(
     """
     releases = Releases(place.store)
     current = releases.current()
-    if current is not None and _serves(current, model, index):
+    if current is not None and _serves(current, model, index, calibrated.abstention):
         get_run_logger().info(
-            f"release: {current.id} stays, it has this model and these rows",
+            f"release: {current.id} stays, it has this model, these rows and these thresholds",
             extra={"shown": True},
         )
         return current
@@ -63,6 +71,9 @@ def promote(
             evaluation=evaluation,
             metrics={} if evaluation is None else headline(place.store, evaluation),
             reason=reason,
+            questions=questions,
+            out_of_scope=calibrated.out_of_scope,
+            abstention=calibrated.abstention,
         ),
         seq=seen.seq if seen else 0,
     )
@@ -73,8 +84,11 @@ def promote(
     return release
 
 
-def _serves(release: Release, model: ModelRef, index: Artifact) -> bool:
-    return (release.model_digest, release.index_content) == (model.digest, index.facts["content"])
+def _serves(
+    release: Release, model: ModelRef, index: Artifact, abstention: Abstention | None
+) -> bool:
+    wanted = (model.digest, index.facts["content"], abstention)
+    return (release.model_digest, release.index_content, release.abstention) == wanted
 
 
 def headline(store: Store, evaluation: Artifact) -> dict[str, float | int]:

@@ -16,6 +16,7 @@ from monoglot.report import RunReport, Spend, render_html, render_markdown
 from monoglot.runs import StageRecord
 from monoglot.serving.manifest import Release
 from monoglot.store import Artifact, write_atomically
+from tasks.abstention import Calibrated
 from tasks.candidates import GAPS
 from tasks.evaluation import PROJECTION
 from tasks.systems import TUNED, UNTUNED
@@ -34,6 +35,7 @@ def write_report(
     gaps: tuple[Artifact, ...],
     trained: Artifact,
     decision: Decision,
+    calibrated: Calibrated,
 ) -> str:
     """Write `report.html` into the run's folder; returns its path within the store.
 
@@ -46,6 +48,7 @@ def write_report(
         gaps: what the LLM made of user queries, with those that nothing answers.
         trained: the trained model, for its loss curve.
         decision: the gate's.
+        calibrated: when the release does not know.
     """
     store, journal = place.store, [record.artifact for record in place.journal]
     title = facts["knowledge base"]
@@ -58,6 +61,8 @@ def write_report(
         candidate=TUNED,
         evaluated_on=f"{questions.rows:,} questions of {questions.facts['source']}",
         decision=decision,
+        thresholds=calibrated.abstention,
+        risk=None if calibrated.curve is None else store.table(calibrated.curve),
         steps=store.table(trained, STEPS),
         before=store.table(systems[UNTUNED], PROJECTION),
         after=store.table(systems[TUNED], PROJECTION),

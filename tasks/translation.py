@@ -9,6 +9,7 @@ from monoglot.generation.ledger import Ledger
 from monoglot.generation.redaction import Redactor
 from monoglot.generation.renderings import measure
 from monoglot.generation.translation import translate
+from monoglot.knowledge.parts import to_translate
 from monoglot.store import Artifact
 from tasks.caching import stage
 from tasks.workplace import Job
@@ -30,7 +31,7 @@ def translate_by_llm(
     with other rows, buys only what no run has bought.
     """
     split = job.table(parts)
-    wanted = split.filter(pl.col("part").cast(pl.String) != "index")
+    wanted = to_translate(split)
     with Ledger(job.store.ledger_path) as ledger:
         made = translate(
             wanted,

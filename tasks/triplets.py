@@ -3,6 +3,7 @@
 import polars as pl
 
 from monoglot.contracts import Proposals, empty
+from monoglot.knowledge.parts import untrained_labels
 from monoglot.knowledge.split import leaking_rows
 from monoglot.learning.pairs import make_triplets
 from monoglot.learning.similarity import label_similarity
@@ -28,7 +29,10 @@ def draw_triplets(
     epochs: int,
     seed: int,
 ) -> None:
-    """`contracts.Triplets` for all epochs; no row that is a question in English takes part.
+    """`contracts.Triplets` for all epochs.
+
+    No row that is a question in English takes part, and none of a label that nothing is trained on:
+    as a negative it would teach something about that label, too.
 
     Args:
         job: the stage's job.
@@ -42,8 +46,9 @@ def draw_triplets(
         epochs: how often.
         seed: of all draws.
     """
-    labelled = job.table(parts).select("row_id", "part")
-    rows = job.table(knowledge_base).join(labelled, on="row_id", how="inner")
+    split = job.table(parts)
+    rows = job.table(knowledge_base).join(split.select("row_id", "part"), on="row_id", how="inner")
+    rows = rows.filter(~pl.col("label").is_in(untrained_labels(split).implode()))
     rows = rows.filter(~leaking_rows(rows, job.table(questions)))
     usable = job.table(anchors).join(rows, on="label", how="semi")
     encode = None

@@ -36,6 +36,11 @@ STAGES: dict[str, StageCode] = {
     "merging": StageCode(1, ("tasks.merging",)),
     "index": StageCode(2, ("tasks.index",)),
     "evaluation": StageCode(2, ("tasks.evaluation",)),
+    "probe": StageCode(1, ("tasks.evaluation",)),
+    "encodings": StageCode(1, ("tasks.evaluation",)),
+    "guard": StageCode(1, ("tasks.guards",)),
+    "out_of_scope": StageCode(1, ("tasks.abstention",)),
+    "calibration": StageCode(1, ("tasks.abstention",)),
     "tfidf": StageCode(2, ("tasks.baseline",)),
 }
 

@@ -227,6 +227,29 @@ def test_refresh_search_and_rollback_follow_one_another(monoglot, line, prefect_
     assert (code, "never: no such release" in err) == (2, True)
 
 
+def test_search_says_whether_it_is_sure(monoglot, line):
+    config = ("-c", config_of(line))
+    releases = Releases(Store.existing(str(line / "store")))
+    now = releases.current()
+    sure = now.abstention.overall.model_copy(update={"score": -1.0})
+    languages = {"hi-Latn": sure, "ar": sure.model_copy(update={"score": 1.01})}
+    kept = now.abstention.model_copy(update={"overall": sure, "languages": languages})
+    releases.amend(now.model_copy(update={"abstention": kept}))
+    code, out, _ = monoglot("search", "order cancel karo", *config)
+    assert (code, "not sure: none of these is near enough" in out) == (0, True)
+    told = json.loads(monoglot("search", "order cancel karo", *config, "--json")[1])
+    assert told["confident"] is told["answers"][0]["confident"] is False
+    asked = ("search", "order cancel karo", "--language", "hi-Latn", *config)
+    assert "not sure" not in monoglot(*asked)[1]
+    told = json.loads(monoglot(*asked, "--json")[1])
+    assert [told["confident"], *(it["confident"] for it in told["answers"])] == [
+        True,
+        True,
+        False,
+        False,
+    ]
+
+
 def test_evaluate_prints_what_the_design_says(monoglot, line):
     arguments = ("evaluate", "--queries", line / "queries.csv", "-c", config_of(line))
     before = tree(line)

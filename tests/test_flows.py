@@ -93,6 +93,7 @@ def test_the_line_ends_in_a_release_that_answers(finished_line):
         "index model, tuned",
         "evaluate model, tuned",
         "evaluate TF-IDF",
+        "calibrate abstention",
     ]
     assert set(outcomes_of(record).values()) == {"done"}
     assert list(record.systems) == ["untuned", "TF-IDF", "tuned"]

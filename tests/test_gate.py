@@ -4,7 +4,15 @@ import polars as pl
 import pytest
 
 from monoglot.learning.bootstrap import Interval
-from monoglot.learning.gate import Comparison, Measured, compare, decide
+from monoglot.learning.gate import (
+    Comparison,
+    Guarded,
+    GuardOutcomes,
+    Measured,
+    compare,
+    decide,
+    untrained_guards,
+)
 from monoglot.learning_config import GateConfig
 
 
@@ -104,3 +112,79 @@ def test_compare_uses_the_configured_metric_and_may_find_nothing_to_measure():
     assert found.target == Measured(10, 0.0, 0.0, Interval(0.0, 0.0, 0.0))
     assert found.english is None
     assert compare(ten.clear(), ten.clear(), "the untuned model", config).target is None
+
+
+def guard(change, max_loss=0.01, name="clinc150"):
+    before = {"the untuned model": 0.7, "release r1": 0.69}
+    return Guarded(name, max_loss, before, "the untuned model", change)
+
+
+LOST = measured(-0.02, -0.03, -0.01)
+
+
+@pytest.mark.parametrize(
+    ("guards", "promote"),
+    [
+        ([guard(SAME)], True),
+        ([guard(SAME), guard(LOST)], False),
+        ([guard(LOST, max_loss=0.02)], True),
+        ([guard(measured(0.69 - 0.7, -0.03, 0.0))], True),
+        ([Guarded("es", 0.01)], True),
+    ],
+)
+def test_each_guard_has_a_floor(guards, promote):
+    found = decide(Comparison("release r1", "mrr", SURE, SAME, tuple(guards)), GateConfig())
+    assert found.promote is promote
+    assert found.guards == tuple(guards)
+    assert len(found.reasons) == 2 + len(guards)
+
+
+def test_the_reason_names_the_guard_and_its_figures():
+    guards = (guard(LOST), Guarded("es", 0.01))
+    decision = decide(Comparison("release r1", "mrr", SURE, SAME, guards), GateConfig())
+    assert decision.reasons[2:] == (
+        "Guard clinc150 over 400 questions: 0.680, against 0.700 of the untuned model; loss -0.020 "
+        "(95% interval -0.030 to -0.010). It may lose at most 0.010, and lost more.",
+        "Guard es was not checked: it has no question.",
+    )
+
+
+def test_a_guard_is_measured_against_the_best_model_before():
+    """Each release loses less than is allowed to the one before it: together they lose more."""
+    asked = outcomes([1] * 96 + [2] * 4, control=False)
+    before = {
+        "the untuned model": outcomes([1] * 100, control=False),
+        "release r1": outcomes([1] * 98 + [2] * 2, control=False),
+    }
+    target = outcomes([1] * 40, control=False), outcomes([2] * 40, control=False)
+    found = compare(
+        *target, "release r1", GateConfig(), [GuardOutcomes("es", 0.015, asked, before)]
+    )
+    [es] = found.guards
+    assert (es.against, es.before) == (
+        "the untuned model",
+        {"the untuned model": 1.0, "release r1": 0.99},
+    )
+    assert es.measured.candidate == pytest.approx(0.98)
+    assert not es.kept
+    assert not decide(found, GateConfig()).promote
+    alone = GuardOutcomes("es", 0.015, asked, {"release r1": before["release r1"]})
+    assert decide(compare(*target, "r1", GateConfig(), [alone]), GateConfig()).promote
+
+
+def test_labels_that_nothing_was_trained_on_are_guarded_in_both_languages():
+    def answered(native, english):
+        table = pl.concat([outcomes(native, control=False), outcomes(english, control=True)])
+        held_out = pl.col("query_id").is_in(["q0", "q1"])
+        return table.with_columns(label=pl.when(held_out).then(pl.lit("b")).otherwise("label"))
+
+    untuned = answered([2, 2, 2, 2], [1, 1, 2, 2])
+    tuned = answered([1, 2, 1, 1], [2, 1, 1, 1])
+    guards = untrained_guards(["b"], 0.01, tuned, untuned)
+    found = compare(tuned, untuned, "the untuned model", GateConfig(), guards).guards
+    assert [(each.name, each.measured.questions, each.kept) for each in found] == [
+        ("untrained labels", 2, True),
+        ("untrained labels, in English", 2, False),
+    ]
+    assert found[0].measured.gain.mean == pytest.approx(0.25)
+    assert untrained_guards([], 0.01, tuned, untuned) == []

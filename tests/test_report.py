@@ -12,7 +12,9 @@ import pytest
 
 from monoglot.contracts import Gaps, Outcomes, Rejects, empty
 from monoglot.generation.replies import Usage
-from monoglot.learning.gate import Decision
+from monoglot.learning.bootstrap import Interval
+from monoglot.learning.gate import Decision, Guarded, Measured
+from monoglot.learning.thresholds import Abstention, Threshold
 from monoglot.report import RunReport, Spend, headline_plot, render_html, render_markdown
 from monoglot.runs import StageRecord
 from monoglot.store import Artifact, Key
@@ -182,16 +184,89 @@ def test_page_needs_nothing_beside_it():
     assert "@import" not in html
 
 
+def threshold(**changes):
+    given = {"score": 0.61, "certain": True, "questions": 900, "out_of_scope": 1200}
+    given |= {"coverage": 0.74, "wrong": 0.031, "at_most": 0.048, "caught": 0.93}
+    return Threshold(**given | changes)
+
+
+def gated_report(language="hi-Latn", guard="clinc150"):
+    """A report with thresholds, a risk-coverage curve and guards."""
+    few = {"certain": False, "pooled": True, "questions": 12, "at_most": 0.3}
+    lost = Measured(4500, 0.88, 0.9, Interval(-0.02, -0.03, -0.01))
+    return dataclasses.replace(
+        REPORT,
+        decision=Decision(
+            False,
+            ("A guard lost.",),
+            (
+                Guarded(guard, 0.01, {"the untuned model": 0.9}, "the untuned model", lost),
+                Guarded("es", 0.01),
+            ),
+        ),
+        thresholds=Abstention(
+            max_wrong=0.05,
+            out_of_scope_share=0.1,
+            overall=threshold(),
+            languages={
+                language: threshold(),
+                "es": threshold(**few),
+                "ta": threshold(score=None, coverage=0.0, wrong=None, at_most=1.0, caught=1.0),
+            },
+        ),
+        risk=pl.DataFrame(
+            {
+                "language": [language] * 3 + ["all"] * 2,
+                "threshold": [0.9, 0.61, 0.2, 0.9, 0.2],
+                "coverage": [0.1, 0.74, 1.0, 0.1, 1.0],
+                "rate": [0.0, 0.031, 0.12, 0.0, 0.2],
+            }
+        ),
+    )
+
+
+def test_page_says_when_the_release_does_not_know():
+    html = render_html(gated_report())
+    text = Page(html).text
+    for words in (
+        "at most 5.0% answered wrongly, where 10% of all queries are out of scope",
+        "hi-Latn 900 0.610 74% 3.1% 4.8% 93% of 1,200 reached",
+        "es 12 0.610 74% 3.1% 30.0% 93% of 1,200 too few questions: the score of all languages",
+        "ta 900 \N{EN DASH} 0% \N{EN DASH} 100.0% 100% of 1,200 not reached",
+        "the most careful score decides: \N{EN DASH}",
+        "asked for: 0.05",
+    ):
+        assert words in text, words
+    assert html.count("<circle") >= 2
+    assert '<a href="#abstention">' in html
+    alone = gated_report()
+    thresholds = alone.thresholds.model_copy(update={"out_of_scope_share": 0.0})
+    page = Page(render_html(dataclasses.replace(alone, thresholds=thresholds))).text
+    assert "No out-of-scope queries were given" in page
+    assert "When it does not know" not in Page(render_html(REPORT)).text
+
+
+def test_page_and_summary_show_every_guard():
+    text = Page(render_html(gated_report())).text.replace("\N{MINUS SIGN}", "-")
+    assert "clinc150 4,500 0.900 the untuned model 0.880 -0.020 -0.030 to -0.010 0.010" in text
+    dash = "\N{EN DASH}"
+    assert f"✕ lost more es 0 {dash} {dash} {dash} 0.010 not checked" in text
+    assert "What must not get worse" not in Page(render_html(REPORT)).text
+    summary = render_markdown(gated_report()).replace("\N{MINUS SIGN}", "-")
+    assert "| clinc150 | 4,500 | 0.900 | 0.880 | -0.020 (-0.030 to -0.010) | 0.010 |" in summary
+    assert "| hi-Latn | 900 | 0.610 | 74% | 3.1% | 4.8% | 93% | reached |" in summary
+
+
 def hostile_report():
     bad = outcomes([2, 2], language=HOSTILE, label=HOSTILE, text=HOSTILE)
     bad = bad.with_columns(top_query=pl.lit(HOSTILE), top_labels=pl.lit([HOSTILE + "2"]))
     return dataclasses.replace(
-        REPORT,
+        gated_report(HOSTILE, HOSTILE),
         title=HOSTILE,
         facts={HOSTILE: HOSTILE},
         systems={"Untuned model": bad, "Tuned model": bad},
         evaluated_on=HOSTILE,
-        decision=Decision(False, (HOSTILE,)),
+        decision=dataclasses.replace(gated_report(guard=HOSTILE).decision, reasons=(HOSTILE,)),
         before=points(HOSTILE),
         after=points(HOSTILE),
         rejects=rejects(file=HOSTILE, value=HOSTILE, rule=HOSTILE, reason=HOSTILE),

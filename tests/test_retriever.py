@@ -1,5 +1,6 @@
 """What a service sees: the right rows, one release at a time, from any number of threads."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from tiny_models import static_model
 import monoglot
 from monoglot.errors import InputError, StaleVectorsError, StoreError
 from monoglot.learning.encoder import Encoder
+from monoglot.learning.thresholds import Abstention, Threshold
 from monoglot.serving.index import Index
 from monoglot.serving.releases import Release, Releases
 from monoglot.serving.retriever import Retriever
@@ -239,6 +241,75 @@ def test_threads_search_while_the_release_changes_under_them(store, models):
         thread.join()
     assert wrong == []
     assert seen == {models[0].digest, models[1].digest}
+
+
+def at(score):
+    return Threshold(
+        score=score, certain=True, questions=9, out_of_scope=0, coverage=1.0, wrong=0.0,
+        at_most=0.1, caught=None,
+    )  # fmt: skip
+
+
+def thresholds(overall, **languages):
+    return Abstention(
+        max_wrong=0.05,
+        out_of_scope_share=0.0,
+        overall=at(overall),
+        languages={code: at(score) for code, score in languages.items()},
+    )
+
+
+def test_below_the_languages_score_an_answer_is_not_confident(store, models):
+    promote(store, models[0], abstention=thresholds(0.5, es=0.4, ar=1.01))
+    retriever = Retriever(store.root, device="cpu")
+    known, ranked = "my parcel is late", ["delivery"]
+    answers = retriever.search(known, language="es")
+    assert [answer.confident for answer in answers] == [True, False, False]
+    assert retriever.search(known, language="AR")[0].confident is False
+    for unknown in (None, "fr"):  # the most careful of all
+        assert retriever.search(known, language=unknown)[0].confident is False
+    asked = retriever.search_many([known, known], language="es")
+    assert [one[0].confident for one in asked] == [True, True]
+    for language in ("es", "ar", None):
+        assert [it.label for it in retriever.search(known, k=1, language=language)] == ranked
+
+
+def test_a_score_that_is_reached_exactly_is_enough_and_no_score_never_is(store, models):
+    promote(store, models[0])
+    retriever = Retriever(store.root, device="cpu")
+    best = retriever.search("parcel please")[0]
+    assert best.confident is None  # not calibrated, which is not the same as not sure
+    promote(store, models[0], abstention=thresholds(best.score, es=best.score + 1e-4, ar=None))
+    retriever.refresh()
+    assert retriever.search("parcel please", language="es")[0].confident is False
+    assert retriever.search("parcel please", language="ar")[0].confident is False
+    promote(store, models[0], abstention=thresholds(best.score))
+    retriever.refresh()
+    assert retriever.search("parcel please")[0].confident is True
+
+
+def test_a_rollback_brings_the_old_threshold_back(store, models):
+    bold = promote(store, models[0], abstention=thresholds(0.1))
+    careful = promote(store, models[0], abstention=thresholds(1.01))
+    retriever = Retriever(store.root, device="cpu")
+    assert retriever.search("my parcel is late")[0].confident is False
+    assert Releases(store).rollback() == bold
+    assert retriever.refresh() is True
+    assert retriever.release.abstention == thresholds(0.1)
+    assert retriever.search("my parcel is late")[0].confident is True
+    assert Releases(store).get(careful.id).abstention == thresholds(1.01)
+
+
+def test_a_manifest_of_before_thresholds_were_kept_loads_and_answers(store, models):
+    release = promote(store, models[0])
+    path = store.releases / "manifests" / f"{release.id}.json"
+    written = json.loads(path.read_text())
+    for name in ("abstention", "questions", "out_of_scope"):
+        assert written.pop(name) is None
+    path.write_text(json.dumps(written))
+    retriever = Retriever(store.root, device="cpu")
+    assert retriever.release == release
+    assert retriever.search("my parcel is late", language="es")[0].confident is None
 
 
 def test_importing_monoglot_loads_nothing_heavy():

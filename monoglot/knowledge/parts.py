@@ -16,12 +16,26 @@ def of_part(translations: Sequence[pl.DataFrame], parts: pl.DataFrame, part: str
     Args:
         translations: of knowledge-base rows, one table a language.
         parts: `contracts.Split`.
-        part: index, training or held_out.
+        part: index, training, held_out or untrained.
     """
     sources = parts.filter(pl.col("part").cast(pl.String) == part).select("row_id")
     rows = pl.concat([empty(Queries), *translations])
     chosen = rows.join(sources, left_on="source_row_id", right_on="row_id", how="semi")
     return chosen.sort("query_id")
+
+
+def to_translate(parts: pl.DataFrame) -> pl.DataFrame:
+    """The rows whose translations train or are evaluated on.
+
+    Args:
+        parts: `contracts.Split`.
+    """
+    return parts.filter(pl.col("part").cast(pl.String).is_in(["training", "held_out"]))
+
+
+def untrained_labels(parts: pl.DataFrame) -> pl.Series:
+    """The labels that nothing is trained on; at least one row of each is `untrained`."""
+    return parts.filter(pl.col("part").cast(pl.String) == "untrained")["label"].unique()
 
 
 def held_out_share(native: pl.DataFrame, config: SplitConfig) -> pl.DataFrame:
@@ -34,7 +48,7 @@ def held_out_share(native: pl.DataFrame, config: SplitConfig) -> pl.DataFrame:
 
 
 def topics_of(rows: pl.DataFrame, parts: pl.DataFrame, evaluation: pl.DataFrame) -> pl.DataFrame:
-    """One row a label: label, label_text, label_path, and its queries as `examples`.
+    """One row a label that is trained on: label, label_text, label_path, queries as `examples`.
 
     Held-out rows, and rows that are an evaluation question in English, are no examples: what is
     written after them would give the evaluation away.
@@ -48,6 +62,7 @@ def topics_of(rows: pl.DataFrame, parts: pl.DataFrame, evaluation: pl.DataFrame)
     shown = ~pl.col("row_id").is_in(hidden) & ~leaking_rows(rows, evaluation)
     return (
         rows.with_columns(shown=shown)
+        .filter(~pl.col("label").is_in(untrained_labels(parts).implode()))
         .sort("row_id")
         .group_by("label")
         .agg(

@@ -17,14 +17,21 @@ from monoglot.knowledge.rejects import (
     without_control,
     without_empty,
 )
+from monoglot.learning_config import OutOfScopeFile
 
 _COLUMNS = tuple(Queries.column_names())
+NO_LABEL = ""  # of an out-of-scope query: a label of the knowledge base is never empty
+_UNDETERMINED = "und"  # BCP 47
 
 
-def load_queries(file: QueriesFile) -> Loaded:
+def load_queries(file: QueriesFile, language: str | None = None) -> Loaded:
     """Read labelled native queries, for evaluation or for training.
 
     A question that occurs several times is kept as often: it counts as often as users ask it.
+
+    Args:
+        file: the file.
+        language: of the queries that name none; None: each must.
 
     Returns:
         `contracts.Queries` in the order of the file, and the rejects.
@@ -33,13 +40,52 @@ def load_queries(file: QueriesFile) -> Loaded:
         DataError: the file cannot be used, or no row of it.
     """
     assert file.path is not None
-    needed, optional = ("text", "language", "label"), ("english", "query_id")
-    raw, rejects = read_table(file.path, file.columns, needed, optional)
-    rows = without_empty(raw.with_columns(*cleaned(*needed, *optional)), needed, rejects)
-    rows = without_control(rows, (*needed, *optional), rejects)
+    always, optional = ("text", "language", "label"), ("english", "query_id")
+    required = always if language is None else ("text", "label")
+    known = optional if language is None else (*optional, "language")
+    raw, rejects = read_table(file.path, file.columns, required, known)
+    raw = raw.with_columns(*cleaned(*always, *optional)).with_columns(
+        pl.coalesce("language", pl.lit(language, dtype=pl.String))
+    )
+    rows = without_control(without_empty(raw, always, rejects), (*always, *optional), rejects)
     rows = _with_query_ids(rows, rejects)
     if rows.is_empty():
         raise DataError(f"{file.path}: no row can be used. {rejects.first()} Mend the file.")
+    return Loaded(_queries(rows, origin="native"), rejects.table())
+
+
+def load_out_of_scope(file: OutOfScopeFile) -> Loaded:
+    """Read queries that no row answers, each text once.
+
+    Returns:
+        `contracts.Queries` without a label, so that whatever is answered to them is wrong, and
+        the rejects.
+
+    Raises:
+        DataError: the file cannot be used, or no row of it.
+    """
+    assert file.path is not None
+    raw, rejects = read_table(file.path, file.columns, ("text",), ("language",))
+    rows = without_empty(raw.with_columns(*cleaned("text", "language")), ("text",), rejects)
+    rows = without_control(rows, ("text", "language"), rejects)
+    rows = rows.with_columns(
+        pl.col("language").fill_null(_UNDETERMINED),
+        first=pl.col(ROW).first().over("text"),
+        label=pl.lit(NO_LABEL),
+        english=pl.lit(None, dtype=pl.String),
+    )
+    again = pl.col(ROW) != pl.col("first")
+    rejects.add_rows(
+        rows.filter(again),
+        "text",
+        "duplicate",
+        pl.format("same text as in row {}", pl.col("first").cast(pl.String)),
+    )
+    rows = rows.filter(~again)
+    if rows.is_empty():
+        raise DataError(f"{file.path}: no row can be used. {rejects.first()} Mend the file.")
+    ids = [text_digest("out of scope", text) for text in rows["text"]]
+    rows = rows.with_columns(pl.Series("query_id", ids, dtype=pl.String))
     return Loaded(_queries(rows, origin="native"), rejects.table())
 
 

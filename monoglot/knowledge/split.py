@@ -23,7 +23,7 @@ def split_rows(rows: pl.DataFrame, config: SplitConfig, *, hold_out: bool) -> pl
         rows: `contracts.KnowledgeBase`.
         config: shares and seed.
         hold_out: keep the translations of some training rows for evaluation, because no evaluation
-            file is given.
+            file is given; of labels that nothing is trained on, of the same share of all rows.
 
     Returns:
         `contracts.Split`, sorted by row id.
@@ -36,8 +36,11 @@ def split_rows(rows: pl.DataFrame, config: SplitConfig, *, hold_out: bool) -> pl
     lowest = pl.col("place") == pl.col("place").min().over("label")
     index = lowest | (pl.col("place") < config.index_share)
     held_out = pl.lit(hold_out) & (pl.col("other") < config.evaluation_share)
+    untrained = pl.col("label").is_in(config.untrained_labels)
     part = (
-        pl.when(index)
+        pl.when(untrained & (lowest | ~held_out))
+        .then(pl.lit("untrained"))
+        .when(index & ~untrained)
         .then(pl.lit("index"))
         .when(held_out)
         .then(pl.lit("held_out"))

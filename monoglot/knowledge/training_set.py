@@ -15,6 +15,7 @@ import polars as pl
 
 from monoglot.contracts import Rejects
 from monoglot.knowledge.duplicates import near_pairs, near_to, repeats
+from monoglot.knowledge.parts import untrained_labels
 from monoglot.knowledge.split import without_leaks
 
 # Origins whose near-duplicates are dropped, the more trusted first.
@@ -35,14 +36,23 @@ def training_set(
     Returns:
         `contracts.Queries` sorted by id, and `contracts.Rejects`.
     """
-    known = pl.col("label").is_in(rows["label"].unique().implode())
-    unknown = anchors.filter(~known)
-    kept, leaks = without_leaks(anchors.filter(known), evaluation, rows)
+    untrained = untrained_labels(rows) if "part" in rows.columns else rows["label"].clear()
+    marked = anchors.with_columns(
+        rule=pl.when(~pl.col("label").is_in(rows["label"].unique().implode()))
+        .then(pl.lit("unknown_label"))
+        .when(pl.col("label").is_in(untrained.implode()))
+        .then(pl.lit("untrained_label"))
+    )
+    trainable = pl.col("rule").is_null()
+    kept, leaks = without_leaks(marked.filter(trainable).drop("rule"), evaluation, rows)
     kept, copies = without_near_copies(kept, rows, evaluation)
     lost = _rejects(
-        unknown.with_columns(rule=pl.lit("unknown_label")),
+        marked.filter(~trainable),
         "label",
-        {"unknown_label": "the knowledge base has no row with this label"},
+        {
+            "unknown_label": "the knowledge base has no row with this label",
+            "untrained_label": "nothing is to be trained on this label (split.untrained_labels)",
+        },
     )
     return kept.sort("query_id"), pl.concat([lost, leaks, copies])
 

@@ -6,11 +6,15 @@ default the whole 95% interval of the gain must lie above `min_gain`, and of two
 equally good the one in production stays. An operator with few questions, for whom that is too
 strict, sets `certain: false` and lets the measured gain decide.
 
-The English control is judged by the measured loss alone: to ask for certainty either way would
-leave the decision to the number of questions.
+The English control and the guards are judged by the measured loss alone: to ask for certainty
+either way would leave the decision to the number of questions.
+
+A guard's floor lies below the better of the untuned model and the one in production: were each
+release only compared with the one before it, a little could be lost with every one.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import polars as pl
 
@@ -19,6 +23,7 @@ from monoglot.learning.metrics import ALL, asked, summarise
 from monoglot.learning_config import GateConfig
 
 _FEW = 30
+UNTUNED = "the untuned model"
 _DIGITS = 9  # what a sum of floats leaves beyond must not decide
 
 
@@ -32,6 +37,47 @@ class Measured:
     gain: Interval
 
 
+@dataclass(frozen=True, eq=False)
+class GuardOutcomes:
+    """Questions that training must not make worse, as several models answered them.
+
+    Attributes:
+        name: how people call it.
+        max_loss: so much of the metric may be lost.
+        candidate: `contracts.Outcomes` of the model that was just trained.
+        before: those of the models before it, by how a reader would call them.
+    """
+
+    name: str
+    max_loss: float
+    candidate: pl.DataFrame
+    before: Mapping[str, pl.DataFrame]
+
+
+@dataclass(frozen=True)
+class Guarded:
+    """A guard, measured.
+
+    Attributes:
+        name: how people call it.
+        max_loss: so much of the metric may be lost.
+        before: the metric of each model before, by name.
+        against: the best of these, which sets the floor.
+        measured: of the candidate against that one; None: there was no question.
+    """
+
+    name: str
+    max_loss: float
+    before: Mapping[str, float] = field(default_factory=dict)
+    against: str = ""
+    measured: Measured | None = None
+
+    @property
+    def kept(self) -> bool:
+        """Whether the candidate is above the floor; what was not measured is not lost."""
+        return self.measured is None or _within(self.measured, self.max_loss)
+
+
 @dataclass(frozen=True)
 class Comparison:
     """All that the gate looks at.
@@ -41,24 +87,37 @@ class Comparison:
         metric: the metric, one of `monoglot.learning.metrics.METRICS`.
         target: over all target-language questions; None: there was no question.
         english: over their English wordings; None: no question has one.
+        guards: what else must not get worse.
     """
 
     against: str
     metric: str
     target: Measured | None
     english: Measured | None
+    guards: tuple[Guarded, ...] = ()
 
 
 @dataclass(frozen=True)
 class Decision:
-    """Whether the candidate goes into production, and why, one reason a sentence."""
+    """Whether the candidate goes into production, and why, one reason a sentence.
+
+    Attributes:
+        promote: whether it does.
+        reasons: why, with the figures.
+        guards: what else must not get worse, as it was measured.
+    """
 
     promote: bool
     reasons: tuple[str, ...]
+    guards: tuple[Guarded, ...] = ()
 
 
 def compare(
-    candidate: pl.DataFrame, reference: pl.DataFrame, against: str, config: GateConfig
+    candidate: pl.DataFrame,
+    reference: pl.DataFrame,
+    against: str,
+    config: GateConfig,
+    guards: Sequence[GuardOutcomes] = (),
 ) -> Comparison:
     """Measure what `decide` asks for.
 
@@ -68,25 +127,76 @@ def compare(
             on the same questions and the same, new knowledge base.
         against: "the untuned model", or "release ...".
         config: names the metric.
+        guards: what else must not get worse.
 
     Raises:
         RunError: the two were asked different questions.
     """
+    metric = config.metric
+    return Comparison(
+        against,
+        metric,
+        _measure(candidate, reference, metric, control=False),
+        _measure(candidate, reference, metric, control=True),
+        tuple(_guarded(guard, metric) for guard in guards),
+    )
 
-    def measure(*, control: bool) -> Measured | None:
-        if asked(candidate, control=control).is_empty():
-            return None
-        scores = [summarise(each, control=control)[ALL] for each in (candidate, reference)]
-        return Measured(
-            questions=scores[0].questions,
-            candidate=scores[0].micro[config.metric],
-            reference=scores[1].micro[config.metric],
-            gain=paired_bootstrap(reference, candidate, [config.metric], control=control)[
-                config.metric
-            ],
+
+def untrained_guards(
+    labels: Sequence[str], max_loss: float, candidate: pl.DataFrame, untuned: pl.DataFrame
+) -> list[GuardOutcomes]:
+    """The evaluation questions of labels that nothing was trained on, and their English wordings.
+
+    Compared with the untuned model alone: one in production may have been trained on them.
+
+    Args:
+        labels: their names; none: no guard.
+        max_loss: so much of the metric may be lost.
+        candidate: outcomes of the model that was just trained.
+        untuned: outcomes of the base model on the same questions.
+    """
+
+    def chosen(outcomes: pl.DataFrame, *, control: bool) -> pl.DataFrame:
+        of_labels = asked(outcomes, control=control).filter(pl.col("label").is_in(labels))
+        return of_labels.with_columns(control=pl.lit(value=False))
+
+    names = {"untrained labels": False, "untrained labels, in English": True}
+    return [
+        GuardOutcomes(
+            name,
+            max_loss,
+            chosen(candidate, control=control),
+            {UNTUNED: chosen(untuned, control=control)},
         )
+        for name, control in names.items()
+        if labels
+    ]
 
-    return Comparison(against, config.metric, measure(control=False), measure(control=True))
+
+def _measure(
+    candidate: pl.DataFrame, reference: pl.DataFrame, metric: str, *, control: bool
+) -> Measured | None:
+    if asked(candidate, control=control).is_empty():
+        return None
+    scores = [summarise(each, control=control)[ALL] for each in (candidate, reference)]
+    return Measured(
+        questions=scores[0].questions,
+        candidate=scores[0].micro[metric],
+        reference=scores[1].micro[metric],
+        gain=paired_bootstrap(reference, candidate, [metric], control=control)[metric],
+    )
+
+
+def _guarded(guard: GuardOutcomes, metric: str) -> Guarded:
+    """A guard against the best model before; the first of equals."""
+    if guard.candidate.is_empty():
+        return Guarded(guard.name, guard.max_loss)
+    before = {
+        name: summarise(outcomes)[ALL].micro[metric] for name, outcomes in guard.before.items()
+    }
+    best = max(before, key=lambda name: before[name])
+    measured = _measure(guard.candidate, guard.before[best], metric, control=False)
+    return Guarded(guard.name, guard.max_loss, before, best, measured)
 
 
 def decide(comparison: Comparison, config: GateConfig) -> Decision:
@@ -101,7 +211,9 @@ def decide(comparison: Comparison, config: GateConfig) -> Decision:
         )
     better, why = _is_better(comparison.target, comparison, config)
     kept_english, about_english = _keeps_english(comparison.english, config)
-    return Decision(better and kept_english, (why, about_english))
+    kept = kept_english and all(guard.kept for guard in comparison.guards)
+    about_guards = (_about(guard) for guard in comparison.guards)
+    return Decision(better and kept, (why, about_english, *about_guards), comparison.guards)
 
 
 def _is_better(target: Measured, comparison: Comparison, config: GateConfig) -> tuple[bool, str]:
@@ -134,9 +246,28 @@ def _keeps_english(english: Measured | None, config: GateConfig) -> tuple[bool, 
         f"English control over {english.questions:,} questions: {english.candidate:.3f}, against "
         f"{english.reference:.3f}; {_gain(english.gain)}"
     )
-    kept = round(english.gain.mean, _DIGITS) >= -config.max_english_loss
-    rule = f"It may lose at most {config.max_english_loss:.3f}"
-    return kept, f"{figures}. {rule}." if kept else f"{figures}. {rule}, and lost more."
+    kept = _within(english, config.max_english_loss)
+    return kept, f"{figures}. {_floor(config.max_english_loss, kept=kept)}"
+
+
+def _about(guard: Guarded) -> str:
+    """A guard's reason."""
+    measured = guard.measured
+    if measured is None:
+        return f"Guard {guard.name} was not checked: it has no question."
+    return (
+        f"Guard {guard.name} over {measured.questions:,} questions: {measured.candidate:.3f}, "
+        f"against {measured.reference:.3f} of {guard.against}; {_gain(measured.gain)}. "
+        f"{_floor(guard.max_loss, kept=guard.kept)}"
+    )
+
+
+def _within(measured: Measured, max_loss: float) -> bool:
+    return round(measured.gain.mean, _DIGITS) >= -max_loss
+
+
+def _floor(max_loss: float, *, kept: bool) -> str:
+    return f"It may lose at most {max_loss:.3f}{'' if kept else ', and lost more'}."
 
 
 def _gain(gain: Interval) -> str:

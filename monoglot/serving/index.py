@@ -8,6 +8,7 @@ release may name it, and a tag on an old version makes LanceDB's `optimize` fail
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
 import polars as pl
 
 from monoglot.errors import StaleVectorsError
@@ -318,3 +319,15 @@ class Index:
         return answers.select(
             found["question"], *(pl.col(name) for name in _ANSWERING), found["score"]
         )
+
+
+def temperature_of(rows: pl.DataFrame, vectors: Floats) -> float:
+    """Temperature of the votes that an index of these rows would measure: it asks the same ones.
+
+    Args:
+        rows: `contracts.KnowledgeBase`.
+        vectors: (rows, d), in their order.
+    """
+    digests = tables.with_digests(rows)["row_digest"]
+    asked = digests.arg_sort().head(votes.SAMPLE).to_numpy().astype(np.int64)
+    return votes.temperature_in_memory(lambda own: vectors[own] @ vectors.T, rows["label"], asked)

@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from monoglot.learning.thresholds import Abstention
 from monoglot.store import Artifact
 
 
@@ -37,6 +38,10 @@ class Release(BaseModel):
         config_digest: of all that was configured.
         evaluation: what the model answered to the evaluation questions; None: none were asked.
         metrics: the headline numbers, as JSON.
+        questions: what was asked in `evaluation`, and is asked again when the index is refreshed.
+        out_of_scope: the out-of-scope queries beside them; None: there were none.
+        abstention: the scores below which this release does not know. None: not calibrated,
+            because nothing was asked or the release was made before this was kept.
         reason: why this became a release.
         previous: id of the release it took over from; filled in by `Releases.promote`.
         seq: the pointer's `seq` when this became current; filled in likewise. 0: made before this
@@ -59,6 +64,9 @@ class Release(BaseModel):
     config_digest: str
     evaluation: Artifact | None = None
     metrics: dict[str, Any] = {}
+    questions: Artifact | None = None
+    out_of_scope: Artifact | None = None
+    abstention: Abstention | None = None
     reason: str = ""
     previous: str | None = None
     seq: int = 0

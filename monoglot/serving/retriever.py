@@ -1,15 +1,18 @@
 """`Retriever`: a query in any language to the labels and answers of the knowledge base.
 
     retriever = Retriever("store")
-    for answer in retriever.search("mera paisa kab wapas aayega"):
-        print(answer.score, answer.label, answer.answer)
+    best, *others = retriever.search("mera paisa kab wapas aayega")
+    print(best.answer if best.confident else "I don't know.")
+
+A search always ranks: what comes first is there even where it is not to be trusted, so that a
+service can offer it as a guess, or log it. Whether to answer with it is `Answer.confident`.
 
 It holds one release, model and index together, until `refresh` is called and finds another one.
 """
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import polars as pl
@@ -38,6 +41,10 @@ class Answer:
         answer: what to tell the user; None: the knowledge base has none for this row.
         row_id: id of the row.
         label_path: the label's place among others, such as `payments/refund`; None: not given.
+        confident: whether to answer with it: it came first, with a score at which wrong answers
+            are as rare as `abstention.max_wrong` asks for; see `Release.abstention`. False for
+            all that come after the first, for which that was not measured. None: the release has
+            no calibrated threshold, so this is not known.
     """
 
     label: str
@@ -47,6 +54,7 @@ class Answer:
     answer: str | None
     row_id: str
     label_path: str | None
+    confident: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -98,15 +106,24 @@ class Retriever:
             self._held = self._load(current, self._held)
             return True
 
-    def search(self, text: str, k: int = 3) -> list[Answer]:
+    def search(self, text: str, k: int = 3, *, language: str | None = None) -> list[Answer]:
         """The k labels that a query most likely means, best first; see `search_many`."""
-        return self.search_many([text], k)[0]
+        return self.search_many([text], k, language=language)[0]
 
-    def search_many(self, texts: Sequence[str], k: int = 3) -> list[list[Answer]]:
+    def search_many(
+        self, texts: Sequence[str], k: int = 3, *, language: str | None = None
+    ) -> list[list[Answer]]:
         """For each query its k likeliest labels, each at its nearest row, best first.
 
         The nearest 200 rows vote for their labels, as in the evaluation (`learning.votes`). There
         are fewer than k where the knowledge base, or those rows, have fewer labels.
+
+        Args:
+            texts: the queries.
+            k: labels for each.
+            language: BCP 47 code of all the queries, which says whose threshold decides on
+                `confident`. It is not guessed: None, or a language that was not evaluated, is
+                judged by the most careful threshold of all languages. It changes no ranking.
 
         Raises:
             InputError: a text is empty or no valid Unicode, or k is not positive.
@@ -114,11 +131,13 @@ class Retriever:
         _check_queries(texts, k)
         held = self._held
         vectors = held.encoder.encode(texts)
-        return [
+        best = [
             answers
             for start in range(0, len(texts), _QUERIES_PER_SEARCH)
             for answers in _best(held.index, vectors[start : start + _QUERIES_PER_SEARCH], k)
         ]
+        abstention = held.release.abstention
+        return best if abstention is None else _judged(best, abstention.score_of(language))
 
     def _current(self) -> Release:
         release = self._releases.current()
@@ -173,3 +192,14 @@ def _best(index: Index, vectors: Floats, k: int) -> list[list[Answer]]:
     for row in best.iter_rows(named=True):
         answers[row.pop("question")].append(Answer(**row))
     return answers
+
+
+def _judged(best: list[list[Answer]], least: float | None) -> list[list[Answer]]:
+    """The answers with whether each is confident: the first of a query may be, from a score on."""
+    return [
+        [
+            replace(answer, confident=place == 0 and least is not None and answer.score >= least)
+            for place, answer in enumerate(answers)
+        ]
+        for answers in best
+    ]

@@ -1,0 +1,191 @@
+"""Below which score a release says that it does not know: calibrated for every release anew."""
+
+from typing import NamedTuple
+
+from prefect import get_run_logger
+
+from monoglot.contracts import Outcomes, empty
+from monoglot.knowledge.queries import load_out_of_scope
+from monoglot.learning import abstention
+from monoglot.learning.thresholds import Abstention
+from monoglot.learning_config import AbstentionConfig, OutOfScopeFile
+from monoglot.serving.manifest import Release
+from monoglot.store import Artifact
+from tasks.caching import stage
+from tasks.evaluation import evaluate, probe
+from tasks.models import ModelRef
+from tasks.systems import System
+from tasks.workplace import Job, Workplace
+
+
+class Calibrated(NamedTuple):
+    """A release's thresholds and what they rest on.
+
+    Attributes:
+        abstention: the thresholds; None: there was no question to calibrate on.
+        out_of_scope: the out-of-scope queries; None: there were none.
+        curve: the artifact whose table is the risk at every coverage; None: they were calibrated
+            for another release.
+    """
+
+    abstention: Abstention | None
+    out_of_scope: Artifact | None
+    curve: Artifact | None
+
+
+@stage("out_of_scope", title="out-of-scope queries of {file.path.name}")
+def read_out_of_scope(job: Job, file: OutOfScopeFile) -> None:
+    """`contracts.Queries` that no row answers."""
+    loaded = load_out_of_scope(file)
+    job.write(loaded.rows, loaded.rejects, warnings=loaded.warnings, source="out-of-scope queries")
+
+
+@stage("calibration", title="calibrate abstention")
+def calibrate(
+    job: Job,
+    *,
+    outcomes: Artifact,
+    out_of_scope: Artifact | None,
+    share: float,
+    max_wrong: float,
+    kb_language: str,
+) -> None:
+    """The table of `abstention.curve`; the thresholds are among its facts.
+
+    Args:
+        job: the stage's job.
+        outcomes: what the release's model answered to the evaluation questions.
+        out_of_scope: what it answered to out-of-scope queries; None: there are none.
+        share: of queries that are out of scope.
+        max_wrong: share of the answered that may be wrong.
+        kb_language: BCP 47 code of the knowledge base's language.
+    """
+    outside = empty(Outcomes) if out_of_scope is None else job.table(out_of_scope)
+    samples = abstention.samples_of(job.table(outcomes), outside, share, kb_language)
+    found = abstention.calibrate(samples, max_wrong)
+    job.write(
+        abstention.curve(samples),
+        warnings=() if found is None else found.warnings(),
+        abstention=None if found is None else found.model_dump(mode="json"),
+        told="" if found is None else found.line(),
+    )
+
+
+def calibrated(
+    place: Workplace,
+    chosen: System,
+    rows: Artifact,
+    *,
+    out_of_scope: Artifact | None,
+    share: float,
+    max_wrong: float,
+    kb_language: str,
+) -> Calibrated:
+    """The thresholds of a model over its index of these rows.
+
+    Args:
+        place: store and journal of the run.
+        chosen: the model that will answer, with what it answered to the evaluation questions.
+        rows: the knowledge base.
+        out_of_scope: queries that no row answers; None: there are none.
+        share: of queries that are out of scope.
+        max_wrong: share of the answered that may be wrong.
+        kb_language: BCP 47 code of the knowledge base's language.
+    """
+    outside = None
+    if out_of_scope is not None:
+        outside = probe(
+            place,
+            vectors=chosen.index,
+            model=chosen.model,
+            questions=out_of_scope,
+            knowledge_base=rows,
+        )
+    curve = calibrate(
+        place,
+        outcomes=chosen.outcomes,
+        out_of_scope=outside,
+        share=share,
+        max_wrong=max_wrong,
+        kb_language=kb_language,
+    )
+    found = curve.facts["abstention"]
+    return Calibrated(
+        None if found is None else Abstention.model_validate(found), out_of_scope, curve
+    )
+
+
+class Measured(NamedTuple):
+    """A model over a new index, as far as it could be measured; see `measure_again`."""
+
+    evaluation: Artifact | None
+    questions: Artifact | None
+    calibrated: Calibrated
+
+
+def measure_again(
+    place: Workplace,
+    release: Release,
+    model: ModelRef,
+    *,
+    index: Artifact,
+    rows: Artifact,
+    kb_language: str,
+) -> Measured:
+    """Ask a release's model its own questions over a new index, and calibrate it anew.
+
+    New rows answer what none did before and mislead where none did, so the old thresholds are not
+    those of the new index. The rate that was asked for is that of the release.
+
+    Args:
+        place: store and journal of the run.
+        release: the one in production.
+        model: its model.
+        index: of the rows by that model.
+        rows: the knowledge base as it is now.
+        kb_language: BCP 47 code of the knowledge base's language.
+    """
+    asked, before = release.questions, release.abstention
+    if asked is None or before is None or not _is_whole(place, release):
+        kept = "has no thresholds" if before is None else "keeps its thresholds"
+        get_run_logger().warning(
+            f"Abstention: what release {release.id} was calibrated with is not in the store, so "
+            f"what follows it {kept}. `monoglot run` calibrates anew.",
+            extra={"shown": True},
+        )
+        return Measured(None, None, Calibrated(before, None, None))
+    outcomes = evaluate(place, index=index, model=model, questions=asked, knowledge_base=rows)
+    found = calibrated(
+        place,
+        System(model, index, outcomes),
+        rows,
+        out_of_scope=release.out_of_scope,
+        share=before.out_of_scope_share,
+        max_wrong=before.max_wrong,
+        kb_language=kb_language,
+    )
+    return Measured(outcomes, asked, found)
+
+
+def _is_whole(place: Workplace, release: Release) -> bool:
+    """Whether all that a release was calibrated with is still in the store."""
+    wanted = [release.questions]
+    if release.abstention is not None and release.abstention.out_of_scope_share:
+        wanted.append(release.out_of_scope)
+    return all(it is not None and place.store.holds(it) for it in wanted)
+
+
+def calibrate_chosen(
+    place: Workplace, config: AbstentionConfig, chosen: System, rows: Artifact, kb_language: str
+) -> Calibrated:
+    """The thresholds of the model that a run chose, as the config asks for them."""
+    file = config.out_of_scope
+    return calibrated(
+        place,
+        chosen,
+        rows,
+        out_of_scope=read_out_of_scope(place, file) if file.path else None,
+        share=file.share,
+        max_wrong=config.max_wrong,
+        kb_language=kb_language,
+    )
