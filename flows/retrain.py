@@ -14,9 +14,9 @@ from monoglot.serving.releases import Releases
 from monoglot.standing import Inputs, standing
 from monoglot.store import Artifact, Store
 from tasks.anchors import gather_anchors
-from tasks.baseline import evaluate_tfidf
 from tasks.batches import take_in_batches
 from tasks.caching import waiting
+from tasks.comparison import evaluate_baselines
 from tasks.judgement import judge
 from tasks.knowledge_base import read_knowledge_base
 from tasks.merging import merge_with_base
@@ -84,8 +84,12 @@ def train_and_release(place: Workplace, config: Config, inputs: Inputs) -> RunRe
     seen, current = releases.pointer(), releases.current()
     reference = base if current is None else released_model(current)
     systems = measure(place, (base, candidate, reference), rows, data.questions)
-    tfidf = evaluate_tfidf(place, data.questions, rows)
-    compared = by_name(systems, tfidf, base=base, reference=reference, candidate=candidate)
+    baselines = evaluate_baselines(
+        place, config, rows, data, base=systems[base.digest], fine_tune=fine_tune
+    )
+    compared = by_name(
+        systems, baselines.outcomes, base=base, reference=reference, candidate=candidate
+    )
     decision = judge(
         place, config.gate, systems[candidate.digest], systems[reference.digest], current
     )
@@ -112,6 +116,7 @@ def train_and_release(place: Workplace, config: Config, inputs: Inputs) -> RunRe
         gaps=data.labelled.gaps,
         trained=trained,
         decision=decision,
+        notes=baselines.notes,
     )
     return keep_record(
         place,

@@ -11,7 +11,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from monoglot.learning_config import GateConfig, MergingConfig, SamplingConfig, TrainingConfig
+from monoglot.learning_config import (
+    BaselinesConfig,
+    GateConfig,
+    MergingConfig,
+    SamplingConfig,
+    TrainingConfig,
+)
 from monoglot.section import Section, Share
 
 MixingLevel = Literal["light", "balanced", "heavy"]
@@ -353,6 +359,7 @@ class Config(Section):
     sampling: SamplingConfig = SamplingConfig()
     fine_tuning: TrainingConfig = TrainingConfig()
     merging: MergingConfig = MergingConfig()
+    baselines: BaselinesConfig = BaselinesConfig()
     gate: GateConfig = GateConfig()
     policy: PolicyConfig = PolicyConfig()
 

@@ -136,6 +136,9 @@ def _resolved(config: Config, folder: Path) -> Config:
             "user_queries": config.user_queries.model_copy(
                 update={"path": absolute(config.user_queries.path)}
             ),
+            "baselines": config.baselines.model_copy(
+                update={"lexicon": absolute(config.baselines.lexicon)}
+            ),
             "base_model": base,
             "store": store,
         }

@@ -34,6 +34,7 @@ def write_report(
     gaps: tuple[Artifact, ...],
     trained: Artifact,
     decision: Decision,
+    notes: tuple[str, ...] = (),
 ) -> str:
     """Write `report.html` into the run's folder; returns its path within the store.
 
@@ -46,6 +47,7 @@ def write_report(
         gaps: what the LLM made of user queries, with those that nothing answers.
         trained: the trained model, for its loss curve.
         decision: the gate's.
+        notes: what else the operator should know, a sentence each.
     """
     store, journal = place.store, [record.artifact for record in place.journal]
     title = facts["knowledge base"]
@@ -65,7 +67,7 @@ def write_report(
         gaps=pl.concat([empty(Gaps), *(store.table(each, GAPS) for each in gaps)]),
         stages=place.journal,
         spend=_spend(place.journal),
-        warnings=tuple(dict.fromkeys(warnings)),
+        warnings=tuple(dict.fromkeys([*warnings, *notes])),
     )
     path = store.runs / run / "report.html"
     with store.explained():

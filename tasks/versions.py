@@ -37,6 +37,15 @@ STAGES: dict[str, StageCode] = {
     "index": StageCode(1, ("tasks.index",)),
     "evaluation": StageCode(1, ("tasks.evaluation",)),
     "tfidf": StageCode(1, ("tasks.baseline",)),
+    "bm25": StageCode(1, ("tasks.baseline",)),
+    "logistic_head": StageCode(1, ("tasks.baseline",)),
+    "question_translation": StageCode(1, ("tasks.query_translation",)),
+    "question_lexicon": StageCode(1, ("tasks.query_translation",)),
+    "translated_questions": StageCode(1, ("tasks.query_translation",)),
+    "mining": StageCode(1, ("tasks.peer_training",)),
+    "distillation": StageCode(1, ("tasks.peer_training",)),
+    "classifier_training": StageCode(1, ("tasks.peer_training",)),
+    "classifier": StageCode(1, ("tasks.peer_training",)),
 }
 
 
