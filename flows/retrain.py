@@ -17,6 +17,7 @@ from tasks.anchors import gather_anchors
 from tasks.batches import take_in_batches
 from tasks.caching import waiting
 from tasks.comparison import evaluate_baselines
+from tasks.diagnostics import diagnose
 from tasks.judgement import judge
 from tasks.knowledge_base import read_knowledge_base
 from tasks.merging import merge_with_base
@@ -90,6 +91,16 @@ def train_and_release(place: Workplace, config: Config, inputs: Inputs) -> RunRe
     compared = by_name(
         systems, baselines.outcomes, base=base, reference=reference, candidate=candidate
     )
+    findings = diagnose(
+        place,
+        config,
+        rows,
+        data,
+        base=systems[base.digest],
+        tuned=systems[candidate.digest],
+        trained=trained,
+        baselines=baselines,
+    )
     decision = judge(
         place, config.gate, systems[candidate.digest], systems[reference.digest], current
     )
@@ -116,6 +127,7 @@ def train_and_release(place: Workplace, config: Config, inputs: Inputs) -> RunRe
         gaps=data.labelled.gaps,
         trained=trained,
         decision=decision,
+        findings=findings,
         notes=baselines.notes,
     )
     return keep_record(

@@ -34,6 +34,7 @@ def write_report(
     gaps: tuple[Artifact, ...],
     trained: Artifact,
     decision: Decision,
+    findings: Artifact,
     notes: tuple[str, ...] = (),
 ) -> str:
     """Write `report.html` into the run's folder; returns its path within the store.
@@ -47,6 +48,7 @@ def write_report(
         gaps: what the LLM made of user queries, with those that nothing answers.
         trained: the trained model, for its loss curve.
         decision: the gate's.
+        findings: what the diagnostics saw.
         notes: what else the operator should know, a sentence each.
     """
     store, journal = place.store, [record.artifact for record in place.journal]
@@ -64,6 +66,7 @@ def write_report(
         before=store.table(systems[UNTUNED], PROJECTION),
         after=store.table(systems[TUNED], PROJECTION),
         rejects=pl.concat([empty(Rejects), *_rejects(place, journal)]),
+        findings=store.table(findings),
         gaps=pl.concat([empty(Gaps), *(store.table(each, GAPS) for each in gaps)]),
         stages=place.journal,
         spend=_spend(place.journal),
