@@ -170,7 +170,7 @@ def test_a_row_under_the_wrong_label_is_found_and_its_neighbours_are_not():
     finding = mislabelled(wrong, vectors)
     assert (finding.verdict, finding.count) == ("found", 1)
     assert finding.examples == ({"text": "row 3 of a", "label": "c", "other": "a"},)
-    assert "1 rows whose nearest rows agree on another label (36 of 36 rows" in finding.seen
+    assert "1 row whose nearest rows agree on another label (36 of 36 rows" in finding.seen
 
 
 def test_rows_of_a_small_label_beside_a_large_one_are_not_blamed():

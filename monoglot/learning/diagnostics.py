@@ -199,6 +199,10 @@ def flat_loss(steps: pl.DataFrame) -> Finding:
     )  # fmt: skip
 
 
+def _counted(number: int, what: str) -> str:
+    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
+
+
 def _mean(values: pl.Series) -> float:
     return float(values.mean() or 0.0)  # type: ignore[arg-type]
 
@@ -221,18 +225,28 @@ def language_offset(
     Returns:
         None where fewer than two labels have queries, and rows enough.
     """
-    sizes = row_labels.value_counts().filter(pl.col("count") >= _ROWS_OF_LABEL)
-    names = query_labels.unique().sort()
-    names = names.filter(names.is_in(sizes[row_labels.name].implode()))
-    if len(names) < 2:
+    names = row_labels.unique().sort()
+    asked_of = query_labels.is_in(names.implode()).to_numpy()
+    rows, sizes = _centroids(row_vectors, row_labels, names)
+    queries, numbers = _centroids(query_vectors[asked_of], query_labels.filter(asked_of), names)
+    both = (sizes >= _ROWS_OF_LABEL) & (numbers > 0)
+    if both.sum() < 2:
         return None
-    rows = np.stack([row_vectors[(row_labels == name).to_numpy()].mean(axis=0) for name in names])
-    queries = np.stack(
-        [query_vectors[(query_labels == name).to_numpy()].mean(axis=0) for name in names]
-    )
+    rows, queries = rows[both], queries[both]
     shift = float(np.linalg.norm((queries - rows).mean(axis=0)))
     spread = float(np.linalg.norm(rows - rows.mean(axis=0), axis=1).mean())
     return shift / spread if spread > 0 else None
+
+
+def _centroids(
+    vectors: Floats, labels: pl.Series, names: pl.Series
+) -> tuple[Floats, NDArray[np.int64]]:
+    """The mean vector of each named label (m, d), 0 where it has none; and how many it has (m,)."""
+    codes = np.searchsorted(names.to_numpy(), labels.to_numpy())
+    sums = np.zeros((len(names), vectors.shape[1]), np.float32)
+    np.add.at(sums, codes, vectors)
+    sizes = np.bincount(codes, minlength=len(names))
+    return sums / np.maximum(sizes, 1)[:, None].astype(np.float32), sizes
 
 
 def apart(language: str, before: float | None, after: float | None) -> Finding:
@@ -354,7 +368,7 @@ def mislabelled(rows: pl.DataFrame, vectors: Floats, *, seed: int = 0) -> Findin
     ]
     return Finding(
         check, "found",
-        f"{len(chosen):,} rows whose nearest rows agree on another label ({looked_at}).",
+        f"{_counted(len(chosen), 'row')} whose nearest rows agree on another label ({looked_at}).",
         "Some of them stand under the wrong label; others show two labels that mean nearly the "
         "same. Either way they teach the model to confuse the two.",
         "Read them, the surest first, and move those that are wrong.",
