@@ -101,6 +101,6 @@ def _vectors(job: Job, texts: pl.DataFrame, model: ModelRef, index: Artifact) ->
     found = place.is_not_null().to_numpy()
     encoder = load_encoder(job, model)
     new = texts.filter(~found)["text"].to_list()
-    vectors = held.matrix[place.fill_null(0).to_numpy()]
+    vectors: Floats = held.matrix[place.fill_null(0).to_numpy()]
     vectors[~found] = encoder.encode(new, on_progress=job.on_progress)
     return vectors

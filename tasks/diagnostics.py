@@ -131,8 +131,9 @@ def _fluency(
         here = questions.filter(pl.col("language") == language)
         held_out, own = (here.filter(which).select("query_id") for which in (~native, native))
         if held_out.height:
-            sides = [tuned.join(ids, on="query_id", how="semi") for ids in (held_out, own)]
-            findings.append(fluency(*sides, TUNED, language))
+            translated = tuned.join(held_out, on="query_id", how="semi")
+            answered = tuned.join(own, on="query_id", how="semi")
+            findings.append(fluency(translated, answered, TUNED, language))
         else:
             translated = probed.filter(pl.col("language") == language)
             answered = untuned.join(own, on="query_id", how="semi")

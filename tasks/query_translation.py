@@ -56,7 +56,7 @@ def translate_questions_by_lexicon(
     asked = job.table(questions).filter(pl.col("language").is_in(languages)).sort("query_id")
     told = [by_lexicon(text, words) for text in asked["text"]]
     table = asked.select("query_id", pl.Series("text", [text for text, _, _ in told], pl.String))
-    total, known = (sum(each[column] for each in told) for column in (1, 2))
+    total, known = sum(each for _, each, _ in told), sum(found for _, _, found in told)
     job.write(table, words=total, known=known, told=f"{known:,} of {total:,} words known")
 
 

@@ -23,7 +23,7 @@ NAMES = [
     "untuned", "TF-IDF", "BM25", "logistic head", "translated query", "random negatives",
     "ST-mined negatives", "MSE distillation", "classifier", "tuned",
 ]  # fmt: skip
-SHORT = {"epochs": 4, "batch_size": 32, "learning_rate": 0.02}
+SHORT = {"epochs": 20, "batch_size": 32, "learning_rate": 0.02}
 
 
 def request_of(folder, **more):

@@ -166,6 +166,10 @@ def test_a_row_under_the_wrong_label_is_found_and_its_neighbours_are_not():
     rows, vectors = kb_of(12), cloud(np.eye(6)[:3], 12)
     assert mislabelled(rows, vectors).verdict == "fine"
     place = pl.int_range(pl.len())
+    twice = rows.with_columns(
+        label=pl.when(place.is_in([3, 5])).then(pl.lit("c")).otherwise("label")
+    )
+    assert mislabelled(twice, vectors).count == 2  # wrong rows do not shield each other
     wrong = rows.with_columns(label=pl.when(place == 3).then(pl.lit("c")).otherwise("label"))
     finding = mislabelled(wrong, vectors)
     assert (finding.verdict, finding.count) == ("found", 1)

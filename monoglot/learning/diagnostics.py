@@ -246,7 +246,8 @@ def _centroids(
     sums = np.zeros((len(names), vectors.shape[1]), np.float32)
     np.add.at(sums, codes, vectors)
     sizes = np.bincount(codes, minlength=len(names))
-    return sums / np.maximum(sizes, 1)[:, None].astype(np.float32), sizes
+    sums /= np.maximum(sizes, 1)[:, None]
+    return sums, sizes
 
 
 def apart(language: str, before: float | None, after: float | None) -> Finding:
@@ -307,7 +308,9 @@ def stealing(outcomes: pl.DataFrame) -> Finding:
     # Either of a pair could have been the thief, so the one-sided chance counts twice.
     found = pairs.filter(pl.Series(chance, dtype=pl.Float64) * 2 * max(1, pairs.height) < _CHANCE)
     found = found.sort("n", "label", "other", descending=[True, False, False])
-    looked_at = f"{wrong.height:,} wrong first labels, {pairs.height:,} pairs often enough to test"
+    looked_at = (
+        f"{_counted(wrong.height, 'wrong first label')}, {_counted(pairs.height, 'pair')} to test"
+    )
     if found.is_empty():
         return Finding(check, "fine", f"{looked_at}.")
     named = "; ".join(
@@ -331,8 +334,8 @@ def mislabelled(rows: pl.DataFrame, vectors: Floats, *, seed: int = 0) -> Findin
     Confident learning (Northcutt et al., arXiv 1911.00068): a row counts as class j where its
     probability of j reaches the mean of that class's own rows, and as mislabelled where that is
     another class than its own. The probability is the share among the ten nearest rows, the row
-    itself left out; that of its own class, among as many of its fellows as there can be. Labels
-    with very few rows are not judged, since no neighbour could speak up.
+    itself left out. A row of a small class whose fellows are all near is not suspected, though
+    others fill the ten; and classes with very few rows are not judged at all.
 
     Args:
         rows: columns row_id, query and label.
@@ -351,10 +354,10 @@ def mislabelled(rows: pl.DataFrame, vectors: Floats, *, seed: int = 0) -> Findin
     names = rows["label"].unique().sort()
     codes = np.searchsorted(names.to_numpy(), rows["label"].to_numpy())
     other, share, own = _votes(vectors, codes, judged)
-    own /= np.minimum(sizes[judged] - 1, _NEIGHBOURS) / _NEIGHBOURS  # of the fellows it can have
     mean_own = np.bincount(codes[judged], own, len(names)) / np.maximum(
         np.bincount(codes[judged], minlength=len(names)), 1
     )
+    own /= np.minimum(sizes[judged] - 1, _NEIGHBOURS) / _NEIGHBOURS  # of the fellows it can have
     suspect = (share >= np.maximum(mean_own[other], _AGREE)) & (share > own)
     order = np.lexsort((judged, own - share))
     chosen = order[suspect[order]]
