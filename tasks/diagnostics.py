@@ -6,17 +6,15 @@ from monoglot.config import Config
 from monoglot.contracts import Outcomes, empty
 from monoglot.learning.diagnostics import (
     Finding,
-    apart,
     flat_loss,
     fluency,
     hardest_below_random,
-    language_offset,
-    mislabelled,
     stealing,
     table_of,
 )
 from monoglot.learning.evaluation import evaluate_vectors, with_english
 from monoglot.learning.objectives import OBJECTIVES
+from monoglot.learning.vector_diagnostics import apart, language_offset, mislabelled
 from monoglot.serving.index import Index, Vectors
 from monoglot.store import Artifact
 from tasks.caching import stage
@@ -42,7 +40,7 @@ def diagnose(
     trained: Artifact,
     baselines: Baselines,
 ) -> Artifact:
-    """`contracts.Findings` of a run; see `monoglot.learning.diagnostics` for what is looked for."""
+    """`contracts.Findings` of a run; the library says what is looked for."""
     hard = {MINED: baselines.outcomes.get(MINED)}
     reads_negatives = OBJECTIVES[config.fine_tuning.objective].sampled_negatives
     if reads_negatives and config.sampling.strategy.startswith("hardest"):

@@ -7,15 +7,13 @@ from test_report import outcomes
 
 from monoglot.contracts import Findings
 from monoglot.learning.diagnostics import (
-    apart,
     flat_loss,
     fluency,
     hardest_below_random,
-    language_offset,
-    mislabelled,
     stealing,
     table_of,
 )
+from monoglot.learning.vector_diagnostics import apart, language_offset, mislabelled
 
 
 def answered(right, of, *, english=None):
@@ -191,7 +189,7 @@ def test_labels_of_few_rows_are_not_judged():
 
 
 def test_a_large_knowledge_base_is_looked_at_in_part(monkeypatch):
-    monkeypatch.setattr("monoglot.learning.diagnostics._MOST_CELLS", 36 * 10)
+    monkeypatch.setattr("monoglot.learning.vector_diagnostics._MOST_CELLS", 36 * 10)
     finding = mislabelled(kb_of(12), cloud(np.eye(6)[:3], 12))
     assert finding.seen == "10 of 36 rows looked at."
 
