@@ -15,9 +15,10 @@ from monoglot.standing import Inputs, standing
 from monoglot.store import Artifact, Store
 from tasks.abstention import calibrate_chosen
 from tasks.anchors import gather_anchors
-from tasks.baseline import evaluate_tfidf
 from tasks.batches import take_in_batches
 from tasks.caching import waiting
+from tasks.comparison import evaluate_baselines
+from tasks.diagnostics import diagnose
 from tasks.guards import measure_guards
 from tasks.judgement import judge
 from tasks.knowledge_base import read_knowledge_base
@@ -86,8 +87,22 @@ def train_and_release(place: Workplace, config: Config, inputs: Inputs) -> RunRe
     seen, current = releases.pointer(), releases.current()
     reference = base if current is None else released_model(current)
     systems = measure(place, (base, candidate, reference), rows, data.questions)
-    tfidf = evaluate_tfidf(place, data.questions, rows)
-    compared = by_name(systems, tfidf, base=base, reference=reference, candidate=candidate)
+    baselines = evaluate_baselines(
+        place, config, rows, data, base=systems[base.digest], fine_tune=fine_tune
+    )
+    compared = by_name(
+        systems, baselines.outcomes, base=base, reference=reference, candidate=candidate
+    )
+    findings = diagnose(
+        place,
+        config,
+        rows,
+        data,
+        base=systems[base.digest],
+        tuned=systems[candidate.digest],
+        trained=trained,
+        baselines=baselines,
+    )
     guards = measure_guards(place, config.guards, systems, rows)
     decision = judge(
         place, config, systems, guards, base=base, candidate=candidate, current=current
@@ -121,6 +136,8 @@ def train_and_release(place: Workplace, config: Config, inputs: Inputs) -> RunRe
         trained=trained,
         decision=decision,
         calibrated=calibrated,
+        findings=findings,
+        notes=baselines.notes,
     )
     return keep_record(
         place,

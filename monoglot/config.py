@@ -13,6 +13,7 @@ from pydantic import Field, field_validator, model_validator
 
 from monoglot.learning_config import (
     AbstentionConfig,
+    BaselinesConfig,
     GateConfig,
     MergingConfig,
     SamplingConfig,
@@ -390,6 +391,7 @@ class Config(Section):
     sampling: SamplingConfig = SamplingConfig()
     fine_tuning: TrainingConfig = TrainingConfig()
     merging: MergingConfig = MergingConfig()
+    baselines: BaselinesConfig = BaselinesConfig()
     gate: GateConfig = GateConfig()
     abstention: AbstentionConfig = AbstentionConfig()
     policy: PolicyConfig = PolicyConfig()

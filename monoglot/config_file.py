@@ -155,6 +155,9 @@ def _resolved(config: Config, folder: Path) -> Config:
                     )
                 }
             ),
+            "baselines": config.baselines.model_copy(
+                update={"lexicon": absolute(config.baselines.lexicon)}
+            ),
             "base_model": base,
             "store": store,
         }

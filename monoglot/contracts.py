@@ -133,6 +133,21 @@ class Outcomes(dy.Schema):
     top_score = dy.Float32(nullable=True)
 
 
+class Findings(dy.Schema):
+    """What the diagnostics saw; the fields are told in `learning.diagnostics.Finding`."""
+
+    check = dy.String(primary_key=True)
+    verdict = dy.Enum(["found", "fine", "not checked"], nullable=False)
+    seen = dy.String(nullable=False)
+    means = dy.String(nullable=False)
+    action = dy.String(nullable=False)
+    examples = dy.List(
+        dy.Struct({name: dy.String(nullable=False) for name in ("text", "label", "other")}),
+        nullable=False,
+    )
+    count = dy.Int64(nullable=False, min=0)
+
+
 def empty(schema: type[dy.Schema]) -> pl.DataFrame:
     """A table of the schema without rows, as a plain frame."""
     return pl.DataFrame(schema.create_empty())

@@ -30,7 +30,7 @@ from monoglot.serving.releases import MODEL_FOLDER, Releases
 from monoglot.store import Artifact, Key, Store
 
 _LEARNED_FROM = frozenset(("split", "anchors"))  # stages whose texts a model is trained on
-_MODELS = frozenset(("training", "merging"))
+_MODELS = frozenset(("training", "merging", "distillation", "classifier_training"))
 _EXAMPLES = 5
 
 

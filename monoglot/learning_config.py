@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from monoglot.section import Section, Share
 
@@ -130,3 +130,30 @@ class AbstentionConfig(Section):
         "Lower answers fewer.",
     )
     out_of_scope: OutOfScopeFile = OutOfScopeFile()
+
+
+Baseline = Literal["translate_query", "random_negatives", "st_mined", "distillation", "classifier"]
+
+
+class BaselinesConfig(Section):
+    """What the report compares with beside the untuned model, TF-IDF, BM25 and a logistic head."""
+
+    also: tuple[Baseline, ...] = Field(
+        (),
+        description="Dearer ones. translate_query: the untuned model asked in English, by LLM or "
+        "lexicon; random_negatives: the same training with random negatives alone; st_mined: with "
+        "those of sentence-transformers' mine_hard_negatives; distillation: English vectors taught "
+        "to translations; classifier: the base model with a head on labels. Each of the last four "
+        "takes about as long as the training itself, once.",
+    )
+    lexicon: Path | None = Field(
+        None,
+        description="For translate_query where no LLM is set: a file of words (columns source, "
+        "as users write it, and target, in the knowledge base's language).",
+    )
+
+    @model_validator(mode="after")
+    def _lexicon_is_used(self) -> "BaselinesConfig":
+        if self.lexicon is not None and "translate_query" not in self.also:
+            raise ValueError("lexicon: only translate_query reads it; add that to baselines.also")
+        return self

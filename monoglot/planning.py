@@ -16,6 +16,11 @@ from monoglot.generation.access import check_endpoint
 from monoglot.generation.asking import PlannedWork
 from monoglot.generation.batch_records import outstanding_in
 from monoglot.generation.ledger import Ledger
+from monoglot.generation.query_translation import (
+    foreign_languages,
+    pending_questions,
+    read_lexicon,
+)
 from monoglot.generation.redaction import Redactor
 from monoglot.generation.replies import Usage
 from monoglot.generation.spending import batch_price_of, price_of, refuse_unpriced
@@ -33,9 +38,11 @@ from monoglot.serving.releases import NO_RELEASE, Releases
 from monoglot.settings import Settings
 from monoglot.standing import (
     Inputs,
+    asks_for_questions,
     chosen_by_hand,
     languages_to_ask,
     reason_against_refresh,
+    refuse_untranslatable,
     refuse_without_training_data,
     standing,
 )
@@ -50,7 +57,8 @@ class Request:
 
     Attributes:
         language: BCP 47 code.
-        purpose: translate (with its renderings, where it has several), synthesize or label.
+        purpose: translate (with its renderings, where it has several), synthesize, label, or
+            translate questions.
         work: rows, requests and tokens.
         usd: what that will cost, about; None: the model's price is unknown.
     """
@@ -109,6 +117,7 @@ def refuse_unready(config: Config, settings: Settings, store: Store | None) -> N
         EndpointError: the endpoint is or may be needed, and cannot be reached, or refuses the key.
     """
     refuse_without_training_data(config, settings)
+    refuse_untranslatable(config, settings)
     rows = load_knowledge_base(config.knowledge_base).rows
     for language in config.languages:
         if language.translations is not None:
@@ -124,6 +133,8 @@ def refuse_unready(config: Config, settings: Settings, store: Store | None) -> N
             load_knowledge_base(guard.knowledge_base)
     if config.abstention.out_of_scope.path is not None:
         load_out_of_scope(config.abstention.out_of_scope)
+    if config.baselines.lexicon is not None:
+        read_lexicon(config.baselines.lexicon)
     model_folder(config.base_model)
     if _unplanned(config, settings) or any(
         request.work.rows for request in _requests(config, settings, store, rows)
@@ -173,6 +184,8 @@ def _unplanned(config: Config, settings: Settings) -> list[str]:
         "the judge (quality.judge)": quality.judge and quality.max_label_rank > 0 and written,
         "the round trip (quality.min_round_trip)": quality.min_round_trip > 0 and translated,
         "a second look at gaps (user_queries)": config.user_queries.path is not None and asked,
+        "held-out translations translated back (baselines.also)": config.evaluation.path is None
+        and asks_for_questions(config, settings),
     }
     return [name for name, applies in doubts.items() if applies]
 
@@ -232,7 +245,7 @@ def _requests(
 ) -> list[Request]:
     """What a retrain would ask the LLM, after a look into the ledger."""
     languages = languages_to_ask(config, settings)
-    if not languages:
+    if not languages and not asks_for_questions(config, settings):
         return []
     parts = split_rows(rows, config.split, hold_out=config.evaluation.path is None)
     wanted = to_translate(parts)
@@ -266,6 +279,12 @@ def _requests(
             )
             usd = _price_of(config, work)
             asked.append(Request(language.code, _called(purpose, language), work, usd))
+        if asks_for_questions(config, settings):
+            for code in foreign_languages(asked_of_us, config.knowledge_base.language):
+                work = pending_questions(
+                    asked_of_us, code, config, settings=settings, ledger=ledger
+                )
+                asked.append(Request(code, "translate questions", work, _price_of(config, work)))
     return asked
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import polars as pl
 
 from monoglot import plots
-from monoglot.contracts import Gaps, Rejects, empty
+from monoglot.contracts import Findings, Gaps, Rejects, empty
 from monoglot.generation.replies import Usage
 from monoglot.knowledge.gaps import grouped
 from monoglot.learning.gate import Decision
@@ -83,6 +83,7 @@ class RunReport:
         after: the same of the candidate's.
         rejects: `Rejects` of all stages.
         gaps: `Gaps`: user queries that the knowledge base does not answer.
+        findings: `Findings` of the diagnostics.
         stages: what each stage did.
         spend: what the LLM was asked, a line a stage; empty: it was not asked.
         warnings: what the operator should know, a sentence each.
@@ -103,6 +104,7 @@ class RunReport:
     after: pl.DataFrame | None = None
     rejects: pl.DataFrame = field(default_factory=lambda: empty(Rejects))
     gaps: pl.DataFrame = field(default_factory=lambda: empty(Gaps))
+    findings: pl.DataFrame = field(default_factory=lambda: empty(Findings))
     stages: Sequence[StageRecord] = ()
     spend: Sequence[Spend] = ()
     warnings: tuple[str, ...] = ()
@@ -117,6 +119,10 @@ class RunReport:
     def figures(self) -> "Figures":
         """What every form of the report shows, worked out once: the intervals take seconds."""
         return _figures(self)
+
+    def checks(self, verdict: str) -> list[dict[str, Any]]:
+        """The diagnostics with one verdict: found, fine or not checked."""
+        return self.findings.filter(pl.col("verdict").cast(pl.String) == verdict).to_dicts()
 
     @property
     def mixtures(self) -> list[Mapping[str, Any]]:

@@ -42,7 +42,8 @@ class Inputs:
             config,
             model_digest(config.base_model),
             versions,
-            asks_llm=bool(languages_to_ask(config, settings)),
+            asks_llm=bool(languages_to_ask(config, settings))
+            or asks_for_questions(config, settings),
         )
         return cls(known, run_key(config, known))
 
@@ -133,6 +134,26 @@ def languages_to_ask(config: Config, settings: Settings) -> tuple[LanguageConfig
         return ()
     writes = config.generation.synthetic_per_label > 0 or config.user_queries.path is not None
     return tuple(it for it in config.languages if writes or it.translations is None)
+
+
+def asks_for_questions(config: Config, settings: Settings) -> bool:
+    """Whether the LLM translates evaluation questions, for a baseline."""
+    return settings.has_endpoint and "translate_query" in config.baselines.also
+
+
+def refuse_untranslatable(config: Config, settings: Settings) -> None:
+    """Refuse a baseline that has nothing to translate the questions with.
+
+    Raises:
+        ConfigError: says what to set.
+    """
+    wanted = "translate_query" in config.baselines.also
+    if wanted and not settings.has_endpoint and config.baselines.lexicon is None:
+        raise ConfigError(
+            "baselines.also: translate_query needs something to translate the questions with. Set "
+            "MONOGLOT_LLM_BASE_URL and MONOGLOT_LLM_MODEL, or baselines.lexicon, a file of words "
+            "(source, target), or leave it out."
+        )
 
 
 def refuse_without_training_data(config: Config, settings: Settings) -> None:

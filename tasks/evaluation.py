@@ -81,9 +81,8 @@ def _encoded(job: Job, encodings: Artifact, knowledge_base: Artifact) -> _Held:
 
 def _indexed(job: Job, index: Artifact, knowledge_base: Artifact) -> _Held:
     """What a version of a model's index holds, with the texts of the knowledge base."""
-    table = Index.at(job.store.index_uri, index.facts["table"], index.facts["version"])
-    held = table.vectors()
+    held = Index.at(job.store.index_uri, index.facts["table"], index.facts["version"]).vectors()
     rows = held.row_ids.to_frame("row_id").join(
         job.table(knowledge_base), on="row_id", how="left", maintain_order="left"
     )
-    return _Held(rows, held.matrix, table.temperature)
+    return _Held(rows, held.matrix, held.temperature)

@@ -36,6 +36,8 @@ def write_report(
     trained: Artifact,
     decision: Decision,
     calibrated: Calibrated,
+    findings: Artifact,
+    notes: tuple[str, ...] = (),
 ) -> str:
     """Write `report.html` into the run's folder; returns its path within the store.
 
@@ -49,6 +51,8 @@ def write_report(
         trained: the trained model, for its loss curve.
         decision: the gate's.
         calibrated: when the release does not know.
+        findings: what the diagnostics saw.
+        notes: what else the operator should know, a sentence each.
     """
     store, journal = place.store, [record.artifact for record in place.journal]
     title = facts["knowledge base"]
@@ -67,10 +71,11 @@ def write_report(
         before=store.table(systems[UNTUNED], PROJECTION),
         after=store.table(systems[TUNED], PROJECTION),
         rejects=pl.concat([empty(Rejects), *_rejects(place, journal)]),
+        findings=store.table(findings),
         gaps=pl.concat([empty(Gaps), *(store.table(each, GAPS) for each in gaps)]),
         stages=place.journal,
         spend=_spend(place.journal),
-        warnings=tuple(dict.fromkeys(warnings)),
+        warnings=tuple(dict.fromkeys([*warnings, *notes])),
     )
     path = store.runs / run / "report.html"
     with store.explained():

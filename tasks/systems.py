@@ -9,7 +9,7 @@ from tasks.index import build_index
 from tasks.models import ModelRef
 from tasks.workplace import Workplace
 
-UNTUNED, TFIDF, IN_PRODUCTION, TUNED = "untuned", "TF-IDF", "in production", "tuned"
+UNTUNED, IN_PRODUCTION, TUNED = "untuned", "in production", "tuned"
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ def measure(
 
 def by_name(
     systems: Mapping[str, System],
-    tfidf: Artifact,
+    baselines: Mapping[str, Artifact],
     *,
     base: ModelRef,
     reference: ModelRef,
@@ -47,7 +47,7 @@ def by_name(
 
     The model in production is named only where it is neither the untuned one nor the candidate.
     """
-    named = {UNTUNED: systems[base.digest].outcomes, TFIDF: tfidf}
+    named = {UNTUNED: systems[base.digest].outcomes, **baselines}
     if reference.digest not in {base.digest, candidate.digest}:
         named[IN_PRODUCTION] = systems[reference.digest].outcomes
     return {**named, TUNED: systems[candidate.digest].outcomes}

@@ -42,6 +42,16 @@ STAGES: dict[str, StageCode] = {
     "out_of_scope": StageCode(1, ("tasks.abstention",)),
     "calibration": StageCode(1, ("tasks.abstention",)),
     "tfidf": StageCode(2, ("tasks.baseline",)),
+    "bm25": StageCode(1, ("tasks.baseline",)),
+    "logistic_head": StageCode(1, ("tasks.baseline",)),
+    "question_translation": StageCode(1, ("tasks.query_translation",)),
+    "question_lexicon": StageCode(1, ("tasks.query_translation",)),
+    "translated_questions": StageCode(1, ("tasks.query_translation",)),
+    "mining": StageCode(1, ("tasks.peer_training",)),
+    "distillation": StageCode(1, ("tasks.peer_training",)),
+    "classifier_training": StageCode(1, ("tasks.peer_training",)),
+    "diagnostics": StageCode(1, ("tasks.diagnostics",)),
+    "classifier": StageCode(1, ("tasks.peer_training",)),
 }
 
 

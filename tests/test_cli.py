@@ -194,7 +194,14 @@ def test_run_shows_stages_results_and_report(monoglot, tmp_path, prefect_api):
     assert "gate: promoted." in err
     assert "Traceback" not in err
     systems = [line.strip().rsplit(maxsplit=4)[0] for line in out.split("\n") if "0." in line[:60]]
-    assert systems[:4] == ["untuned", "TF-IDF", "tuned", "untuned, asked in English"]
+    assert systems[:6] == [
+        "untuned",
+        "TF-IDF",
+        "BM25",
+        "logistic head",
+        "tuned",
+        "untuned, asked in English",
+    ]
     report = Path(out.partition("Report: ")[2].strip())
     assert report.read_text(encoding="utf-8").startswith("<!doctype html>")
     log = (tmp_path / "store/.prefect/run.log").read_text(encoding="utf-8")

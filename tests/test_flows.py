@@ -93,10 +93,13 @@ def test_the_line_ends_in_a_release_that_answers(finished_line):
         "index model, tuned",
         "evaluate model, tuned",
         "evaluate TF-IDF",
+        "evaluate BM25",
+        "evaluate a logistic head",
+        "diagnose",
         "calibrate abstention",
     ]
     assert set(outcomes_of(record).values()) == {"done"}
-    assert list(record.systems) == ["untuned", "TF-IDF", "tuned"]
+    assert list(record.systems) == ["untuned", "TF-IDF", "BM25", "logistic head", "tuned"]
     rows = pl.read_csv(finished_line / "kb.csv")
     assert len(Releases(store).index(current)) == rows.height == current.rows
     assert current.metrics["mrr"] > 0.6
@@ -245,7 +248,14 @@ def test_a_rejected_candidate_does_not_hold_back_the_knowledge_base(line):
     assert after.id == record.release != before.id
     assert after.model_digest == before.model_digest
     assert Retriever(line / "store").search(NEW_QUERY, k=1)[0].query == NEW_QUERY
-    assert list(record.systems) == ["untuned", "TF-IDF", "in production", "tuned"]
+    assert list(record.systems) == [
+        "untuned",
+        "TF-IDF",
+        "BM25",
+        "logistic head",
+        "in production",
+        "tuned",
+    ]
 
 
 def test_without_a_release_a_rejected_candidate_leaves_the_untuned_model(tmp_path):

@@ -10,7 +10,7 @@ from html.parser import HTMLParser
 import polars as pl
 import pytest
 
-from monoglot.contracts import Gaps, Outcomes, Rejects, empty
+from monoglot.contracts import Findings, Gaps, Outcomes, Rejects, empty
 from monoglot.generation.replies import Usage
 from monoglot.learning.bootstrap import Interval
 from monoglot.learning.gate import Decision, Guarded, Measured
@@ -456,3 +456,50 @@ def test_gaps_are_grouped_counted_and_escaped():
     assert line in markdown
     assert "#gaps" not in render_html(REPORT)
     assert "does not answer" not in render_markdown(REPORT)
+
+
+def findings(words="seen", text="paisa wapas"):
+    example = {"text": text, "label": text, "other": "track"}
+    return pl.DataFrame(
+        [
+            (
+                "Rows that look mislabelled",
+                "found",
+                words,
+                "It means.",
+                "Do it.",
+                [example] * 14,
+                99,
+            ),
+            ("Training loss", "fine", "2.000 at the start", "", "", [], 0),
+            ("Hardest against random", "not checked", "both must be run", "", "", [], 0),
+        ],
+        schema=empty(Findings).schema,
+        orient="row",
+    )
+
+
+def test_findings_say_what_was_seen_and_what_to_do_and_the_rest_is_short():
+    report = dataclasses.replace(REPORT, findings=findings())
+    page = Page(render_html(report))
+    assert "1 of 3 checks found something." in page.text
+    assert "Rows that look mislabelled Seen seen Likely It means. To do Do it." in page.text
+    assert page.text.count("paisa wapas paisa wapas track") == 12
+    assert "and 87 more." in page.text
+    assert "Checked and fine Training loss 2.000 at the start" in page.text
+    assert "Not checked Hardest against random both must be run" in page.text
+    assert ("href", "#diagnostics") in page.attributes
+    markdown = render_markdown(report)
+    assert "- **Rows that look mislabelled**: seen It means. Do it." in markdown
+    assert markdown.count("  - paisa wapas: paisa wapas, or track?") == 5
+    assert "- Checked and fine: Training loss" in markdown
+    assert "- Not checked: Hardest against random" in markdown
+    assert "iagnostics" not in render_html(REPORT) + render_markdown(REPORT)
+
+
+def test_findings_stay_data():
+    report = dataclasses.replace(REPORT, findings=findings(HOSTILE, HOSTILE))
+    page = Page(render_html(report))
+    assert not {"script", "img"} & set(page.tags)
+    markdown = render_markdown(report)
+    assert not re.search(r"(?<!\\)<|(?<!\\)`|(?<!\\)\[|(?<!\\)!", markdown)

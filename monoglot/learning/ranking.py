@@ -138,6 +138,38 @@ def rank_by(
     return found
 
 
+def rank_labels(
+    scores: Floats, of: Sequence[str] | pl.Series, names: pl.Series, *, places: int = PLACES
+) -> Ranking:
+    """Rank labels by a score of each label: for systems that know labels and no rows.
+
+    Equal scores are ordered by label. No place has a row.
+
+    Args:
+        scores: (queries, m).
+        of: the label of each of the m columns.
+        names: all labels there are, in order; those that are not in `of` are never found.
+        places: how many labels are kept.
+    """
+    codes = _codes(of, names)
+    by_name = np.argsort(codes, kind="stable")
+    found = Ranking(
+        names,
+        np.full((len(scores), places), -1, np.int64),
+        np.full((len(scores), places), -1, np.int64),
+        np.full((len(scores), places), -np.inf, np.float32),
+        np.full((len(scores), places), np.nan, np.float32),
+    )
+    kept = min(places, len(codes))
+    for start in range(0, len(scores), _QUERIES_PER_BLOCK):
+        block = scores[start : start + _QUERIES_PER_BLOCK][:, by_name]
+        order = np.argsort(-block, axis=1, kind="stable")[:, :kept]
+        here = slice(start, start + len(block))
+        found.label[here, :kept] = codes[by_name][order]
+        found.score[here, :kept] = np.take_along_axis(block, order, axis=1)
+    return found
+
+
 def _nearest(
     scores: Scores, block: slice, rows: int, depth: int, own: NDArray[np.int64] | None
 ) -> NDArray[np.uint64]:

@@ -25,11 +25,15 @@ _ANSWERING = ("row_id", "query", "label", "label_path", "answer")
 
 
 class Vectors(NamedTuple):
-    """All vectors of an index: row i has id `row_ids[i]`, label `labels[i]`, vector `matrix[i]`."""
+    """All vectors of an index: row i has id `row_ids[i]`, label `labels[i]`, vector `matrix[i]`.
+
+    `temperature` is that of their votes; see `Index.temperature`.
+    """
 
     row_ids: pl.Series
     labels: pl.Series
     matrix: Floats
+    temperature: float | None
 
 
 @dataclass(frozen=True)
@@ -259,12 +263,13 @@ class Index:
     def vectors(self) -> Vectors:
         """Every row's id, label and vector, in the order of the ids."""
         rows, matrix = self.read(("row_id", "label"))
-        return Vectors(rows["row_id"], rows["label"], matrix)
+        return Vectors(rows["row_id"], rows["label"], matrix, self.temperature)
 
     def sample(self, count: int) -> Vectors:
         """Some rows as `vectors` gives them, always the same ones for the same content."""
         found = tables.sample_of(self._table, count)
-        return Vectors(found["row_id"], found["label"], found["vector"].to_numpy())
+        matrix = found["vector"].to_numpy()
+        return Vectors(found["row_id"], found["label"], matrix, self.temperature)
 
     def content_of_rows(self) -> str:
         """Digest of the rows that are there, to compare with what `content` says they are."""
