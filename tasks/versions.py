@@ -37,6 +37,7 @@ STAGES: dict[str, StageCode] = {
     "index": StageCode(1, ("tasks.index",)),
     "evaluation": StageCode(1, ("tasks.evaluation",)),
     "tfidf": StageCode(1, ("tasks.baseline",)),
+    "cell": StageCode(1, ("tasks.cells",)),
 }
 
 
