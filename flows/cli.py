@@ -17,12 +17,13 @@ import typer
 from flows.console import make_console, stage_row
 from monoglot.errors import MonoglotError
 from monoglot.generation.batch_records import outstanding_in
+from monoglot.learning.grid import cells_of, read_grid
 from monoglot.outstanding import Outstanding
 from monoglot.runs import RunRecord, Runs
 from monoglot.serving.releases import Releases
 from monoglot.standing import Inputs, refuse_without_training_data, standing
 from monoglot.store import Store
-from tasks.request import RunRequest
+from tasks.request import AblationRequest, RunRequest
 from tasks.versions import versions
 from tasks.workplace import REJECTS
 
@@ -229,6 +230,38 @@ def quality(
         print_json(yields_as_json(found))
     else:
         show_yields(make_console(), found)
+
+
+@app.command()
+def ablate(
+    grid: Annotated[
+        str,
+        typer.Option(help="strategies, objectives, negatives or recipe; or a YAML file."),
+    ] = "strategies",
+    seeds: Annotated[
+        list[int] | None, typer.Option("--seed", help="Give it several times. Else the grid's.")
+    ] = None,
+    seconds: Annotated[
+        float | None, typer.Option(min=1, help="Begin no further cell after this time.")
+    ] = None,
+    config: ConfigFile = HERE,
+    as_json: Json = False,
+) -> None:
+    """Train every cell of a grid, and say which differences are real. Changes no release."""
+    from flows.experiments import show_ablation
+    from flows.running import run_ablation
+
+    request = AblationRequest(
+        config_file=config, grid=grid, seeds=tuple(seeds or ()), seconds=seconds
+    )
+    wanted, settings = request.read()
+    refuse_without_training_data(wanted, settings)
+    cells_of(*read_grid(grid, wanted))  # a wrong grid is refused before Prefect is loaded
+    report = run_ablation(request, wanted, make_console(stderr=True))
+    if as_json:
+        print_json(report.as_json())
+    else:
+        show_ablation(make_console(), report, Store.existing(wanted.store).workshop)
 
 
 @app.command()

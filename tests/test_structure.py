@@ -31,6 +31,7 @@ ROOMS = {
 # The package's face, and what looks at all rooms: the report, plans, measurements.
 ABOVE_THE_ROOMS = {
     "monoglot",
+    "monoglot.ablation",
     "monoglot.forgetting",
     "monoglot.measuring",
     "monoglot.planning",
