@@ -44,7 +44,8 @@ if TYPE_CHECKING:
 HELD_BACK = "held_back.parquet"
 INDEX_SET = "index_set.parquet"
 CURVE = "curve.parquet"
-POINTS = 6
+POINTS = 5
+_CURVE_QUESTIONS = 1000  # enough to see which curve is above, at a few seconds a look
 _CURVE_SO_FAR = "curve.jsonl"
 _CURVE_SCHEMA = {"step": pl.Int64, **dict.fromkeys(METRICS, pl.Float64)}
 # The stages between the data, which the key names by content, and the candidate.
@@ -169,7 +170,7 @@ def answers(
 
 
 class Curve:
-    """Scores on the validation questions at a few steps of a training, kept as they are made.
+    """Scores on validation questions at a few steps of a training, kept as they are made.
 
     A watcher of a workplace. What it takes is told apart from the training's own time.
     """
@@ -177,7 +178,7 @@ class Curve:
     def __init__(self, path: Path, rows: pl.DataFrame, questions: pl.DataFrame) -> None:
         self._path = path
         self._rows = rows
-        self._questions = questions
+        self._questions = questions.sort("query_id").head(_CURVE_QUESTIONS)
 
     def __call__(self, encoder: "Encoder", done: int, of: int) -> None:
         """Measure where the step is one of `POINTS` evenly spread ones."""

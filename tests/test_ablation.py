@@ -92,7 +92,9 @@ def test_validation_and_held_back_share_no_english_source(measured):
     folder, _ = measured
     questions = pl.read_csv(folder / "queries.csv")
     chosen = is_validation(questions, 0)
-    sources = [set(questions.filter(side)["english"].str.to_lowercase()) for side in (chosen, ~chosen)]
+    sources = [
+        set(questions.filter(side)["english"].str.to_lowercase()) for side in (chosen, ~chosen)
+    ]
     assert not sources[0] & sources[1]
     store = workshop_of(folder)
     cell = artifacts(folder, "cell")[0].parent
@@ -110,7 +112,9 @@ def test_no_weights_are_left_and_nothing_is_in_production(measured):
     page = (folder / "store/workshop" / report.path).read_text(encoding="utf-8")
     assert "diverging" in page
     assert report.verdict in page.replace("&#39;", "'")
-    record = json.loads((folder / "store/workshop" / report.path).with_name("record.json").read_text())
+    record = json.loads(
+        (folder / "store/workshop" / report.path).with_name("record.json").read_text()
+    )
     assert record["verdict"] == report.verdict
     assert record["missing"] == {"diverging": [0, 1]}
 
@@ -125,10 +129,17 @@ def test_the_curve_ends_where_the_training_does(measured):
 def test_a_second_ablation_trains_nothing_and_a_renamed_cell_is_found(again, monkeypatch):
     folder, before = again
     monkeypatch.setattr(training._Run, "step", None)
-    renamed = {**GRID, "axes": {"strategy": {
-        "chance": {"sampling": {"strategy": "random"}},
-        "paper": {"sampling": {"strategy": "algorithm1"}},
-    }}, "reference": "chance", "cells": {}}
+    renamed = {
+        **GRID,
+        "axes": {
+            "strategy": {
+                "chance": {"sampling": {"strategy": "random"}},
+                "paper": {"sampling": {"strategy": "algorithm1"}},
+            }
+        },
+        "reference": "chance",
+        "cells": {},
+    }
     report = ablate(request_of(folder, renamed))
     old, new = lines_of(before), lines_of(report)
     assert new["paper"].values == old["algorithm1"].values

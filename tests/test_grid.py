@@ -64,7 +64,9 @@ def test_every_built_in_grid_is_made_of_configs(name):
 
 def test_the_strategies_are_those_of_the_config_under_the_papers_objective():
     cells = cells_of(*read_grid("strategies", CONFIG))
-    assert set(cells.changes) == set(options_of(SamplingConfig, "strategy")) >= {"random", "hardest"}
+    assert (
+        set(cells.changes) == set(options_of(SamplingConfig, "strategy")) >= {"random", "hardest"}
+    )
     assert {it["fine_tuning"]["objective"] for it in cells.changes.values()} == {"explicit"}
 
 
@@ -79,7 +81,10 @@ def test_what_the_recipe_lacks_already_is_no_cell():
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ({"cells": {"a": {"sampling": {"strateg": "random"}}}}, "cell 'a': sampling.strateg: unknown"),
+        (
+            {"cells": {"a": {"sampling": {"strateg": "random"}}}},
+            "cell 'a': sampling.strateg: unknown",
+        ),
         ({"cells": {"a": {"sampling": {"strategy": "best"}}}}, "cell 'a': sampling.strategy: "),
         ({"cells": {"a": {"fine_tunning": {}}}}, "cell 'a': fine_tunning: unknown setting"),
         ({"cells": {"a": {"store": "/x"}}}, "cell 'a': store: must be the same for all cells"),
