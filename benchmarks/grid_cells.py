@@ -44,5 +44,5 @@ def cells_for(dataset: str) -> Cells:
 
 def _paper(**changes: dict[str, Any]) -> Changes:
     """The paper's recipe with some settings changed."""
-    sections = {**dict.fromkeys(changes, {}), **PAPER}
-    return {name: {**section, **changes.get(name, {})} for name, section in sections.items()}
+    names = dict.fromkeys((*PAPER, *changes))
+    return {name: {**PAPER.get(name, {}), **changes.get(name, {})} for name in names}

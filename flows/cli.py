@@ -23,7 +23,7 @@ from monoglot.runs import RunRecord, Runs
 from monoglot.serving.releases import Releases
 from monoglot.standing import Inputs, refuse_without_training_data, standing
 from monoglot.store import Store
-from tasks.request import AblationRequest, RunRequest
+from tasks.request import AblationRequest, RunRequest, TuningRequest
 from tasks.versions import versions
 from tasks.workplace import REJECTS
 
@@ -262,6 +262,34 @@ def ablate(
         print_json(report.as_json())
     else:
         show_ablation(make_console(), report, Store.existing(wanted.store).workshop)
+
+
+@app.command()
+def tune(
+    seconds: Annotated[
+        float, typer.Option(min=1, help="Time for the search; what decides comes on top.")
+    ] = 3600.0,
+    seed: Annotated[int, typer.Option(help="Of the candidates that are tried.")] = 0,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Leave monoglot.yaml alone.")] = False,
+    config: ConfigFile = HERE,
+    as_json: Json = False,
+) -> None:
+    """Look for a better recipe, and write it into monoglot.yaml if it is better beyond chance."""
+    from flows.experiments import show_tuning
+    from flows.running import run_tuning
+    from monoglot.config_edit import edit_config
+
+    request = TuningRequest(config_file=config, seconds=seconds, seed=seed)
+    wanted, settings = request.read()
+    refuse_without_training_data(wanted, settings)
+    report = run_tuning(request, wanted, make_console(stderr=True))
+    backup = None
+    if report.adopted and not dry_run:
+        backup = edit_config(config, report.changes, report.evidence)
+    if as_json:
+        print_json({**report.as_json(), "backup": None if backup is None else str(backup)})
+    else:
+        show_tuning(make_console(), report, Store.existing(wanted.store).workshop, backup)
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""What `monoglot ablate` prints."""
+"""What `monoglot ablate` and `monoglot tune` print."""
 
 from pathlib import Path
 
@@ -7,6 +7,7 @@ from rich.console import Console
 from flows.show import say, table, warn
 from monoglot.ablation import AblationReport
 from monoglot.learning.comparison import Line
+from monoglot.tuning import TuningReport
 from monoglot.wording import between, duration, signed
 
 _METRICS = ("hit@1", "hit@3", "mrr")
@@ -28,6 +29,21 @@ def show_ablation(console: Console, report: AblationReport, workshop: Path) -> N
         ),
     )
     say(console, f"Report: {workshop / report.path}")
+
+
+def show_tuning(
+    console: Console, report: TuningReport, workshop: Path, backup: Path | None
+) -> None:
+    """What was tried, whether it is better, and what was written."""
+    heads = ("rung", "score", "changes")
+    rows = [(it.rung, it.score, str(it.changes)) for it in report.best_tried]
+    console.print(table(heads, rows))
+    show_ablation(console, report.ablation, workshop)
+    say(console, report.reason, "bold")
+    for section, settings in report.changes.items():
+        say(console, f"  {section}: {dict(settings)}")
+    if backup is not None:
+        say(console, f"Written into the config; as it was: {backup}")
 
 
 def _row(line: Line) -> tuple[object, ...]:

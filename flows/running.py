@@ -15,11 +15,12 @@ from monoglot.errors import MonoglotError, StoreError
 from monoglot.outstanding import Outstanding
 from monoglot.runs import RunRecord
 from monoglot.store import Store
-from tasks.request import AblationRequest, RunRequest
+from tasks.request import AblationRequest, RunRequest, TuningRequest
 from tasks.workplace import PROGRESS
 
 if TYPE_CHECKING:
     from monoglot.ablation import AblationReport
+    from monoglot.tuning import TuningReport
 
 _ROOM = 20_000_000  # bytes; the smallest run, its server's database included, needs a quarter
 
@@ -46,6 +47,14 @@ def run_ablation(request: AblationRequest, config: Config, console: Console) -> 
         from flows.ablation import ablate
 
         return ablate(request)
+
+
+def run_tuning(request: TuningRequest, config: Config, console: Console) -> "TuningReport":
+    """`flows.tuning` in this process, watched on the console."""
+    with _prefect(config, console, in_workshop=True):
+        from flows.tuning import tune
+
+        return tune(request)
 
 
 def refuse_full(folder: Path) -> None:

@@ -63,7 +63,7 @@ def write_ablation(
     report = AblationReport(
         title=config.knowledge_base.path.name,
         grid=grid,
-        facts=facts_of(config, bench, questions, validation),
+        facts={"grid": grid, **facts_of(config, bench, questions, validation)},
         changes=cells.changes,
         reference=cells.reference,
         metric=metric,

@@ -1,4 +1,4 @@
-"""An ablation end to end with a static model: what it measures, shares, resumes and leaves alone."""
+"""An ablation end to end: what it measures, shares, resumes and leaves alone."""
 
 import json
 import shutil
@@ -33,7 +33,7 @@ GRID = {
 
 
 def request_of(folder, grid=GRID, **more):
-    (folder / "grid.yaml").write_text(yaml.safe_dump(grid))
+    (folder / "grid.yaml").write_text(yaml.safe_dump(grid, sort_keys=False))
     return AblationRequest(
         config_file=folder / "monoglot.yaml", grid=str(folder / "grid.yaml"), **more
     )
@@ -109,7 +109,8 @@ def test_no_weights_are_left_and_nothing_is_in_production(measured):
     folder, report = measured
     assert not list((folder / "store/workshop").rglob("*.safetensors"))
     assert not (folder / "store/releases").exists()
-    page = (folder / "store/workshop" / report.path).read_text(encoding="utf-8")
+    path = folder / "store/workshop" / report.path
+    page = path.read_text(encoding="utf-8")
     assert "diverging" in page
     assert report.verdict in page.replace("&#39;", "'")
     record = json.loads(

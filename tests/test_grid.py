@@ -15,7 +15,7 @@ CONFIG = Config(knowledge_base={"path": "/kb.csv"}, store="/store")
 
 def grid_of(tmp_path, text):
     path = tmp_path / "grid.yaml"
-    path.write_text(text if isinstance(text, str) else yaml.safe_dump(text))
+    path.write_text(text if isinstance(text, str) else yaml.safe_dump(text, sort_keys=False))
     return read_grid(str(path), CONFIG)
 
 

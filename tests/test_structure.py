@@ -37,6 +37,7 @@ ABOVE_THE_ROOMS = {
     "monoglot.planning",
     "monoglot.report",
     "monoglot.standing",
+    "monoglot.tuning",
     "monoglot.yields",
 }
 NOT_IN_THE_LIBRARY = {"prefect", "typer"}

@@ -124,7 +124,7 @@ class _Run:
         self.lengths = _lengths(encoder, texts)
         self.encoded = 0
         self.bf16 = bf16_is_faster(encoder.model)
-        self.peak_rate = config.learning_rate or _rate_for(encoder.dimensions)
+        self.peak_rate = config.learning_rate or rate_for(encoder.dimensions)
         self.state = checkpoint.TrainingState(
             encoder.model, _optimiser(encoder), losses=[], rates=[]
         )
@@ -221,7 +221,7 @@ class _Run:
         )
 
 
-def _rate_for(width: int) -> float:
+def rate_for(width: int) -> float:
     """Peak rate where the config names none: chosen at 384 dimensions, less for wider models."""
     return _RATE_AT_384 * (384 / width) ** 2
 
