@@ -42,7 +42,7 @@ def cell(*by_seed, **more):
 # Half of 200 questions are found first; then 20 more of them; then 20 others, by each seed anew.
 HALF = [1, 0] * 100
 BETTER = [1] * 40 + HALF[40:]
-NOISE = [[0, 1] * 3 + HALF[6:], HALF[:6] + [1, 1] + HALF[8:], HALF]
+NOISE = [[0, 1] * 3 + HALF[6:], [*HALF[:6], 1, 1, *HALF[8:]], HALF]
 
 
 def test_holm_is_that_of_the_textbook():
@@ -92,7 +92,7 @@ def test_one_seed_proves_nothing():
 
 
 def test_a_sign_that_changes_with_the_seed_is_not_real():
-    up, down = outcomes([1] * 60 + HALF[60:]), outcomes([0, 0] + HALF[2:])
+    up, down = outcomes([1] * 60 + HALF[60:]), outcomes([0, 0, *HALF[2:]])
     cells = {"random": cell(*[outcomes(HALF)] * 3), "moody": cell(up, up, down)}
     line = compare(cells, "random", (0, 1, 2), "mrr")[1]
     assert line.p < 0.05
