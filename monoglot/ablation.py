@@ -30,7 +30,7 @@ class AblationReport:
         seeds: that were wanted.
         lines: every system on the validation questions, those that learn nothing first.
         held_back: the best cell, the reference and the untuned model on the held-back questions.
-        index_set: cell -> MRR where the index set alone answers, which is the paper's setting.
+        index_set: cell -> MRR on validation where the index set alone answers (the paper's way).
         curves: cell -> scores during the training (step and metrics), means over the seeds.
         path: of the page, within the store.
     """
@@ -95,7 +95,7 @@ def render_ablation(report: AblationReport) -> str:
     drawn = [
         Gain(line.cell, line.gain.mean, line.gain.low, line.gain.high, line.is_real)
         for line in report.lines
-        if line.gain is not None
+        if line.gain is not None and line.cell in report.changes
     ]
     curves = {name: points for name, points in report.curves.items() if points.height}
     return render(

@@ -15,7 +15,7 @@ _NAME, _SPAN, _VALUE = 230, 330, 60
 _COLOURS = ("--s1", "--s2", "--s3", "--s4", "--s5")
 _DASHES = ("", "7 4", "2 3", "10 3 2 3")
 _LABEL = 15  # pixels between the lines' names, so that none covers another
-_LONGEST_NAME = 34
+_LONGEST_NAME = 28
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,12 @@ from tiny_line import write_line
 
 from flows.ablation import ablate
 from flows.retrain import retrain
+from monoglot.config_file import load_config
 from monoglot.errors import ConfigError, DataError, StoreBusyError
+from monoglot.forgetting import find, forget
 from monoglot.knowledge.validation import is_validation
 from monoglot.learning import training
+from monoglot.matching import Pattern
 from monoglot.store import Store
 from tasks.request import AblationRequest, RunRequest
 
@@ -200,6 +203,19 @@ def test_a_run_is_neither_blocked_nor_disturbed_while_cells_learn(tmp_path, monk
     assert not report.missing
     with Store.open(str(folder / "store")).writer(), pytest.raises(StoreBusyError):
         ablate(request_of(folder))
+
+
+def test_forgetting_reaches_the_workshop(again):
+    folder, _ = again
+    config = load_config(folder / "monoglot.yaml")
+    store = Store.open(config.store)
+    pattern = Pattern(pl.read_csv(folder / "queries.csv")["text"][0], literal=True)
+    found = find(config, store, pattern)
+    assert any(path.is_relative_to(store.workshop) for path in found.files)
+    with store.writer():
+        forget(store, found, pattern)
+    assert not find(config, store, pattern).is_in_store
+    assert not lines_of(ablate(request_of(folder, {**GRID, "seeds": [0]})))["random"].missing
 
 
 def test_too_few_questions_to_halve_are_refused(tmp_path):
