@@ -36,8 +36,9 @@ from flows.server import prefect_server
 from monoglot.learning.grid import Cells, Trial, trials_of
 from monoglot.store import Artifact, Store
 from tasks.baseline import evaluate_tfidf
-from tasks.cells import HELD_BACK, INDEX_SET, Deadline, cost_of, shared_trainings
+from tasks.cells import HELD_BACK, INDEX_SET
 from tasks.request import RunRequest
+from tasks.trials import Deadline, cost_of, shared_trainings
 
 _STATUS = Path("/proc/self/status")
 _CLEAR = Path("/proc/self/clear_refs")

@@ -7,7 +7,8 @@ changed, so that a difference is that thing's. Strategies and objectives are tho
 from typing import Any
 
 from benchmarks.hinglish_files import PAPER
-from monoglot.learning.grid import Cells, Changes, options_of
+from monoglot.learning.grid import Cells, Changes
+from monoglot.learning.grids import options_of
 from monoglot.learning_config import SamplingConfig, TrainingConfig
 
 REFERENCE = "random, explicit"

@@ -15,7 +15,8 @@ from monoglot.ablation import AblationReport
 from monoglot.config import Config
 from monoglot.generation.spending import Budget
 from monoglot.identity import digest, identity_of
-from monoglot.learning.grid import Trial, cells_of, data_settings_of, read_grid, trials_of
+from monoglot.learning.grid import Trial, cells_of, data_settings_of, trials_of
+from monoglot.learning.grids import read_grid
 from monoglot.planning import refuse_unready
 from monoglot.settings import Settings
 from monoglot.standing import languages_to_ask
@@ -25,19 +26,17 @@ from tasks.baseline import evaluate_tfidf
 from tasks.cells import (
     Bench,
     Curve,
-    Deadline,
     Learned,
     Learning,
-    Results,
     adopt,
     learning_digest,
     measure_cell,
-    shared_trainings,
 )
 from tasks.knowledge_base import read_knowledge_base
 from tasks.merging import merge_with_base
 from tasks.models import ModelRef, base_model, trained_model
 from tasks.request import AblationRequest
+from tasks.trials import Deadline, Results, shared_trainings
 from tasks.workplace import Workplace
 
 Benches = dict[str, Bench]

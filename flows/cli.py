@@ -17,7 +17,8 @@ import typer
 from flows.console import make_console, stage_row
 from monoglot.errors import MonoglotError
 from monoglot.generation.batch_records import outstanding_in
-from monoglot.learning.grid import cells_of, read_grid
+from monoglot.learning.grid import cells_of
+from monoglot.learning.grids import read_grid
 from monoglot.outstanding import Outstanding
 from monoglot.runs import RunRecord, Runs
 from monoglot.serving.releases import Releases

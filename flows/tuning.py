@@ -33,9 +33,9 @@ from monoglot.learning.search import (
 from monoglot.tuning import TUNED, TuningReport
 from tasks.ablation import write_ablation
 from tasks.baseline import evaluate_tfidf
-from tasks.cells import Deadline, Results
 from tasks.models import base_model
 from tasks.request import TuningRequest
+from tasks.trials import Deadline, Results
 from tasks.tuning import peak_rate, score_of
 from tasks.workplace import Workplace
 

@@ -18,8 +18,9 @@ from monoglot.learning.grid import Cells
 from monoglot.learning.metrics import ALL, METRICS, summarise
 from monoglot.runs import new_run_name
 from monoglot.store import Artifact, Store, write_atomically
-from tasks.cells import CURVE, HELD_BACK, INDEX_SET, Bench, Results
+from tasks.cells import CURVE, HELD_BACK, INDEX_SET, Bench
 from tasks.systems import TFIDF, UNTUNED
+from tasks.trials import Results
 from tasks.workplace import Workplace
 
 

@@ -7,7 +7,8 @@ import yaml
 
 from monoglot.config import Config
 from monoglot.errors import ConfigError
-from monoglot.learning.grid import BUILT_IN, cells_of, options_of, read_grid, trials_of
+from monoglot.learning.grid import cells_of, trials_of
+from monoglot.learning.grids import BUILT_IN, options_of, read_grid
 from monoglot.learning_config import SamplingConfig
 
 CONFIG = Config(knowledge_base={"path": "/kb.csv"}, store="/store")

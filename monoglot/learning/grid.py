@@ -2,22 +2,20 @@
 
 A cell is a config like the user's own but for what it names, so it learns by the same code. What a
 cell may change is all but `FIXED`: cells that answer from other rows, or other questions, could
-not be compared, and none may buy anything. The built-in grids take their options from the types of
-the config's fields: a new strategy is in the grid the day that it is in the config.
+not be compared, and none may buy anything.
 """
 
 import itertools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, field_validator
 
 from monoglot.config import Config
-from monoglot.config_file import explain, parse_config, read_settings_by_name
+from monoglot.config_file import parse_config
 from monoglot.errors import ConfigError
-from monoglot.learning_config import SamplingConfig, TrainingConfig
 from monoglot.section import Section
 
 FIXED = frozenset(
@@ -40,7 +38,6 @@ FIXED = frozenset(
 _LEARNING = frozenset(("sampling", "fine_tuning", "merging", "base_model"))
 Changes = dict[str, Any]  # section -> setting -> value, as in monoglot.yaml
 PRESENT = "present recipe"
-_PAPER_EPOCHS = 3
 
 
 class Grid(Section):
@@ -99,26 +96,6 @@ class Cells:
     changes: Mapping[str, Changes]
     reference: str
     seeds: tuple[int, ...]
-
-
-def read_grid(name: str, config: Config) -> tuple[Grid, str]:
-    """A built-in grid by name, or a grid file; and what to call it in errors and titles.
-
-    Raises:
-        ConfigError: no such grid or file, or a wrong field in it.
-    """
-    if name in BUILT_IN:
-        return BUILT_IN[name](config), name
-    path = Path(name)
-    if not path.exists() and path.suffix.lower() not in {".yaml", ".yml"}:
-        raise ConfigError(
-            f"{name}: no such grid. Built in: {', '.join(BUILT_IN)}; or give a YAML file."
-        )
-    raw = read_settings_by_name(path, "Give a grid file, or one of: " + ", ".join(BUILT_IN))
-    try:
-        return Grid.model_validate(raw), str(path)
-    except ValidationError as error:
-        raise ConfigError(f"{path}: {explain(error, Grid)}") from None
 
 
 def cells_of(grid: Grid, where: str) -> Cells:
@@ -199,7 +176,7 @@ def with_changes(config: Config, changes: Changes, config_file: Path, where: str
         ConfigError: a field is unknown or wrong.
     """
     try:
-        return parse_config(_updated(config.model_dump(), changes), config_file)
+        return parse_config(updated(config.model_dump(), changes), config_file)
     except ConfigError as error:
         raise ConfigError(f"{where}: {str(error).removeprefix(f'{config_file}: ')}") from None
 
@@ -236,8 +213,8 @@ def _merged(where: str, cell: str, base: Changes, parts: Iterable[Changes]) -> C
         twice = sorted(set(_leaves(merged)) & set(_leaves(part)))
         if twice:
             raise ConfigError(f"{where}: cell {cell!r}: {twice[0]}: two of its options set it")
-        merged = _updated(merged, part)
-    return _updated(base, merged)
+        merged = updated(merged, part)
+    return updated(base, merged)
 
 
 def _leaves(changes: Any, above: str = "") -> list[str]:
@@ -251,94 +228,11 @@ def _leaves(changes: Any, above: str = "") -> list[str]:
     ]
 
 
-def _updated(settings: Changes, changes: Changes) -> Changes:
+def updated(settings: Changes, changes: Changes) -> Changes:
     """Settings with some of them changed, at any depth; neither argument is touched."""
     updated = dict(settings)
     for name, value in changes.items():
         before = updated.get(name)
         both = isinstance(before, dict) and isinstance(value, dict)
-        updated[name] = _updated(before, value) if both else value  # type: ignore[arg-type]
+        updated[name] = updated(before, value) if both else value  # type: ignore[arg-type]
     return updated
-
-
-def options_of(section: type[Section], field: str) -> tuple[str, ...]:
-    """The values that a field of the config may have, from its `Literal` type."""
-    return tuple(str(option) for option in get_args(section.model_fields[field].annotation))
-
-
-def _strategies(config: Config) -> Grid:
-    """The paper's Table 1: every strategy under its objective, explicit negatives alone."""
-    return Grid(
-        base=_paper(config),
-        axes={
-            "strategy": {
-                strategy: {"sampling": {"strategy": strategy}}
-                for strategy in options_of(SamplingConfig, "strategy")
-            }
-        },
-        reference="random",
-    )
-
-
-def _objectives(config: Config) -> Grid:
-    """Every objective, in the present recipe."""
-    return Grid(
-        axes={
-            "objective": {
-                objective: {"fine_tuning": {"objective": objective}}
-                for objective in options_of(TrainingConfig, "objective")
-            }
-        },
-        reference=config.fine_tuning.objective,
-    )
-
-
-def _negatives(config: Config) -> Grid:
-    """How many hard negatives Algorithm 1 wants, one random one always beside them."""
-    return Grid(
-        base=_updated(
-            _paper(config), {"sampling": {"strategy": "algorithm1", "random_negatives": 1}}
-        ),
-        axes={
-            "k": {f"k = {k}": {"sampling": {"hard_negatives": k}} for k in (1, 2, 4, 7)},
-        },
-        reference="k = 2",
-    )
-
-
-def _recipe(config: Config) -> Grid:
-    """The present recipe, and the same without one part of it at a time."""
-    without: dict[str, Changes] = {
-        "without English replay": {"fine_tuning": {"english_replay": False}},
-        "without merging": {"merging": {"base_weight": 0.0}},
-        "positives from the index set": {"sampling": {"positives": "index"}},
-        "no own source as positive": {"sampling": {"own_source_share": 0.0}},
-        "half the epochs": {"fine_tuning": {"epochs": max(1, config.fine_tuning.epochs // 2)}},
-        "the paper's recipe": _updated(_paper(config), {"sampling": {"strategy": "algorithm1"}}),
-    }
-    present = config.model_dump()
-    differing = {
-        name: changes for name, changes in without.items() if _updated(present, changes) != present
-    }
-    return Grid(cells={PRESENT: {}, **differing}, reference=PRESENT)
-
-
-def _paper(config: Config) -> Changes:
-    """The setting of arXiv 2506.02527; rate, batch and similarity stay the user's."""
-    return {
-        "sampling": {"positives": "index"},
-        "fine_tuning": {
-            "objective": "explicit",
-            "english_replay": False,
-            "epochs": min(_PAPER_EPOCHS, config.fine_tuning.epochs),
-        },
-        "merging": {"base_weight": 0.0},
-    }
-
-
-BUILT_IN: dict[str, Callable[[Config], Grid]] = {
-    "strategies": _strategies,
-    "objectives": _objectives,
-    "negatives": _negatives,
-    "recipe": _recipe,
-}

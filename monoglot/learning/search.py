@@ -13,7 +13,8 @@ from typing import TypeVar
 import numpy as np
 
 from monoglot.config import Config
-from monoglot.learning.grid import Changes, options_of
+from monoglot.learning.grid import Changes
+from monoglot.learning.grids import options_of
 from monoglot.learning_config import SamplingConfig, TrainingConfig
 
 T = TypeVar("T")
