@@ -47,6 +47,19 @@ def test_candidates_lie_in_the_space_and_are_configs():
     assert len({it["fine_tuning"]["objective"] for it in made}) > 2
 
 
+def test_settings_that_contradict_one_another_are_not_tried():
+    none = CONFIG.model_copy(
+        update={
+            "sampling": CONFIG.sampling.model_copy(
+                update={"random_negatives": 0, "hard_negatives": 0}
+            )
+        }
+    )
+    tried = {it["fine_tuning"]["objective"] for it in candidates(none, 2e-4, 64, seed=0)}
+    assert "explicit" not in tried
+    assert "in_batch" in tried
+
+
 def test_the_best_third_goes_on_in_its_own_length():
     scores = [0.5, None, 0.7, 0.6, 0.7, 0.1]
     rung = [

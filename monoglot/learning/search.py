@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
+from pydantic import ValidationError
 
 from monoglot.config import Config
-from monoglot.learning.grid import Changes
+from monoglot.learning.grid import Changes, updated
 from monoglot.learning.grids import options_of
 from monoglot.learning_config import SamplingConfig, TrainingConfig
 
@@ -49,13 +50,23 @@ def candidates(config: Config, rate: float, count: int, seed: int) -> list[Chang
     Args:
         config: the present recipe, around which rates and epochs are tried.
         rate: its peak learning rate.
-        count: how many.
+        count: how many; those whose settings contradict one another are left out.
         seed: of the sequence.
     """
     from scipy.stats import qmc  # of the pipeline only
 
     points = qmc.Halton(d=6, rng=np.random.default_rng(seed)).random(count)
-    return [_candidate(config, rate, point) for point in points]
+    made = [_candidate(config, rate, point) for point in points]
+    return [changes for changes in made if _is_recipe(config, changes)]
+
+
+def _is_recipe(config: Config, changes: Changes) -> bool:
+    """Whether its settings go together: explicit negatives need some to be sampled."""
+    try:
+        Config.model_validate(updated(config.model_dump(), changes))
+    except ValidationError:
+        return False
+    return True
 
 
 def _candidate(config: Config, rate: float, point: Sequence[float]) -> Changes:
