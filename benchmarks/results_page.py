@@ -217,7 +217,7 @@ def _missing(missing: Mapping[str, Sequence[int]], of: int) -> str:
     by_seeds: dict[str, list[str]] = defaultdict(list)
     for name, seeds in missing.items():
         if seeds:
-            by_seeds[", ".join(map(str, seeds))].append(name)
+            by_seeds[", ".join(map(str, seeds))].append(f"`{name}`")
     told = "; ".join(f"seeds {seeds}: {', '.join(names)}" for seeds, names in by_seeds.items())
     return f"**Missing, {count} of {of} trainings.** {told}."
 

@@ -109,7 +109,8 @@ def test_the_grid_resumes_and_the_page_names_what_is_missing(
 
     text = results_page.page(tmp_path / "out")
     cells_in_all = len(cells_for("hinglish_top").changes) * 3
-    assert f"**Missing, {cells_in_all - 4} of {cells_in_all} trainings.** seeds 2: " in text
+    assert f"**Missing, {cells_in_all - 4} of {cells_in_all} trainings.**" in text
+    assert "seeds 2: `algorithm1, explicit`, `random, explicit`." in text
     assert "| random, explicit | 0, 1 |" in text
     assert "9 questions (test)" in text
     assert text.count("Nothing is measured yet.") == 1
