@@ -30,6 +30,7 @@ from tasks.cells import (
     Learning,
     adopt,
     learning_digest,
+    let_all_go,
     measure_cell,
 )
 from tasks.knowledge_base import read_knowledge_base
@@ -50,7 +51,7 @@ def ablate(request: AblationRequest) -> AblationReport:
     """
     config, settings = request.read()
     grid, where = read_grid(request.grid, config)
-    seeds = request.seeds or grid.seeds
+    seeds = tuple(dict.fromkeys(request.seeds)) or grid.seeds
     cells = cells_of(grid.model_copy(update={"seeds": seeds}), where)
     trials = trials_of(
         cells, config, request.config_file, where, resplit=can_resplit(config, settings)
@@ -125,6 +126,7 @@ def learn_all(
             results.cells[trial.cell][trial.seed] = learn_and_measure(
                 place, trial, benches[data_key(trial)], keep_training=is_shared
             )
+    let_all_go(place.store)
 
 
 def learn_and_measure(

@@ -227,6 +227,16 @@ def let_go(store: Store, learned: Learned, keep: frozenset[str]) -> None:
             shutil.rmtree(store.folder(made))
 
 
+def let_all_go(store: Store) -> None:
+    """Remove all weights and checkpoints of a workshop, when there is nothing to go on from."""
+    for folder in (
+        store.root / "artifacts" / "training",
+        store.root / "artifacts" / "merging",
+        *(store.root / "tmp").glob("resume-*"),
+    ):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def adopt(store: Store, source: Store, artifact: Artifact) -> None:
     """Copy an artifact of another store to the same place in this one, whatever is there."""
     final = store.folder(artifact)
