@@ -38,42 +38,52 @@ from monoglot.store import Artifact, Store
 from tasks.baseline import evaluate_tfidf
 from tasks.cells import HELD_BACK, INDEX_SET
 from tasks.request import RunRequest
-from tasks.trials import Deadline, cost_of, shared_trainings
+from tasks.trials import Deadline, Results, cost_of, shared_trainings
 
 _STATUS = Path("/proc/self/status")
 _CLEAR = Path("/proc/self/clear_refs")
 
 
-@flow(name="benchmark-grid", validate_parameters=False)
 def measure_grid(dataset: Dataset, cells: Cells, folder: Path, deadline: Deadline) -> int:
-    """Measure the cells that have no result in `folder`; returns how many are still missing."""
+    """Measure the cells that have no result in `folder`; returns how many are missing still.
+
+    Runs inside a flow. A cell that cannot be trained is told, and the others go on.
+    """
     config, settings = RunRequest(config_file=dataset.config).read()
     trials = trials_of(
         cells, config, dataset.config, dataset.name, resplit=can_resplit(config, settings)
     )
-    wanted = tuple(
-        trial
-        for trial in trials
-        if not is_done(result_path(folder, trial.cell, trial.seed), cells.changes[trial.cell])
-    )
+
+    def missing() -> tuple[Trial, ...]:
+        return tuple(
+            trial
+            for trial in trials
+            if not is_done(result_path(folder, trial.cell, trial.seed), cells.changes[trial.cell])
+        )
+
+    wanted = missing()
     if not wanted:
         return 0
     place, benches = prepare(config, settings, wanted)
+    results = Results.of(wanted)
     with place.store.writer():
         bench = benches[data_key(wanted[0])]
         tfidf = place.store.table(evaluate_tfidf(place, bench.data.questions, bench.rows))
         keep_baselines(place.store, dataset, folder, tfidf, measure_untuned(place, config, bench))
-        for number, (trial, is_shared) in enumerate(shared_trainings(wanted)):
+        for trial, is_shared in shared_trainings(wanted):
             if deadline.is_over:
-                return len(wanted) - number
+                break
             forget_peak()
-            measured = learn_and_measure(
-                place, trial, benches[data_key(trial)], keep_training=is_shared
-            )
-            path = result_path(folder, trial.cell, trial.seed)
-            write_json(path, result_of(place.store, trial, cells, measured))
-            print(f"{path.name}: {len(wanted) - number - 1} to go", file=sys.stderr)
-    return 0
+            with results.noting(trial):
+                own = benches[data_key(trial)]
+                measured = learn_and_measure(place, trial, own, keep_training=is_shared)
+                # What was found finished says nothing of the memory that it took.
+                peak_bytes = peak() if place.journal[-1].outcome == "done" else None
+                told = result_of(place.store, trial, cells, measured)
+                path = result_path(folder, trial.cell, trial.seed)
+                write_json(path, {**told, "peak_bytes": peak_bytes})
+                print(path.name, file=sys.stderr)
+    return len(missing())
 
 
 def result_of(store: Store, trial: Trial, cells: Cells, measured: Artifact) -> dict[str, Any]:
@@ -84,7 +94,6 @@ def result_of(store: Store, trial: Trial, cells: Cells, measured: Artifact) -> d
         "seed": trial.seed,
         "changes": cells.changes[trial.cell],
         "cost": None if cost is None else dataclasses.asdict(cost),
-        "peak_bytes": peak(),
         "provenance": provenance(),
         "places": places_in(store, measured),
     }
@@ -162,10 +171,14 @@ def main(given: Sequence[str] | None = None) -> None:
         work = (chosen.work or Path(temporary)).resolve() / chosen.dataset
         dataset = DATASETS[chosen.dataset](chosen.data, work)
         deadline = Deadline.after(chosen.budget_seconds)
+        cells, folder = chosen_cells(chosen), chosen.out / chosen.dataset
+
+        @flow(name="benchmark-grid")
+        def measure() -> int:
+            return measure_grid(dataset, cells, folder, deadline)
+
         with prefect_server(work / ".prefect"):
-            left = measure_grid(
-                dataset, chosen_cells(chosen), chosen.out / chosen.dataset, deadline
-            )
+            left = measure()
     print(f"{left} cells are missing after {time.monotonic() - started:.0f} s", file=sys.stderr)
 
 
