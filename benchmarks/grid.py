@@ -28,6 +28,7 @@ from benchmarks.grid_results import (
     places_of,
     questions_of,
     result_path,
+    settings_in,
     write_json,
 )
 from benchmarks.provenance import provenance
@@ -58,7 +59,7 @@ def measure_grid(dataset: Dataset, cells: Cells, folder: Path, deadline: Deadlin
         return tuple(
             trial
             for trial in trials
-            if not is_done(result_path(folder, trial.cell, trial.seed), cells.changes[trial.cell])
+            if not is_done(result_path(folder, trial.cell, trial.seed), settings_in(trial.config))
         )
 
     wanted = missing()
@@ -93,6 +94,7 @@ def result_of(store: Store, trial: Trial, cells: Cells, measured: Artifact) -> d
         "cell": trial.cell,
         "seed": trial.seed,
         "changes": cells.changes[trial.cell],
+        "settings": settings_in(trial.config),
         "cost": None if cost is None else dataclasses.asdict(cost),
         "provenance": provenance(),
         "places": places_in(store, measured),

@@ -12,9 +12,10 @@ from typing import Any
 
 import polars as pl
 
+from monoglot.config import Config
 from monoglot.identity import digest
 from monoglot.learning.comparison import Cost, Measured
-from monoglot.learning.grid import Changes
+from monoglot.learning.grid import learning_settings_of
 
 RESULTS = Path(__file__).with_name("results") / "grid"
 _PLACES = "0123456789a"  # a place from 0 (not among the first ten) to 10
@@ -44,9 +45,25 @@ def write_json(path: Path, value: Any) -> None:
     partial.replace(path)
 
 
-def is_done(path: Path, changes: Changes) -> bool:
-    """Whether a cell with these very changes is measured."""
-    return path.exists() and read(path)["changes"] == json.loads(json.dumps(changes))
+def settings_in(config: Config) -> dict[str, Any]:
+    """The learning settings of a cell, all of them, as a result file names them."""
+    sections = {**learning_settings_of(config), "split": config.split}
+    return {name: section.model_dump(mode="json") for name, section in sections.items()}
+
+
+def is_done(path: Path, settings: Mapping[str, Any]) -> bool:
+    """Whether a cell with these settings is measured.
+
+    A default that has changed since makes it another cell; a setting that is new since does not,
+    since its default is what was done before.
+    """
+    return path.exists() and _agrees(read(path)["settings"], settings)
+
+
+def _agrees(before: Any, now: Any) -> bool:
+    if not isinstance(before, dict) or not isinstance(now, dict):
+        return bool(before == now)
+    return all(name in now and _agrees(value, now[name]) for name, value in before.items())
 
 
 def read(path: Path) -> dict[str, Any]:
