@@ -7,7 +7,7 @@ import yaml
 
 from monoglot.config import Config
 from monoglot.errors import ConfigError
-from monoglot.learning.grid import cells_of, trials_of
+from monoglot.learning.grid import FIXED, cells_of, trials_of
 from monoglot.learning.grids import BUILT_IN, options_of, read_grid
 from monoglot.learning_config import SamplingConfig
 
@@ -118,6 +118,12 @@ def test_an_error_names_file_cell_and_field(tmp_path, text, said):
         trials(tmp_path, text)
     assert str(error.value).startswith(f"{tmp_path}/grid.yaml: ")
     assert said in str(error.value)
+
+
+def test_a_new_section_of_the_config_is_either_learned_by_or_fixed():
+    """Else a setting that has nothing to do with learning would train every cell anew."""
+    varied = {"sampling", "fine_tuning", "merging", "split", "base_model"}
+    assert set(Config.model_fields) - FIXED == varied
 
 
 def test_an_unknown_grid_lists_those_there_are():
