@@ -17,12 +17,14 @@ import typer
 from flows.console import make_console, stage_row
 from monoglot.errors import MonoglotError
 from monoglot.generation.batch_records import outstanding_in
+from monoglot.learning.grid import cells_of
+from monoglot.learning.grids import read_grid
 from monoglot.outstanding import Outstanding
 from monoglot.runs import RunRecord, Runs
 from monoglot.serving.releases import Releases
 from monoglot.standing import Inputs, refuse_without_training_data, standing
 from monoglot.store import Store
-from tasks.request import RunRequest
+from tasks.request import AblationRequest, RunRequest, TuningRequest
 from tasks.versions import versions
 from tasks.workplace import REJECTS
 
@@ -240,6 +242,66 @@ def quality(
         print_json(yields_as_json(found))
     else:
         show_yields(make_console(), found)
+
+
+@app.command()
+def ablate(
+    grid: Annotated[
+        str,
+        typer.Option(help="strategies, objectives, negatives or recipe; or a YAML file."),
+    ] = "strategies",
+    seeds: Annotated[
+        list[int] | None, typer.Option("--seed", help="Give it several times. Else the grid's.")
+    ] = None,
+    seconds: Annotated[
+        float | None, typer.Option(min=1, help="Begin no further cell after this time.")
+    ] = None,
+    config: ConfigFile = HERE,
+    as_json: Json = False,
+) -> None:
+    """Train every cell of a grid, and say which differences are real. Changes no release."""
+    from flows.experiments import show_ablation
+    from flows.running import run_ablation
+
+    request = AblationRequest(
+        config_file=config, grid=grid, seeds=tuple(seeds or ()), seconds=seconds
+    )
+    wanted, settings = request.read()
+    refuse_without_training_data(wanted, settings)
+    cells_of(*read_grid(grid, wanted))  # a wrong grid is refused before Prefect is loaded
+    report = run_ablation(request, wanted, make_console(stderr=True))
+    if as_json:
+        print_json(report.as_json())
+    else:
+        show_ablation(make_console(), report, Store.existing(wanted.store).workshop)
+
+
+@app.command()
+def tune(
+    seconds: Annotated[
+        float, typer.Option(min=1, help="Time for the search; what decides comes on top.")
+    ] = 3600.0,
+    seed: Annotated[int, typer.Option(help="Of the candidates that are tried.")] = 0,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Leave monoglot.yaml alone.")] = False,
+    config: ConfigFile = HERE,
+    as_json: Json = False,
+) -> None:
+    """Look for a better recipe, and write it into monoglot.yaml if it is better beyond chance."""
+    from flows.experiments import show_tuning
+    from flows.running import run_tuning
+    from monoglot.config_edit import edit_config
+
+    request = TuningRequest(config_file=config, seconds=seconds, seed=seed)
+    wanted, settings = request.read()
+    refuse_without_training_data(wanted, settings)
+    report = run_tuning(request, wanted, make_console(stderr=True))
+    backup = None
+    if report.adopted and not dry_run:
+        backup = edit_config(config, report.changes, report.evidence)
+    if as_json:
+        print_json({**report.as_json(), "backup": None if backup is None else str(backup)})
+    else:
+        show_tuning(make_console(), report, Store.existing(wanted.store).workshop, backup)
 
 
 @app.command()

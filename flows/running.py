@@ -4,6 +4,7 @@ import contextlib
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
@@ -14,8 +15,12 @@ from monoglot.errors import MonoglotError, StoreError
 from monoglot.outstanding import Outstanding
 from monoglot.runs import RunRecord
 from monoglot.store import Store
-from tasks.request import RunRequest
+from tasks.request import AblationRequest, RunRequest, TuningRequest
 from tasks.workplace import PROGRESS
+
+if TYPE_CHECKING:
+    from monoglot.ablation import AblationReport
+    from monoglot.tuning import TuningReport
 
 _ROOM = 20_000_000  # bytes; the smallest run, its server's database included, needs a quarter
 
@@ -34,6 +39,22 @@ def run_refresh(request: RunRequest, config: Config, console: Console) -> RunRec
         from flows.refresh_index import refresh_index
 
         return refresh_index(request)
+
+
+def run_ablation(request: AblationRequest, config: Config, console: Console) -> "AblationReport":
+    """`flows.ablation` in this process, watched on the console."""
+    with _prefect(config, console, in_workshop=True):
+        from flows.ablation import ablate
+
+        return ablate(request)
+
+
+def run_tuning(request: TuningRequest, config: Config, console: Console) -> "TuningReport":
+    """`flows.tuning` in this process, watched on the console."""
+    with _prefect(config, console, in_workshop=True):
+        from flows.tuning import tune
+
+        return tune(request)
 
 
 def refuse_full(folder: Path) -> None:
@@ -77,13 +98,16 @@ def _load() -> None:
 
 
 @contextlib.contextmanager
-def _prefect(config: Config, console: Console) -> Iterator[None]:
+def _prefect(config: Config, console: Console, *, in_workshop: bool = False) -> Iterator[None]:
     """Prefect with the run's lines on the console and everything else in the store's log.
 
     Whether the store can be written, and is not being written to, is found out first: a server
-    takes seconds to start.
+    takes seconds to start. One for the workshop has its home there: a run of the line may start
+    and end meanwhile.
     """
     store = Store.open(config.store)
+    if in_workshop:
+        store = Store.open(str(store.workshop))
     with store.writer():
         refuse_full(store.root)
     home = store.root / ".prefect"

@@ -16,14 +16,33 @@ def load_config(path: Path) -> Config:
     Raises:
         ConfigError: the file is missing, is not YAML, or a field is wrong; names file and field.
     """
+    return parse_config(
+        read_settings_by_name(path, "`monoglot init DIR` writes one to start from."), path
+    )
+
+
+def read_settings_by_name(path: Path, advice: str) -> dict[str, Any]:
+    """The contents of a YAML file that holds settings by name; `advice` is for a missing one.
+
+    Raises:
+        ConfigError: the file is missing, or is not such a file.
+    """
     try:
-        raw = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506, a safe loader
+        return settings_in(path.read_text(encoding="utf-8"), path)
     except FileNotFoundError:
-        raise ConfigError(
-            f"{path}: no such file. `monoglot init DIR` writes one to start from."
-        ) from None
+        raise ConfigError(f"{path}: no such file. {advice}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read as UTF-8 text: {error}") from error
+
+
+def settings_in(text: str, path: Path) -> dict[str, Any]:
+    """What a YAML text says, which came from `path`.
+
+    Raises:
+        ConfigError: it is not YAML, or not settings by name.
+    """
+    try:
+        raw = yaml.load(text, _Loader)  # noqa: S506, a safe loader
     except (
         yaml.YAMLError,
         ValueError,
@@ -32,7 +51,7 @@ def load_config(path: Path) -> Config:
         raise ConfigError(f"{path}: is not valid YAML: {error}") from error
     if not isinstance(raw, dict):
         raise ConfigError(f"{path}: expected settings by name, such as `knowledge_base:`.")
-    return parse_config(raw, path)
+    return raw
 
 
 def parse_config(raw: dict[str, Any], path: Path) -> Config:
@@ -40,7 +59,7 @@ def parse_config(raw: dict[str, Any], path: Path) -> Config:
     try:
         config = Config.model_validate(raw)
     except ValidationError as error:
-        raise ConfigError(f"{path}: {_explain(error)}") from None
+        raise ConfigError(f"{path}: {explain(error)}") from None
     try:
         return _resolved(config, path.resolve().parent)
     except (OSError, RuntimeError, ValueError) as error:
@@ -70,14 +89,14 @@ def _is_bare(value: Any) -> bool:
     return isinstance(value, bool | int | float)
 
 
-def _explain(error: ValidationError) -> str:
-    """One line per wrong field, in the words of the file."""
+def explain(error: ValidationError, root: type[BaseModel] = Config) -> str:
+    """One line per wrong field, in the words of the file; `root` is what was read."""
     lines = []
     for problem in error.errors():
         where = ".".join(str(part) for part in problem["loc"])
         kind, given = problem["type"], problem["input"]
         if kind == "extra_forbidden":
-            lines.append(f"{where}: unknown setting (a typo?). {_known_near(where)}")
+            lines.append(f"{where}: unknown setting (a typo?). {_known_near(where, root)}")
         elif kind == "missing":
             lines.append(f"{where}: is required")
         elif kind == "value_error":
@@ -89,9 +108,9 @@ def _explain(error: ValidationError) -> str:
     return "; ".join(lines)
 
 
-def _known_near(where: str) -> str:
+def _known_near(where: str, root: type[BaseModel]) -> str:
     """The settings that exist beside an unknown one."""
-    section: type[BaseModel] | None = Config
+    section: type[BaseModel] | None = root
     for part in where.split(".")[:-1]:
         if part.isdigit():
             continue

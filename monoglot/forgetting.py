@@ -99,7 +99,11 @@ def find(config: Config, store: Store, pattern: Pattern) -> Found:
         example = _example_in((path,), pattern)
         if example is not None:
             found.files[path] = example
-    found.resumable = sorted((store.root / "tmp").glob("resume-*"))
+    found.resumable = sorted(
+        folder
+        for root in (store.root, store.workshop)
+        for folder in (root / "tmp").glob("resume-*")
+    )
     manifests = sorted((store.releases / "manifests").glob("*.json"))
     found.manifests = [path for path in manifests if pattern.in_file(path) is not None]
     found.own = {path: lines for path in _paths_in(config) if (lines := _lines(path, pattern))}
@@ -215,8 +219,11 @@ def _files_of(artifact: Path) -> Iterator[Path]:
 
 
 def _other_files(store: Store) -> Iterator[Path]:
-    """Files that are removed one by one: records and reports of runs, Prefect's database, logs."""
-    for folder in (store.runs, store.root / ".prefect", store.root / "tmp"):
+    """Files that are removed one by one: records and reports of runs, Prefect's database, logs.
+
+    And all of the workshop, where an artifact without its file is computed again.
+    """
+    for folder in (store.runs, store.root / ".prefect", store.root / "tmp", store.workshop):
         for path in sorted(folder.rglob("*")):
             if path.is_file() and not path.name.startswith("resume-"):
                 yield path

@@ -118,6 +118,17 @@ def refuse_unready(config: Config, settings: Settings, store: Store | None) -> N
     """
     refuse_without_training_data(config, settings)
     refuse_untranslatable(config, settings)
+    rows = _load_all(config)
+    model_folder(config.base_model)
+    if _unplanned(config, settings) or any(
+        request.work.rows for request in _requests(config, settings, store, rows)
+    ):
+        refuse_unpriced(config.spending, config.generation.model)
+        check_endpoint(settings, config.generation.model)
+
+
+def _load_all(config: Config) -> pl.DataFrame:
+    """Read every file that a config names, for the errors; the rows of the knowledge base."""
     rows = load_knowledge_base(config.knowledge_base).rows
     for language in config.languages:
         if language.translations is not None:
@@ -135,12 +146,7 @@ def refuse_unready(config: Config, settings: Settings, store: Store | None) -> N
         load_out_of_scope(config.abstention.out_of_scope)
     if config.baselines.lexicon is not None:
         read_lexicon(config.baselines.lexicon)
-    model_folder(config.base_model)
-    if _unplanned(config, settings) or any(
-        request.work.rows for request in _requests(config, settings, store, rows)
-    ):
-        refuse_unpriced(config.spending, config.generation.model)
-        check_endpoint(settings, config.generation.model)
+    return rows
 
 
 def make_plan(inputs: Inputs, config: Config, settings: Settings, store: Store | None) -> Plan:

@@ -49,7 +49,7 @@ def bars(group: Sequence[Bar], title: str) -> str:
         group: the bars from top to bottom.
         title: what is measured; read out by screen readers, not drawn.
     """
-    return _svg(_WIDTH, _ROW * len(group), title, _rows(group))
+    return svg(_WIDTH, _ROW * len(group), title, _rows(group))
 
 
 def _rows(group: Sequence[Bar]) -> str:
@@ -123,7 +123,7 @@ def curve(steps: pl.DataFrame, title: str) -> str:
         f'<path d="{plane.line(loss)}" fill="none" stroke="var(--plain)"/>'
         f'<path d="{plane.line(smooth)}" fill="none" stroke="var(--accent)" stroke-width="2.2"/>'
     )
-    return _svg(plane.right + 8, plane.bottom + 24, title, grid + epochs + lines)
+    return svg(plane.right + 8, plane.bottom + 24, title, grid + epochs + lines)
 
 
 @dataclass(frozen=True)
@@ -181,7 +181,7 @@ def risk(
                 'stroke="var(--paper,#fff)" stroke-width="2"/>'
             )
     content = plane.grid() + plane.limit(asked) + "".join(lines)
-    return _svg(plane.right + 12, plane.bottom + 24, title, content)
+    return svg(plane.right + 12, plane.bottom + 24, title, content)
 
 
 @dataclass(frozen=True)
@@ -252,7 +252,7 @@ def scatter(points: pl.DataFrame, colours: Mapping[str, str], title: str) -> str
         for name, colour in colours.items()
     )
     frame = f'<rect x=".5" y=".5" width="{size - 1}" height="{size - 1}" class="frame"/>'
-    return _svg(size, size, title, frame + dots)
+    return svg(size, size, title, frame + dots)
 
 
 def _dots(points: NDArray[np.float64]) -> str:
@@ -279,10 +279,11 @@ def panels(groups: Mapping[str, Sequence[Bar]], title: str) -> str:
         )
     size = (2 * width, 18 + height * ((len(groups) + 1) // 2))
     sheet = f'<style>{_STYLE}</style><rect width="{size[0]}" height="{size[1]}" class="sheet"/>'
-    return _svg(*size, title, sheet + "".join(cells))
+    return svg(*size, title, sheet + "".join(cells))
 
 
-def _svg(width: float, height: float, title: str, content: str) -> str:
+def svg(width: float, height: float, title: str, content: str) -> str:
+    """A picture of its content, with a title for screen readers."""
     label = escape(title)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height:g}" '

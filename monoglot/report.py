@@ -4,10 +4,9 @@ The templates beside this file say how it looks; this file works out what it sho
 labels and file contents are data: the engine escapes them in HTML, `wording.markdown` in Markdown.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -22,18 +21,8 @@ from monoglot.learning.mistakes import confusions, per_label, won_and_lost
 from monoglot.learning.projection import ROWS
 from monoglot.learning.results import COLUMNS, LanguageResult, Result, by_language, results
 from monoglot.learning.thresholds import Abstention
+from monoglot.pages import render
 from monoglot.runs import StageRecord
-from monoglot.wording import (
-    between,
-    dollars,
-    duration,
-    markdown,
-    number,
-    percent,
-    plain,
-    rate,
-    signed,
-)
 
 _SERIES = ("--s1", "--s2", "--s3", "--s4", "--s5")
 _CONFUSIONS = 12
@@ -202,22 +191,7 @@ def headline_plot(report: RunReport) -> bytes:
 
 
 def _rendered(template: str, report: RunReport, **more: Any) -> str:
-    from jinja2 import (  # of the pipeline only
-        Environment,
-        FileSystemLoader,
-        StrictUndefined,
-        select_autoescape,
-    )
-
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=select_autoescape(["html.j2"]),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(_FILTERS)
-    return environment.get_template(template).render(report=report, figures=report.figures, **more)
+    return render(template, {"name": _name}, report=report, figures=report.figures, **more)
 
 
 def _bars(report: RunReport) -> list[tuple[str, list[plots.Bar]]]:
@@ -280,17 +254,3 @@ def _pictures(report: RunReport) -> list[dict[str, Any]]:
 
 def _name(line: Result) -> str:
     return f"{line.system}, in English" if line.control else line.system
-
-
-_FILTERS: Mapping[str, Callable[..., str]] = {
-    "number": number,
-    "signed": signed,
-    "plain": plain,
-    "percent": percent,
-    "rate": rate,
-    "duration": duration,
-    "dollars": dollars,
-    "markdown": lambda value: markdown(plain(value)),
-    "between": lambda interval: between(interval.low, interval.high),
-    "name": _name,
-}

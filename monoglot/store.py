@@ -8,6 +8,7 @@
       runs/                            what each run did, and its report
       ledger.sqlite                    every paid LLM reply
       tmp/                             unfinished writes; swept by the next writer
+      workshop/                        a store of its own: cells of ablations and tunings
 
 An artifact is written under a temporary name, gets its record last, and is then renamed: if the
 record exists the artifact is whole. One that is gone or damaged is recomputed, never trusted.
@@ -174,6 +175,11 @@ class Store:
     def runs(self) -> Path:
         """Folder of run records and reports."""
         return self.root / "runs"
+
+    @property
+    def workshop(self) -> Path:
+        """Folder of a store of its own, for experiments: nothing in it is in production."""
+        return self.root / "workshop"
 
     def scratch(self, key: Key) -> Path:
         """A folder for a stage's unfinished work that a later attempt may resume from."""

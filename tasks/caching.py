@@ -154,6 +154,7 @@ def _job(place: Workplace, key: Key, draft: Draft, heading: str) -> Job:
         draft=draft,
         on_progress=place.progress(heading),
         budget=place.budget,
+        watcher=place.watcher,
     )
 
 

@@ -40,3 +40,24 @@ class RunRequest(BaseModel):
         if self.store:
             config = config.model_copy(update={"store": self.store})
         return config, settings
+
+
+class AblationRequest(RunRequest):
+    """Which grid to measure, on which config."""
+
+    grid: str = Field(
+        "strategies", description="A built-in grid by name, or a YAML file of axes and cells."
+    )
+    seeds: tuple[int, ...] = Field((), description="Seeds to use instead of the grid's.")
+    seconds: float | None = Field(
+        None, gt=0.0, description="No further cell is begun after this time. Empty: no limit."
+    )
+
+
+class TuningRequest(RunRequest):
+    """How long to look for a better recipe."""
+
+    seconds: float = Field(
+        3600.0, gt=0.0, description="Time for the search; the cells that decide come on top."
+    )
+    seed: int = Field(0, description="Seed of the candidates that are tried.")

@@ -37,7 +37,7 @@ def train(
         job.table(triplets),
         config,
         scratch=job.scratch,
-        on_step=lambda done, of, _loss: job.on_progress(done, of),
+        on_step=lambda done, of, _loss: job.on_step(encoder, done, of),
     )
     folder = job.draft.folder / MODEL_FOLDER
     encoder.save(folder)
@@ -47,6 +47,7 @@ def train(
     job.draft.facts = {
         "steps": log.steps.height,
         "seconds": round(log.seconds, 1),
+        "texts": log.texts,
         "bf16": log.bf16,
         "cut": log.cut,
         "resumed_at": log.resumed_at,

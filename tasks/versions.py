@@ -52,6 +52,7 @@ STAGES: dict[str, StageCode] = {
     "classifier_training": StageCode(1, ("tasks.peer_training",)),
     "diagnostics": StageCode(1, ("tasks.diagnostics",)),
     "classifier": StageCode(1, ("tasks.peer_training",)),
+    "cell": StageCode(1, ("tasks.cells",)),
 }
 
 

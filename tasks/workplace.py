@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import polars as pl
 
@@ -16,6 +16,9 @@ from monoglot.identity import frame_digest
 from monoglot.runs import StageRecord
 from monoglot.settings import Settings
 from monoglot.store import Artifact, Draft, Key, Store
+
+if TYPE_CHECKING:
+    from monoglot.learning.encoder import Encoder
 
 REJECTS = "rejects.parquet"
 
@@ -34,6 +37,9 @@ def _silent(_title: str) -> Progress:
     return ignore
 
 
+# Looks at the weights during a training: (encoder, steps done, steps in all). It changes nothing.
+Watcher = Callable[["Encoder", int, int], None]
+
 # Set by who starts a flow in this process and shows bars; a flow's parameters are data alone.
 PROGRESS: ContextVar[Callable[[str], Progress]] = ContextVar("PROGRESS", default=_silent)
 
@@ -48,6 +54,7 @@ class Workplace:
         progress: gives, for a stage's title, the function told `(done, of)` while it runs.
         journal: what each stage of this run did, in order; stages append to it.
         budget: what the run may spend on the LLM, over all its stages.
+        watcher: looks on while a model is trained; None: nobody does.
     """
 
     store: Store
@@ -55,6 +62,7 @@ class Workplace:
     progress: Callable[[str], Progress] = field(default_factory=PROGRESS.get)
     journal: list[StageRecord] = field(default_factory=list)
     budget: Budget = field(default_factory=Budget)
+    watcher: Watcher | None = None
 
 
 @dataclass(frozen=True)
@@ -68,6 +76,7 @@ class Job:
         draft: to write the result to.
         on_progress: to be told `(done, of)` now and then.
         budget: the run's, for stages that ask the LLM.
+        watcher: looks on while a model is trained; None: nobody does.
     """
 
     store: Store
@@ -76,6 +85,13 @@ class Job:
     draft: Draft
     on_progress: Progress
     budget: Budget = field(default_factory=Budget)
+    watcher: Watcher | None = None
+
+    def on_step(self, encoder: "Encoder", done: int, of: int) -> None:
+        """The progress of a training, and a look at its weights where one is wanted."""
+        self.on_progress(done, of)
+        if self.watcher is not None:
+            self.watcher(encoder, done, of)
 
     def on_purchase(self, done: int, of: int) -> None:
         """The progress of a stage that asks the LLM, told with what the run has spent so far."""

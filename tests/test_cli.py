@@ -82,7 +82,8 @@ def test_the_commands_are_those_of_the_readme(monoglot):
     listed = out.partition("Commands:")[2].split("\n")
     names = [line.split()[0] for line in listed if line.startswith("  ") and line[2] != " "]
     wanted = (
-        "demo init plan run batches refresh search evaluate quality releases rollback forget doctor"
+        "demo init plan run batches refresh search evaluate quality ablate tune releases "
+        "rollback forget doctor"
     )
     assert (code, names) == (0, wanted.split())
 

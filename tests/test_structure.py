@@ -31,11 +31,13 @@ ROOMS = {
 # The package's face, and what looks at all rooms: the report, plans, measurements.
 ABOVE_THE_ROOMS = {
     "monoglot",
+    "monoglot.ablation",
     "monoglot.forgetting",
     "monoglot.measuring",
     "monoglot.planning",
     "monoglot.report",
     "monoglot.standing",
+    "monoglot.tuning",
     "monoglot.yields",
 }
 NOT_IN_THE_LIBRARY = {"prefect", "typer"}

@@ -30,8 +30,8 @@ def split_rows(rows: pl.DataFrame, config: SplitConfig, *, hold_out: bool) -> pl
     """
     ids = rows["row_id"].to_list()
     placed = rows.select("row_id", "query", "label").with_columns(
-        place=pl.Series(_places(ids, f"{config.seed}"), dtype=pl.Float64),
-        other=pl.Series(_places(ids, f"{config.seed}/held_out"), dtype=pl.Float64),
+        place=pl.Series(places(ids, f"{config.seed}"), dtype=pl.Float64),
+        other=pl.Series(places(ids, f"{config.seed}/held_out"), dtype=pl.Float64),
     )
     lowest = pl.col("place") == pl.col("place").min().over("label")
     index = lowest | (pl.col("place") < config.index_share)
@@ -50,8 +50,8 @@ def split_rows(rows: pl.DataFrame, config: SplitConfig, *, hold_out: bool) -> pl
     return pl.DataFrame(Split.validate(split, cast=True))
 
 
-def _places(ids: list[str], salt: str) -> list[float]:
-    """A number in [0, 1) for each id, evenly spread."""
+def places(ids: list[str], salt: str) -> list[float]:
+    """A number in [0, 1) for each id, evenly spread; another salt gives other numbers."""
     start = hashlib.sha256(f"{salt}\x1f".encode())
     places = []
     for row_id in ids:

@@ -1,0 +1,131 @@
+"""The public data sets of the grid as Monoglot reads them, and the parts of their questions."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import yaml
+
+from benchmarks.hinglish_files import LANGUAGE, convert, read_tsv, write_tsv
+from monoglot.knowledge.split import places
+
+ARABIC_ROWS = 5000
+_QUESTION = ("query_id", "text", "language", "label", "english")
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Converted files.
+
+    Attributes:
+        name: of the data set.
+        config: its monoglot.yaml.
+        parts: query id -> part of the questions: test, validation, english.
+        reported: the part that the tables are about.
+        control: the part that stands for the English control; None: each question has its own.
+    """
+
+    name: str
+    config: Path
+    parts: Mapping[str, str]
+    reported: str
+    control: str | None
+
+
+def hinglish_top(data: Path, folder: Path) -> Dataset:
+    """Hinglish-TOP: knowledge base and translations of the train split; asked: both others.
+
+    All questions are one evaluation file, so that nothing of either is trained on.
+    """
+    asked = []
+    for split in ("validation", "test"):
+        files = convert(data, split, folder / split)
+        asked.append(read_tsv(files.questions).with_columns(part=pl.lit(split)))
+    questions = pl.concat(asked)
+    write_tsv(questions.select(_QUESTION), folder / "questions.tsv")
+    config = {
+        "knowledge_base": {"path": str(files.knowledge_base)},
+        "languages": [
+            {"code": LANGUAGE, "name": "Hinglish", "translations": str(files.translations)}
+        ],
+    }
+    return Dataset(
+        "hinglish_top",
+        _config(config, folder),
+        dict(questions.select("query_id", "part").iter_rows()),
+        reported="test",
+        control=None,
+    )
+
+
+def banking77_ar(data: Path, folder: Path) -> Dataset:
+    """English Banking77, and Arabic queries labelled by hand, without a parallel English.
+
+    `ARABIC_ROWS` of the Arabic train rows are learned from: those whose ids have the lowest hash.
+    The English control is the test rows of the knowledge base's own source.
+    """
+    kb, queries, labels = (read_tsv(data / f"{name}.tsv") for name in ("kb", "queries", "labels"))
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = kb.filter(split="train").join(
+        labels.select("label", "label_text"), on="label", how="left", maintain_order="left"
+    )
+    path = pl.concat_str("parent", pl.lit("/"), "label")
+    write_tsv(
+        rows.select("label", "label_text", row_id="kb_id", query="text", label_path=path),
+        folder / "kb.tsv",
+    )
+    trained = queries.filter(split="train").with_columns(
+        place=pl.Series(places(queries.filter(split="train")["qid"].to_list(), "benchmark"))
+    )
+    trained = trained.sort("place").head(ARABIC_ROWS).sort("qid")
+    write_tsv(trained.select("text", "label", language=pl.lit("ar")), folder / "native.tsv")
+    arabic = queries.filter(pl.col("split").is_in(["test", "dev"]))
+    english = kb.filter(split="test")
+    questions = pl.concat(
+        [
+            arabic.select(
+                "text",
+                "label",
+                query_id="qid",
+                language="lang",
+                part=pl.col("split").replace({"dev": "validation"}),
+            ),
+            english.select(
+                "text", "label", query_id="kb_id", language=pl.lit("en"), part=pl.lit("english")
+            ),
+        ],
+        how="diagonal",
+    ).with_columns(english=pl.lit(""))
+    write_tsv(questions.select(_QUESTION), folder / "questions.tsv")
+    config = {
+        "knowledge_base": {"path": str(folder / "kb.tsv")},
+        "training": {"path": str(folder / "native.tsv")},
+    }
+    return Dataset(
+        "banking77_ar",
+        _config(config, folder),
+        dict(questions.select("query_id", "part").iter_rows()),
+        reported="test",
+        control="english",
+    )
+
+
+DATASETS: dict[str, Callable[[Path, Path], Dataset]] = {
+    "hinglish_top": hinglish_top,
+    "banking77_ar": banking77_ar,
+}
+
+
+def _config(config: dict[str, Any], folder: Path) -> Path:
+    """Write the monoglot.yaml; its store lies beside it."""
+    path = folder / "monoglot.yaml"
+    whole = {
+        **config,
+        "evaluation": {"path": str(folder / "questions.tsv")},
+        "base_model": "offline-minilm",
+        "store": "store",
+    }
+    path.write_text(yaml.safe_dump(whole, sort_keys=False), encoding="utf-8")
+    return path

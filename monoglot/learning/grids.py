@@ -1,0 +1,123 @@
+"""Grids by name, and grid files.
+
+The built-in grids take their options from the types of the config's fields: a new strategy is in
+the grid the day that it is in the config.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import get_args
+
+from pydantic import ValidationError
+
+from monoglot.config import Config
+from monoglot.config_file import explain, read_settings_by_name
+from monoglot.errors import ConfigError
+from monoglot.learning.grid import PRESENT, Changes, Grid, updated
+from monoglot.learning_config import SamplingConfig, TrainingConfig
+from monoglot.section import Section
+
+_PAPER_EPOCHS = 3
+
+
+def read_grid(name: str, config: Config) -> tuple[Grid, str]:
+    """A built-in grid by name, or a grid file; and what to call it in errors and titles.
+
+    Raises:
+        ConfigError: no such grid or file, or a wrong field in it.
+    """
+    if name in BUILT_IN:
+        return BUILT_IN[name](config), name
+    path = Path(name)
+    if not path.exists() and path.suffix.lower() not in {".yaml", ".yml"}:
+        raise ConfigError(
+            f"{name}: no such grid. Built in: {', '.join(BUILT_IN)}; or give a YAML file."
+        )
+    raw = read_settings_by_name(path, "Give a grid file, or one of: " + ", ".join(BUILT_IN))
+    try:
+        return Grid.model_validate(raw), str(path)
+    except ValidationError as error:
+        raise ConfigError(f"{path}: {explain(error, Grid)}") from None
+
+
+def options_of(section: type[Section], field: str) -> tuple[str, ...]:
+    """The values that a field of the config may have, from its `Literal` type."""
+    return tuple(str(option) for option in get_args(section.model_fields[field].annotation))
+
+
+def _strategies(config: Config) -> Grid:
+    """The paper's Table 1: every strategy under its objective, explicit negatives alone."""
+    return Grid(
+        base=_paper(config),
+        axes={
+            "strategy": {
+                strategy: {"sampling": {"strategy": strategy}}
+                for strategy in options_of(SamplingConfig, "strategy")
+            }
+        },
+        reference="random",
+    )
+
+
+def _objectives(config: Config) -> Grid:
+    """Every objective, in the present recipe."""
+    return Grid(
+        axes={
+            "objective": {
+                objective: {"fine_tuning": {"objective": objective}}
+                for objective in options_of(TrainingConfig, "objective")
+            }
+        },
+        reference=config.fine_tuning.objective,
+    )
+
+
+def _negatives(config: Config) -> Grid:
+    """How many hard negatives Algorithm 1 wants, one random one always beside them."""
+    return Grid(
+        base=updated(
+            _paper(config), {"sampling": {"strategy": "algorithm1", "random_negatives": 1}}
+        ),
+        axes={
+            "k": {f"k = {k}": {"sampling": {"hard_negatives": k}} for k in (1, 2, 4, 7)},
+        },
+        reference="k = 2",
+    )
+
+
+def _recipe(config: Config) -> Grid:
+    """The present recipe, and the same without one part of it at a time."""
+    without: dict[str, Changes] = {
+        "without English replay": {"fine_tuning": {"english_replay": False}},
+        "without merging": {"merging": {"base_weight": 0.0}},
+        "positives from the index set": {"sampling": {"positives": "index"}},
+        "no own source as positive": {"sampling": {"own_source_share": 0.0}},
+        "half the epochs": {"fine_tuning": {"epochs": max(1, config.fine_tuning.epochs // 2)}},
+        "the paper's recipe": updated(_paper(config), {"sampling": {"strategy": "algorithm1"}}),
+    }
+    present = config.model_dump()
+    differing = {
+        name: changes for name, changes in without.items() if updated(present, changes) != present
+    }
+    return Grid(cells={PRESENT: {}, **differing}, reference=PRESENT)
+
+
+def _paper(config: Config) -> Changes:
+    """The setting of arXiv 2506.02527; rate, batch and similarity stay the user's."""
+    return {
+        "sampling": {"positives": "index"},
+        "fine_tuning": {
+            "objective": "explicit",
+            "english_replay": False,
+            "epochs": min(_PAPER_EPOCHS, config.fine_tuning.epochs),
+        },
+        "merging": {"base_weight": 0.0},
+    }
+
+
+BUILT_IN: dict[str, Callable[[Config], Grid]] = {
+    "strategies": _strategies,
+    "objectives": _objectives,
+    "negatives": _negatives,
+    "recipe": _recipe,
+}

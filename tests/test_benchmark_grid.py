@@ -1,0 +1,149 @@
+"""The public grid on made-up files of the public layout: it resumes, and its page is honest."""
+
+import json
+
+import polars as pl
+import pytest
+from tiny_models import static_model
+
+from benchmarks import grid, grid_data, results_page
+from benchmarks.grid_cells import REFERENCE, cells_for
+from benchmarks.grid_data import DATASETS
+from benchmarks.grid_results import outcomes_of, pack, read, unpack
+from monoglot.config_file import load_config
+from monoglot.knowledge.queries import load_queries
+from monoglot.learning import training
+from monoglot.learning.grid import trials_of
+from monoglot.learning.metrics import ALL, summarise
+
+WORDS = {"WAKE": "wake up alarm", "SLEEP": "sleep night bed", "EAT": "eat food lunch"}
+NATIVE = {"WAKE": "utho jago alarm", "SLEEP": "so jao raat", "EAT": "khana khao"}
+
+
+@pytest.fixture
+def data(tmp_path):
+    """Three intents with ten training queries, three to validate and three to test each."""
+    kb, queries = ["kb_id\tlabel\tparent\ttext\tfirst_split\tsplit"], []
+    for label, words in WORDS.items():
+        for n in range(16):
+            split = "train" if n < 10 else "validation" if n < 13 else "test"
+            english = f"{words} {['now', 'please', 'today', 'soon'][n % 4]} {n}"
+            kb.append(f"{label}-{n}\t{label}\tlife\t{english}\t{split}\t{split}")
+            text = f"{NATIVE[label]} {['abhi', 'aaj'][n % 2]} {n}"
+            dev = "dev" if split == "validation" else split
+            queries.append(
+                f"q{label}-{n}\thi\t{split}\t{dev}\t{label}\t{label}-{n}\t{text}\t{english}"
+            )
+    folder = tmp_path / "data"
+    folder.mkdir()
+    head = "qid\tlang\tsplit\tdev_split\tlabel\tkb_id\ttext\ten_text"
+    for name, lines in (("kb", kb), ("queries", [head, *queries])):
+        (folder / f"{name}.tsv").write_text("\n".join(lines) + "\n")
+    labels = "".join(f"{label}\t{words}\n" for label, words in WORDS.items())
+    (folder / "labels.tsv").write_text("label\tlabel_text\n" + labels)
+    static_model(tmp_path / "model", [*WORDS.values(), *NATIVE.values(), "now abhi 0 1 2 3 4 5"])
+    return folder
+
+
+@pytest.fixture
+def measure(data, tmp_path, monkeypatch, prefect_api, no_endpoint):
+    """Runs the grid with a model of the tests, on some cells."""
+    config_of = grid_data._config
+
+    def with_tiny_model(config, folder):
+        path = config_of(config, folder)
+        path.write_text(path.read_text().replace("offline-minilm", str(tmp_path / "model")))
+        return path
+
+    monkeypatch.setattr(grid_data, "_config", with_tiny_model)
+
+    def run(*more):
+        grid.main(
+            [
+                "hinglish_top", str(data), "--work", str(tmp_path / "work"),
+                "--out", str(tmp_path / "out"), "--seeds", "0", "1", *more,
+            ]
+        )  # fmt: skip
+        return sorted(path.name for path in (tmp_path / "out/hinglish_top").glob("*.json"))
+
+    return run
+
+
+ONLY = ("--only", "random, explicit", "algorithm1, explicit")
+
+
+def test_the_grid_resumes_and_the_page_names_what_is_missing(
+    measure, tmp_path, monkeypatch, capsys
+):
+    assert measure(*ONLY, "--budget-seconds", "1e-9") == [
+        "questions.json",
+        "tf-idf.json",
+        "untuned.json",
+    ]
+    assert "4 cells are missing" in capsys.readouterr().err
+    names = measure(*ONLY)
+    cells = [name for name in names if name[-6:-5].isdigit()]
+    assert cells == [
+        f"{cell}-explicit-{seed}.json" for cell in ("algorithm1", "random") for seed in (0, 1)
+    ]
+    folder = tmp_path / "out/hinglish_top"
+    before = {name: (folder / name).read_bytes() for name in cells}
+    (folder / cells[0]).unlink()
+    monkeypatch.setattr(training._Run, "step", None)  # the work folder has it
+    assert measure(*ONLY) == names
+    places = [
+        json.loads(it)["places"] for it in (before[cells[0]], (folder / cells[0]).read_bytes())
+    ]
+    assert places[0] == places[1]
+    assert (folder / cells[1]).read_bytes() == before[cells[1]]
+
+    result = read(folder / cells[1])
+    assert (result["cell"], result["seed"]) == ("algorithm1, explicit", 1)
+    assert {"commit", "date", "cpu"} <= result["provenance"].keys()
+    assert result["peak_bytes"] > 1e6
+    questions = read(folder / "questions.json")
+    assert sorted(set(questions["part"])) == ["test", "validation"]
+    outcomes = outcomes_of(questions, result["places"])
+    assert summarise(outcomes.filter(part="test"))[ALL].questions == 9
+    assert summarise(outcomes, control=True)[ALL].questions == 18
+
+    text = results_page.page(tmp_path / "out")
+    cells_in_all = len(cells_for("hinglish_top").changes) * 3
+    assert f"**Missing, {cells_in_all - 4} of {cells_in_all} trainings.**" in text
+    assert "seeds 2: `algorithm1, explicit`, `random, explicit`." in text
+    assert "| random, explicit | 0, 1 |" in text
+    assert "9 questions (test)" in text
+    assert text.count("Nothing is measured yet.") == 1
+
+
+def test_a_cell_whose_meaning_changed_is_measured_anew(tmp_path):
+    path = tmp_path / "cell.json"
+    path.write_text(json.dumps({"settings": {"fine_tuning": {"epochs": 3}}}))
+    assert grid.is_done(path, {"fine_tuning": {"epochs": 3}})
+    assert grid.is_done(path, {"fine_tuning": {"epochs": 3, "new": 1}, "new": {}})
+    assert not grid.is_done(path, {"fine_tuning": {"epochs": 4}})
+    assert not grid.is_done(path, {"fine_tuning": {}})
+    assert not grid.is_done(tmp_path / "other.json", {})
+
+
+def test_places_are_a_character_each():
+    assert pack([0, 1, 10]) == "01a"
+    assert unpack("01a") == [0, 1, 10]
+
+
+@pytest.mark.parametrize("dataset", DATASETS)
+def test_every_cell_is_a_config(dataset, data, tmp_path):
+    queries = pl.read_csv(data / "queries.tsv", separator="\t", infer_schema=False)
+    if dataset == "banking77_ar":
+        queries = queries.with_columns(split="dev_split")
+    queries.write_csv(data / "queries.tsv", separator="\t", quote_style="never")
+    made = DATASETS[dataset](data, tmp_path / "work")
+    config = load_config(made.config)
+    cells = cells_for(dataset)
+    trials = trials_of(cells, config, made.config, dataset, resplit=True)
+    assert len(trials) == len(cells.changes) * len(cells.seeds)
+    assert cells.reference == REFERENCE in cells.changes
+    asked = load_queries(config.evaluation).rows
+    assert set(asked["query_id"]) == set(made.parts)
+    assert made.reported in set(made.parts.values())
+    assert made.control in {None, *made.parts.values()}
