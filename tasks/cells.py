@@ -20,6 +20,7 @@ from monoglot.knowledge.validation import is_validation
 from monoglot.learning.evaluation import evaluate_vectors, with_english
 from monoglot.learning.grid import Trial, learning_settings_of
 from monoglot.learning.metrics import ALL, METRICS, summarise
+from monoglot.serving.index import temperature_of
 from monoglot.store import Artifact, Store
 from tasks.caching import stage
 from tasks.models import ModelRef, locate
@@ -149,12 +150,14 @@ def answers(
     english = None
     if control:
         english = encoder.encode(with_english(questions)["english"].to_list())
+    vectors = encoder.encode(rows["query"].to_list(), batch_size=batch_size)
     return evaluate_vectors(
         questions,
         encoder.encode(questions["text"].to_list(), batch_size=batch_size),
         english,
         rows,
-        encoder.encode(rows["query"].to_list(), batch_size=batch_size),
+        vectors,
+        temperature=temperature_of(rows, vectors),
     )
 
 
