@@ -47,31 +47,49 @@ def judge(
     if candidate.digest == reference:
         decision = Decision(False, ("The training gave the model that is in production already.",))
     else:
-        table = place.store.table
-        outcomes = {digest: table(system.outcomes) for digest, system in systems.items()}
-        before = {UNTUNED: base.digest}
-        if current is not None and reference != base.digest:
-            before[f"release {current.id}"] = reference
         against = UNTUNED if current is None else f"release {current.id}"
-        weighed = [
-            GuardOutcomes(
-                guard.config.name,
-                guard.config.max_loss,
-                table(guard.outcomes[candidate.digest]),
-                {name: table(guard.outcomes[digest]) for name, digest in before.items()},
-            )
-            for guard in guards
-        ]
-        weighed += untrained_guards(
-            config.split.untrained_labels,
-            config.gate.max_english_loss,
-            outcomes[candidate.digest],
-            outcomes[base.digest],
-        )
+        before = {base.digest: UNTUNED, reference: against}
         measured = compare(
-            outcomes[candidate.digest], outcomes[reference], against, config.gate, weighed
+            place.store.table(systems[candidate.digest].outcomes),
+            place.store.table(systems[reference].outcomes),
+            against,
+            config.gate,
+            [
+                *(_asked_of(place, guard, candidate, before) for guard in guards),
+                *_untrained(place, config, systems, base=base, candidate=candidate),
+            ],
         )
         decision = decide(measured, config.gate)
     verdict = "promoted" if decision.promote else "not promoted"
     get_run_logger().info(f"gate: {verdict}. {' '.join(decision.reasons)}", extra={"shown": True})
     return decision
+
+
+def _asked_of(
+    place: Workplace, guard: Guard, candidate: ModelRef, before: Mapping[str, str]
+) -> GuardOutcomes:
+    """What candidate and models before it (digest -> name) answered to a guard."""
+    table = place.store.table
+    return GuardOutcomes(
+        guard.config.name,
+        guard.config.max_loss,
+        table(guard.outcomes[candidate.digest]),
+        {name: table(guard.outcomes[digest]) for digest, name in before.items()},
+    )
+
+
+def _untrained(
+    place: Workplace,
+    config: Config,
+    systems: Mapping[str, System],
+    *,
+    base: ModelRef,
+    candidate: ModelRef,
+) -> list[GuardOutcomes]:
+    """Labels that nothing was trained on, as guards."""
+    return untrained_guards(
+        config.split.untrained_labels,
+        config.gate.max_english_loss,
+        place.store.table(systems[candidate.digest].outcomes),
+        place.store.table(systems[base.digest].outcomes),
+    )

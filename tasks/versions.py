@@ -17,7 +17,7 @@ class StageCode(NamedTuple):
 
 STAGES: dict[str, StageCode] = {
     "knowledge_base": StageCode(1, ("tasks.knowledge_base",)),
-    "split": StageCode(1, ("tasks.split",)),
+    "split": StageCode(2, ("tasks.split",)),
     "queries": StageCode(2, ("tasks.queries",)),
     "given_translations": StageCode(2, ("tasks.given_translations",)),
     "user_queries": StageCode(1, ("tasks.user_queries",)),

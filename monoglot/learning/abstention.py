@@ -1,8 +1,7 @@
 """When to say "I don't know": a score calibrated to a rate of wrong answers among the answered.
 
-The statistic is the cosine of the query and its nearest row, which every answer shows anyway: on
-Hinglish-TOP it separates right from wrong as well as the margin to the second label does, and
-out-of-scope queries better (see benchmarks/results).
+The statistic is the cosine of the query and its nearest row: every answer shows it already, so that
+a threshold on it can be read, logged and checked by whoever calls.
 
 The threshold is the lowest at which the upper confidence bound of the rate is within what was asked
 for, found by Learn then Test with fixed-sequence testing (Angelopoulos et al. 2021, arXiv
