@@ -64,6 +64,11 @@ class TrainingConfig(Section):
         description="Also ask the English query of each pair for its translation, against "
         "forgetting; costs no further encoding.",
     )
+    spelling_noise: Share = Field(
+        0.0,
+        description="Share of the romanised queries (hi-Latn and the like) that are spelt another "
+        "way in each epoch, as people do: krna, karnaa; 0: none.",
+    )
     max_tokens: int = Field(128, ge=8, le=512, description="Longer texts are cut, with a count.")
     seed: int = Field(0, description="Seed of sampling and shuffling.")
 

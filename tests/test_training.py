@@ -10,6 +10,7 @@ from tiny_models import static_model, xlm_roberta
 from monoglot.errors import DataError, ModelError
 from monoglot.learning import training
 from monoglot.learning.encoder import Encoder
+from monoglot.learning.lessons import SpellingNoise, lessons_of
 from monoglot.learning.merging import merge
 from monoglot.learning.models import model_digest
 from monoglot.learning.objectives import OBJECTIVES, Batch, explicit, in_batch
@@ -54,6 +55,8 @@ def anchors():
                 "query_id": f"q-{label}-{number}",
                 "text": HINGLISH[label][number],
                 "label": label,
+                "language": "hi-Latn",
+                "origin": "translated",
                 "source_row_id": f"{label}-{number}",
             }
             for label in LABELS
@@ -152,11 +155,49 @@ def test_in_batch_masks_rows_of_the_same_label_wherever_they_are():
     assert explicit(batch, 0.5) == pytest.approx(expected_explicit, rel=1e-5)
 
 
+def spelt_texts(anchors, rows, table, share, romanised=("hi-Latn",), seed=0):
+    """The anchors' texts of each epoch, and all texts."""
+    noise = SpellingNoise(share, romanised, seed)
+    texts, lessons = lessons_of(anchors, rows, table, noise)
+    return [[texts[place] for place in lesson.spelt] for lesson in lessons], texts
+
+
+def test_a_share_of_the_romanised_anchors_is_spelt_anew_in_each_epoch(anchors, rows, similarity):
+    arabic = anchors.with_columns(language=pl.lit("ar"), query_id="ar-" + pl.col("query_id"))
+    both = pl.concat([anchors, arabic])
+    table = triplets_of(both, rows, similarity, epochs=100)
+    plain, few = spelt_texts(both, rows, table, 0.0)
+    half, more = spelt_texts(both, rows, table, 0.5)
+    assert all(epoch == both.sort("query_id")["text"].to_list() for epoch in plain)
+    changed = np.array([a != b for a, b in zip(plain, map(np.array, half), strict=True)])
+    assert not changed[:, :6].any()  # Arabic
+    assert 0.4 < changed[:, 6:].mean() < 0.6
+    assert len({tuple(epoch) for epoch in half}) > 95
+    assert more[: len(few)] == few
+    assert len(set(more)) == len(set(few)) + len(more) - len(few)
+    # Words of the knowledge base keep their spelling nearly always.
+    alarms = [text for epoch in half for text in epoch if text.startswith(("do gh", "chhe"))]
+    assert len(alarms) > 100
+    assert sum(text.endswith("alarm") for text in alarms if text.startswith("do")) > 0.4 * 100
+    assert spelt_texts(both, rows, table, 0.5) == (half, more)
+    assert spelt_texts(both, rows, table, 0.5, seed=1)[0] != half
+    assert spelt_texts(both, rows, table, 1.0, romanised=())[0] == plain
+
+
 def tuned(folder, base, anchors, rows, triplets, config, **options):
     encoder = Encoder.load(str(base), max_tokens=config.max_tokens)
     scratch = folder / "scratch"
     scratch.mkdir(parents=True, exist_ok=True)
-    log = training.fine_tune(encoder, anchors, rows, triplets, config, scratch=scratch, **options)
+    log = training.fine_tune(
+        encoder,
+        anchors,
+        rows,
+        triplets,
+        config,
+        scratch=scratch,
+        romanised=["hi-Latn"],
+        **options,
+    )
     encoder.save(folder / "model")
     return encoder, log
 
@@ -183,11 +224,12 @@ def test_training_brings_translations_to_their_label(
     assert log.steps["learning_rate"][-1] < 0.001
 
 
+@pytest.mark.parametrize("extra", [{}, {"spelling_noise": 0.7}])
 def test_a_killed_training_goes_on_and_ends_in_the_same_weights(
-    tmp_path, anchors, rows, similarity, monkeypatch
+    tmp_path, anchors, rows, similarity, monkeypatch, extra
 ):
     base = xlm_roberta(tmp_path / "tiny-e5-like", all_texts())
-    config = TrainingConfig(epochs=4, batch_size=4, learning_rate=1e-3)
+    config = TrainingConfig(epochs=4, batch_size=4, learning_rate=1e-3, **extra)
     table = triplets_of(anchors, rows, similarity, epochs=4)
     whole, _ = tuned(tmp_path / "whole", base, anchors, rows, table, config)
 
