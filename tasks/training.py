@@ -62,6 +62,7 @@ def train(
         "bf16": log.bf16,
         "cut": log.cut,
         "resumed_at": log.resumed_at,
+        "temperature": round(log.temperature, 5),
         "warnings": [
             f"fine-tune: {log.cut:,} texts are longer than {config.max_tokens} tokens and were cut "
             "(fine_tuning.max_tokens)."

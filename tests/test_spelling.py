@@ -127,7 +127,9 @@ def test_most_noise_is_undone_by_folding():
 def test_noise_repeats_for_a_seed_and_differs_between_seeds():
     first = [noisy(text, seed=1) for text in HINGLISH]
     assert first == [noisy(text, seed=1) for text in HINGLISH]
-    assert sum(a != b for a, b in zip(first, (noisy(t, seed=2) for t in HINGLISH), strict=True)) > 200
+    assert (
+        sum(a != b for a, b in zip(first, (noisy(t, seed=2) for t in HINGLISH), strict=True)) > 200
+    )
 
 
 def test_words_are_told_as_they_are_varied():
