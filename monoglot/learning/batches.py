@@ -42,7 +42,7 @@ class Batches:
         weights = np.ones(anchors.height)
         if mix.origin_weights:
             weights = _weights(anchors["origin"].cast(pl.String), mix)
-        masses = np.bincount(group_of, weights)
+        masses = np.bincount(group_of, weights).astype(np.float64)
         self.places = _places(_tempered(masses, self._groups[0], mix), anchors.height)
         self._members = np.split(
             np.argsort(group_of, kind="stable"), np.cumsum(np.bincount(group_of))[:-1]
@@ -76,7 +76,8 @@ def _codes(anchors: pl.DataFrame, column: str, *, used: bool) -> Integers:
     """A number for each distinct value of a column, or 0 for all where it is not looked at."""
     if not used:
         return np.zeros(anchors.height, dtype=np.int64)
-    return np.unique(anchors[column].cast(pl.String).to_numpy(), return_inverse=True)[1]
+    names = anchors[column].cast(pl.String).to_numpy()
+    return np.asarray(np.unique(names, return_inverse=True)[1], dtype=np.int64)
 
 
 def _weights(origins: pl.Series, mix: DataMixConfig) -> Floats:
@@ -101,7 +102,7 @@ def _tempered(masses: Floats, languages: Integers, mix: DataMixConfig) -> Floats
 def _places(masses: Floats, total: int) -> Integers:
     """`total` places in proportion to the masses, in whole numbers: the largest rests first."""
     exact = total * masses / masses.sum()
-    places = np.floor(exact).astype(np.int64)
+    places: Integers = np.floor(exact).astype(np.int64)
     rests = np.argsort(places - exact, kind="stable")
     places[rests[: total - places.sum()]] += 1
     return places

@@ -51,7 +51,7 @@ class StepMaterial:
 
         lesson, device = self.lesson, vectors.device
         size, number = lesson.negatives.shape
-        anchors, positives, negatives = vectors.split([size, size, size * number])
+        anchors, positives, negatives = torch.split(vectors, [size, size, size * number])
         teacher = None
         if self.teacher is not None:
             known = torch.as_tensor(self.teacher[self._with(lesson.anchors)], device=device)

@@ -107,7 +107,8 @@ def supervised(batch: Batch, temperature: Temperature) -> "Tensor":
     """
     logits, positive = batch.scores / temperature, batch.same_label
     shares = logits.log_softmax(dim=1).masked_fill(~positive, 0.0)
-    return -(shares.sum(dim=1) / positive.sum(dim=1)).mean()
+    mean: Tensor = (shares.sum(dim=1) / positive.sum(dim=1)).mean()
+    return -mean
 
 
 def guided(batch: Batch, temperature: Temperature) -> "Tensor":
