@@ -6,7 +6,7 @@ import pytest
 
 from monoglot.errors import DataError
 from monoglot.learning.batches import Batches
-from monoglot.learning_config import DataMixConfig
+from monoglot.learning_config import DataMixConfig, TrainingConfig
 
 SIZES = {
     ("ar", "native"): 40,
@@ -130,3 +130,15 @@ def test_an_epochs_batches_do_not_depend_on_which_were_asked_for_before(anchors)
         assert [b.tolist() for b in late.of(epoch)] == [b.tolist() for b in seen[epoch]]
     other = batches_of(anchors, seed=1, **mix).of(0)
     assert [b.tolist() for b in other] != [b.tolist() for b in seen[0]]
+
+
+def test_settings_of_learning_that_cannot_work_are_refused():
+    with pytest.raises(ValueError, match=r"start between 0\.01 and 1\.0, not at 0\.005"):
+        TrainingConfig(temperature=0.005, learn_temperature=True)
+    assert TrainingConfig(temperature=0.005).temperature == 0.005
+    for wrong in ([8, 8], [0]):
+        with pytest.raises(ValueError, match="distinct numbers of at least 1"):
+            TrainingConfig(matryoshka_dimensions=wrong)
+    assert TrainingConfig(matryoshka_dimensions=[64, 8]).matryoshka_dimensions == (8, 64)
+    with pytest.raises(ValueError, match="greater than or equal to 0"):
+        DataMixConfig(origin_weights={"user": -1})
