@@ -6,6 +6,7 @@ from prefect import flow, get_run_logger
 
 from monoglot.config import Config
 from monoglot.errors import BatchPendingError
+from monoglot.generation.scripts import romanised_among
 from monoglot.generation.spending import Budget
 from monoglot.outstanding import Outstanding
 from monoglot.planning import refuse_unready
@@ -209,4 +210,5 @@ def fine_tune(
         triplets=triplets,
         base=base,
         config=config.fine_tuning,
+        romanised=romanised_among(config.languages),
     )

@@ -1,9 +1,9 @@
 """The sections of `monoglot.yaml` on learning: how a model is trained, and when it is promoted."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from monoglot.section import Section, Share
 
@@ -41,14 +41,51 @@ class SamplingConfig(Section):
     similarity: SimilarityConfig = SimilarityConfig()
 
 
+TEMPERATURES = (0.01, 1.0)  # a learned one stays between CLIP's bound (arXiv 2103.00020) and 1
+Origin = Literal["native", "translated", "synthetic", "user"]
+
+
+class DataMixConfig(Section):
+    """Which anchors an epoch shows how often; it has as many places as there are anchors."""
+
+    origin_weights: dict[Origin, Annotated[float, Field(ge=0.0)]] = Field(
+        default_factory=dict,
+        description="How often an anchor of an origin is shown beside those of the others, which "
+        "have 1, e.g. {user: 3, synthetic: 0.5}; 0: never.",
+    )
+    language_temperature: float = Field(
+        1.0,
+        ge=1.0,
+        description="A language with n anchors has n^(1/T) parts of an epoch. 1: as many as it "
+        "has; higher: languages with few are shown more often, nearly alike from 5 on.",
+    )
+    batches: Literal["mixed", "in_turn"] = Field(
+        "mixed",
+        description="mixed: a batch has anchors of all languages; in_turn: of one, so that its "
+        "language tells an anchor from none of its negatives.",
+    )
+
+    @property
+    def by_language(self) -> bool:
+        """Whether the language of an anchor makes a difference."""
+        return self.language_temperature > 1.0 or self.batches == "in_turn"
+
+
 class TrainingConfig(Section):
     """InfoNCE fine-tuning."""
 
-    objective: Literal["in_batch", "explicit", "both"] = Field(
+    objective: Literal["in_batch", "explicit", "both", "supervised", "guided", "hardness"] = Field(
         "in_batch",
-        description="The negatives of an anchor. explicit: the sampled ones (the paper); "
+        description="What an anchor is told from. explicit: the sampled negatives (the paper); "
         "in_batch: every row of the batch with another label; both: all of them, at 2.5 times "
-        "the cost.",
+        "the cost. As in_batch, but: supervised: all rows of its label are positives; guided: "
+        "without rows that the base model puts nearer than the positive; hardness: near rows "
+        "weigh more.",
+    )
+    hardness_strength: float = Field(
+        9.0,
+        ge=0.0,
+        description="hardness: a negative weighs exp(strength x its cosine); 0: all alike.",
     )
     epochs: int = Field(10, ge=1, description="Passes over the anchors.")
     batch_size: int = Field(128, ge=2, description="Anchors per optimiser step.")
@@ -60,13 +97,57 @@ class TrainingConfig(Section):
     )
     warmup_share: Share = Field(0.1, description="Share of the steps with a rising rate.")
     temperature: float = Field(0.025, gt=0.0, description="InfoNCE temperature.")
+    learn_temperature: bool = Field(
+        False,
+        description="Learn the temperature, from the given one on, between 0.01 and 1.",
+    )
     english_replay: bool = Field(
         True,
         description="Also ask the English query of each pair for its translation, against "
         "forgetting; costs no further encoding.",
     )
+    mix: DataMixConfig = DataMixConfig()
+    spelling_noise: Share = Field(
+        0.0,
+        description="Share of the romanised queries (hi-Latn and the like) that are spelt another "
+        "way in each epoch, as people do: krna, karnaa; 0: none.",
+    )
+    matryoshka_dimensions: tuple[int, ...] = Field(
+        (),
+        description="Prefixes of the vectors that are trained to be used alone, e.g. [64, 128], "
+        "beside the whole ones.",
+    )
+    gradient_cache: bool = Field(
+        False,
+        description="Large batches in little memory: encode a batch twice, a part at a time, for "
+        "about a third more work. Changes no result.",
+    )
+    lora_rank: int = Field(
+        0,
+        ge=0,
+        le=256,
+        description="Train low-rank adapters of this rank in the place of all weights, and merge "
+        "them afterwards (needs the package peft); 0: all weights.",
+    )
     max_tokens: int = Field(128, ge=8, le=512, description="Longer texts are cut, with a count.")
     seed: int = Field(0, description="Seed of sampling and shuffling.")
+
+    @field_validator("matryoshka_dimensions")
+    @classmethod
+    def _are_prefixes(cls, dimensions: tuple[int, ...]) -> tuple[int, ...]:
+        if any(size < 1 for size in dimensions) or len(set(dimensions)) < len(dimensions):
+            raise ValueError(f"{list(dimensions)}: give distinct numbers of at least 1")
+        return tuple(sorted(dimensions))
+
+    @model_validator(mode="after")
+    def _starts_in_bounds(self) -> "TrainingConfig":
+        least, most = TEMPERATURES
+        if self.learn_temperature and not least <= self.temperature <= most:
+            raise ValueError(
+                f"temperature: to learn it, start between {least} and {most}, not at "
+                f"{self.temperature}"
+            )
+        return self
 
 
 class MergingConfig(Section):

@@ -1,5 +1,6 @@
 """Fine-tuning of the base model; killed and started again, it goes on at its last checkpoint."""
 
+from monoglot.generation.scripts import is_romanised
 from monoglot.learning.encoder import Encoder
 from monoglot.learning.models import model_digest
 from monoglot.learning.training import fine_tune
@@ -22,27 +23,38 @@ def train(
     triplets: Artifact,
     base: ModelRef,
     config: TrainingConfig,
+    romanised: tuple[str, ...] = (),
 ) -> None:
     """The tuned model, and the loss of every step.
 
-    Takes the split and not the knowledge base: an edited answer trains no other model.
+    Args:
+        job: the stage's job.
+        anchors: the training set.
+        parts: the split, and not the knowledge base: an edited answer trains no other model.
+        triplets: partners of the anchors.
+        base: what is tuned.
+        config: how.
+        romanised: codes of languages that are romanised by the config; others are by their code.
     """
+    queries = job.table(anchors)
+    by_code = {code for code in queries["language"].unique() if is_romanised(code)}
     encoder = Encoder.load(
         locate(job.store, base), device=job.settings.device, max_tokens=config.max_tokens
     )
     log = fine_tune(
         encoder,
-        job.table(anchors),
+        queries,
         job.table(parts),
         job.table(triplets),
         config,
         scratch=job.scratch,
+        romanised=by_code.union(romanised),
         on_step=lambda done, of, _loss: job.on_step(encoder, done, of),
     )
     folder = job.draft.folder / MODEL_FOLDER
     encoder.save(folder)
     job.draft.write_table(log.steps, STEPS)
-    job.draft.rows = job.table(anchors).height
+    job.draft.rows = queries.height
     job.draft.digest = model_digest(str(folder))
     job.draft.facts = {
         "steps": log.steps.height,
@@ -51,6 +63,7 @@ def train(
         "bf16": log.bf16,
         "cut": log.cut,
         "resumed_at": log.resumed_at,
+        "temperature": round(log.temperature, 5),
         "warnings": [
             f"fine-tune: {log.cut:,} texts are longer than {config.max_tokens} tokens and were cut "
             "(fine_tuning.max_tokens)."

@@ -1,8 +1,8 @@
 """What the search for a recipe asks of measured cells."""
 
 from monoglot.config import Config
+from monoglot.learning.learned import rate_for
 from monoglot.learning.metrics import ALL, summarise
-from monoglot.learning.training import rate_for
 from monoglot.store import Artifact, Store
 from tasks.models import ModelRef, locate
 

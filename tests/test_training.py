@@ -7,14 +7,19 @@ import torch
 from safetensors.torch import load_file
 from tiny_models import static_model, xlm_roberta
 
-from monoglot.errors import DataError, ModelError
-from monoglot.learning import training
+from monoglot.errors import ConfigError, DataError, ModelError
+from monoglot.learning import adapters, passes, training
 from monoglot.learning.encoder import Encoder
+from monoglot.learning.learned import Learned
+from monoglot.learning.lessons import lessons_of
+from monoglot.learning.material import Material
 from monoglot.learning.merging import merge
 from monoglot.learning.models import model_digest
-from monoglot.learning.objectives import OBJECTIVES, Batch, explicit, in_batch
+from monoglot.learning.objectives import OBJECTIVES, Batch, explicit, in_batch, training_loss
 from monoglot.learning.pairs import make_triplets
+from monoglot.learning.passes import Passes
 from monoglot.learning.similarity import LabelSimilarity
+from monoglot.learning.spellings import SpellingNoise, spellings_of
 from monoglot.learning_config import SamplingConfig, TrainingConfig
 
 LABELS = ("alarm", "music", "weather")
@@ -54,6 +59,8 @@ def anchors():
                 "query_id": f"q-{label}-{number}",
                 "text": HINGLISH[label][number],
                 "label": label,
+                "language": "hi-Latn",
+                "origin": "translated",
                 "source_row_id": f"{label}-{number}",
             }
             for label in LABELS
@@ -152,11 +159,53 @@ def test_in_batch_masks_rows_of_the_same_label_wherever_they_are():
     assert explicit(batch, 0.5) == pytest.approx(expected_explicit, rel=1e-5)
 
 
+def spelt_texts(anchors, rows, table, share, romanised=("hi-Latn",), seed=0):
+    """The anchors' texts of each epoch, and all texts."""
+    noise = SpellingNoise(share, romanised, seed)
+    texts, lessons = lessons_of(anchors, rows, table)
+    texts, spelt = spellings_of(anchors, rows, texts, noise, epochs=len(lessons))
+    return [
+        [texts[place] for place in epoch[lesson.anchors]]
+        for epoch, lesson in zip(spelt, lessons, strict=True)
+    ], texts
+
+
+def test_a_share_of_the_romanised_anchors_is_spelt_anew_in_each_epoch(anchors, rows, similarity):
+    arabic = anchors.with_columns(language=pl.lit("ar"), query_id="ar-" + pl.col("query_id"))
+    both = pl.concat([anchors, arabic])
+    table = triplets_of(both, rows, similarity, epochs=100)
+    plain, few = spelt_texts(both, rows, table, 0.0)
+    half, more = spelt_texts(both, rows, table, 0.5)
+    assert all(epoch == both.sort("query_id")["text"].to_list() for epoch in plain)
+    changed = np.array([a != b for a, b in zip(plain, map(np.array, half), strict=True)])
+    assert not changed[:, :6].any()  # Arabic
+    assert 0.4 < changed[:, 6:].mean() < 0.6
+    assert len({tuple(epoch) for epoch in half}) > 95
+    assert more[: len(few)] == few
+    assert len(set(more)) == len(set(few)) + len(more) - len(few)
+    # Words of the knowledge base keep their spelling nearly always.
+    alarms = [text for epoch in half for text in epoch if text.startswith(("do gh", "chhe"))]
+    assert len(alarms) > 100
+    assert sum(text.endswith("alarm") for text in alarms if text.startswith("do")) > 0.4 * 100
+    assert spelt_texts(both, rows, table, 0.5) == (half, more)
+    assert spelt_texts(both, rows, table, 0.5, seed=1)[0] != half
+    assert spelt_texts(both, rows, table, 1.0, romanised=())[0] == plain
+
+
 def tuned(folder, base, anchors, rows, triplets, config, **options):
     encoder = Encoder.load(str(base), max_tokens=config.max_tokens)
     scratch = folder / "scratch"
     scratch.mkdir(parents=True, exist_ok=True)
-    log = training.fine_tune(encoder, anchors, rows, triplets, config, scratch=scratch, **options)
+    log = training.fine_tune(
+        encoder,
+        anchors,
+        rows,
+        triplets,
+        config,
+        scratch=scratch,
+        romanised=["hi-Latn"],
+        **options,
+    )
     encoder.save(folder / "model")
     return encoder, log
 
@@ -179,15 +228,27 @@ def test_training_brings_translations_to_their_label(
     assert losses[-5:].mean() < 0.3 * losses[:5].mean()
     assert log.steps["learning_rate"].max() <= 0.02
     # Distinct texts that were encoded: 6 anchors and up to 9 rows, the sampled negatives included.
-    assert (log.texts > 30 * 12) == (objective != "in_batch")
+    assert (log.texts > 30 * 12) == (objective in {"explicit", "both"})
     assert log.steps["learning_rate"][-1] < 0.001
 
 
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {},
+        {
+            "spelling_noise": 0.7,
+            "learn_temperature": True,
+            "objective": "guided",
+            "mix": {"origin_weights": {"translated": 2}, "batches": "in_turn"},
+        },
+    ],
+)
 def test_a_killed_training_goes_on_and_ends_in_the_same_weights(
-    tmp_path, anchors, rows, similarity, monkeypatch
+    tmp_path, anchors, rows, similarity, monkeypatch, extra
 ):
     base = xlm_roberta(tmp_path / "tiny-e5-like", all_texts())
-    config = TrainingConfig(epochs=4, batch_size=4, learning_rate=1e-3)
+    config = TrainingConfig(epochs=4, batch_size=4, learning_rate=1e-3, **extra)
     table = triplets_of(anchors, rows, similarity, epochs=4)
     whole, _ = tuned(tmp_path / "whole", base, anchors, rows, table, config)
 
@@ -288,3 +349,167 @@ def test_merging_moves_the_weights_and_none_of_it_is_the_tuned_model(tmp_path):
     for name, value in tuned.model.state_dict().items():
         expected = 0.75 * weights[name] + 0.25 * base.model.state_dict()[name]
         assert torch.allclose(value, expected, atol=1e-6)
+
+
+def anchored(tmp_path, rows, similarity, anchors, epochs=4, **settings):
+    """A short training of the tiny transformer; the weights and the log."""
+    base = xlm_roberta(tmp_path / "base", all_texts())
+    config = TrainingConfig(
+        **{"epochs": epochs, "batch_size": 6, "learning_rate": 1e-3, **settings}
+    )
+    table = triplets_of(anchors, rows, similarity, epochs=epochs)
+    encoder, log = tuned(tmp_path / "run", base, anchors, rows, table, config)
+    return encoder.model.state_dict(), log
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"objective": "both"},
+        {"objective": "guided", "learn_temperature": True},
+        {"objective": "supervised", "matryoshka_dimensions": [8], "spelling_noise": 1.0},
+    ],
+)
+def test_cached_gradients_are_those_of_the_plain_pass(
+    tmp_path, anchors, rows, similarity, monkeypatch, settings
+):
+    monkeypatch.setattr(passes, "_CPU_SUB_BATCH", 3)
+    base = str(xlm_roberta(tmp_path / "base", all_texts()))
+    found = []
+    for cached in (False, True):
+        encoder = Encoder.load(base)
+        config = TrainingConfig(batch_size=6, **settings)
+        table = triplets_of(anchors, rows, similarity)
+        material = Material(encoder, anchors, rows, table, config, romanised=["hi-Latn"])
+        step, given = material.at(0), Passes(encoder, material.texts)
+        learned = Learned(encoder, config)
+        backward = given.backward_cached if cached else given.backward
+        loss = backward(
+            step.positions,
+            lambda vectors, s=step, k=learned, c=config: training_loss(
+                s.batch(vectors), k.temperature, c
+            ),
+        )
+        gradients = {
+            name: weights.grad
+            for name, weights in learned.state.model.named_parameters()
+            if weights.grad is not None
+        }
+        found.append((loss.item(), gradients))
+    (plain_loss, plain), (cached_loss, again) = found
+    assert cached_loss == pytest.approx(plain_loss, rel=1e-6)
+    assert plain.keys() == again.keys()
+    assert ("loss.log_temperature" in plain) == settings.get("learn_temperature", False)
+    largest = max(float(gradient.abs().max()) for gradient in plain.values())
+    assert largest > 1e-3
+    for name, gradient in plain.items():
+        assert torch.allclose(gradient, again[name], atol=1e-5 * largest), name
+
+
+def test_a_cached_training_takes_the_steps_of_a_plain_one(tmp_path, anchors, rows, similarity):
+    plain, log = anchored(tmp_path / "plain", rows, similarity, anchors)
+    cached, other = anchored(tmp_path / "cached", rows, similarity, anchors, gradient_cache=True)
+    assert other.steps["loss"].to_list() == pytest.approx(log.steps["loss"].to_list(), abs=1e-4)
+    assert all(torch.allclose(plain[name], cached[name], atol=1e-3) for name in plain)
+    assert other.texts == log.texts
+
+
+def test_a_learned_temperature_moves_stays_in_bounds_and_is_logged(
+    tmp_path, anchors, rows, similarity
+):
+    _, fixed = anchored(tmp_path / "fixed", rows, similarity, anchors)
+    assert set(fixed.steps["temperature"]) == {0.05}
+    assert fixed.temperature == 0.05
+    _, log = anchored(
+        tmp_path / "learned", rows, similarity, anchors, temperature=0.5, learn_temperature=True
+    )
+    seen = log.steps["temperature"].to_list()
+    assert seen[0] == pytest.approx(0.5)
+    assert len(set(seen)) == len(seen)
+    assert log.temperature != seen[-1]
+    wild, bounded = anchored(
+        tmp_path / "wild",
+        rows,
+        similarity,
+        anchors,
+        learning_rate=0.3,
+        temperature=1.0,
+        learn_temperature=True,
+    )
+    assert all(0.01 - 1e-6 <= value <= 1 + 1e-6 for value in bounded.steps["temperature"])
+    assert {round(value, 4) for value in bounded.steps["temperature"]} & {0.01, 1.0}
+    assert "log_temperature" not in str(wild.keys())
+
+
+def test_a_prefix_ranks_better_for_being_trained(tmp_path, anchors, rows, similarity):
+    base = static_model(tmp_path / "base", all_texts())
+    table = triplets_of(anchors, rows, similarity, epochs=60)
+    losses = {}
+    for name, dimensions in (("whole", ()), ("prefix", (4,))):
+        config = TrainingConfig(
+            epochs=60, batch_size=6, learning_rate=0.02, matryoshka_dimensions=dimensions
+        )
+        encoder, _ = tuned(tmp_path / name, base, anchors, rows, table, config)
+        asked, answers = (
+            torch.as_tensor(encoder.encode(texts.to_list()))
+            for texts in (anchors["text"], rows["query"])
+        )
+        labels = [LABELS.index(label) for label in anchors["label"]]
+        known = [LABELS.index(label) for label in rows["label"]]
+        for size in (4, asked.shape[1]):
+            scores = (
+                torch.nn.functional.normalize(asked[:, :size])
+                @ torch.nn.functional.normalize(answers[:, :size]).T
+            )
+            shares = (scores / 0.05).softmax(1)
+            right = torch.tensor([[a == b for b in known] for a in labels])
+            losses[name, size] = -float((shares * right).sum(1).log().mean())
+    assert losses["prefix", 4] < 0.5 * losses["whole", 4]
+
+
+def test_a_prefix_must_be_shorter_than_the_vectors(tmp_path, anchors, rows, similarity):
+    with pytest.raises(ConfigError, match="32 dimensions"):
+        anchored(tmp_path, rows, similarity, anchors, epochs=1, matryoshka_dimensions=[8, 32])
+
+
+def test_every_mix_trains_as_many_anchors(tmp_path, anchors, rows, similarity):
+    mixed = anchors.with_columns(
+        language=pl.when(pl.col("label") == "music").then(pl.lit("ar")).otherwise("language")
+    )
+    mix = {"batches": "in_turn", "language_temperature": 5, "origin_weights": {"native": 2}}
+    _, log = anchored(tmp_path, rows, similarity, mixed, batch_size=2, mix=mix)
+    assert log.steps.height == 4 * 4  # three anchors of either language: two batches each
+    assert log.steps["loss"].is_finite().all()
+
+
+def test_lora_without_peft_says_what_to_install(tmp_path, anchors, rows, similarity, monkeypatch):
+    monkeypatch.setattr(adapters, "find_spec", lambda _: None)
+    with pytest.raises(ConfigError, match=r"pip install 'monoglot\[lora\]'"):
+        anchored(tmp_path, rows, similarity, anchors, lora_rank=4)
+
+
+def test_lora_needs_a_transformer(tmp_path):
+    encoder = Encoder.load(str(static_model(tmp_path / "static", all_texts())))
+    with pytest.raises(ConfigError, match="no transformer"):
+        adapters.add_adapter(encoder, 4, seed=0)
+
+
+def test_lora_trains_low_rank_changes_and_leaves_a_plain_model(tmp_path, anchors, rows, similarity):
+    pytest.importorskip("peft", reason="the extra lora is not installed")
+    weights, _ = anchored(tmp_path, rows, similarity, anchors, lora_rank=2, learning_rate=0.01)
+    before = Encoder.load(str(tmp_path / "base")).model.state_dict()
+    saved = Encoder.load(str(tmp_path / "run" / "model")).model.state_dict()
+    assert before.keys() == weights.keys() == saved.keys()
+    assert all(torch.equal(weights[name], saved[name]) for name in saved)
+    ranks = {
+        name: int(torch.linalg.matrix_rank((saved[name] - before[name]).double(), atol=1e-6))
+        for name in before
+        if before[name].ndim == 2 and not torch.equal(saved[name], before[name])
+    }
+    assert ranks
+    assert set(ranks.values()) == {2}
+    assert all("embeddings" not in name for name in ranks)
+    again, _ = anchored(
+        tmp_path / "again", rows, similarity, anchors, lora_rank=2, learning_rate=0.01
+    )
+    assert all(torch.equal(weights[name], again[name]) for name in weights)

@@ -31,8 +31,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monoglot.config import LanguageConfig
-from monoglot.generation.romanising import folded_spelling, romanise
+from monoglot.generation.romanising import romanise
 from monoglot.generation.scripts import script_classes
+from monoglot.spelling import folded_spelling
 
 if TYPE_CHECKING:
     from py3langid.langid import LanguageIdentifier

@@ -18,15 +18,12 @@ import polars as pl
 from monoglot.config import LanguageConfig
 from monoglot.generation.scripts import script_classes
 from monoglot.generation.words import NO_NAMES, english_like
+from monoglot.spelling import NO_WORDS
 
 MATRIX, ENGLISH, OTHER = "matrix", "english", "other"
 Tag = pl.Enum([MATRIX, ENGLISH, OTHER])
 
 _WORD = "[\\p{L}\\p{M}\\p{N}]+(?:['\u2019][\\p{L}\\p{M}]+)*"
-_NO_WORDS = (
-    r"(?:https?://|www\.)\S+|[\w.+-]+@[\w.-]+"
-    r"|\{\{?[^{}]*\}?\}|%\(\w+\)[sd]|%[sd]\b|<\w+>|\[[A-Z_]+\]"
-)
 _NUMBER = r"^\p{N}+\p{L}{0,2}$"
 # A knowledge base of titles ("How Do I Pay") tells nothing about names: such rows are left out.
 _MOST_CAPITALS = 0.5
@@ -109,7 +106,7 @@ def code_mixing_index(
 
 def _tokens(texts: pl.Series) -> pl.DataFrame:
     """One row a word: row, place, token, word (lower case), and the words before and after it."""
-    plain = pl.col("text").str.normalize("NFC").str.replace_all(_NO_WORDS, " ")
+    plain = pl.col("text").str.normalize("NFC").str.replace_all(NO_WORDS, " ")
     return (
         pl.DataFrame({"text": texts.cast(pl.String)})
         .with_row_index("row")

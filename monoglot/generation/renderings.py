@@ -16,7 +16,7 @@ import polars as pl
 
 from monoglot.config import LanguageConfig, MixingConfig, MixingLevel
 from monoglot.generation.mixing import code_mixing_index
-from monoglot.generation.scripts import script_of
+from monoglot.generation.scripts import is_romanised
 
 LEVELS: tuple[MixingLevel, ...] = get_args(MixingLevel)
 # Code-Mixing Index above which a text is balanced, and heavy. Of the 2,993 human train queries of
@@ -72,9 +72,7 @@ def mixes_of(text: str, language: LanguageConfig) -> list[Mix]:
 
 def spellings_of(language: LanguageConfig) -> tuple[str, ...]:
     """Ways of spelling; Latin letters for a language of another script can drop their vowels."""
-    primary = language.code.replace("_", "-").split("-")[0]
-    is_romanised = script_of(language) == "Latn" != script_of(primary)
-    return ROMANISED_SPELLINGS if is_romanised else SPELLINGS
+    return ROMANISED_SPELLINGS if is_romanised(language) else SPELLINGS
 
 
 def shares_of(mixing: MixingConfig) -> dict[MixingLevel, float]:

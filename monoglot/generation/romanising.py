@@ -1,12 +1,12 @@
-"""`romanise`: words of an Indic script in Latin letters, and `folded_spelling` for how people type.
+"""`romanise`: words of an Indic script in Latin letters.
 
 Word lists know Hindi in its own script; romanised Hindi has no spelling rules and no list. So the
 list is written in Latin letters by rule, and both it and the text are folded to one spelling:
-"mujhe", "muje" and "mujhey" become the same. The letters are read from their Unicode names, which
-are alike in all scripts of the Brahmic family (DEVANAGARI LETTER KA, BENGALI LETTER KA, ...).
+"mujhe", "muje" and "mujhey" become the same (`monoglot.spelling`). The letters are read from their
+Unicode names, which are alike in all scripts of the Brahmic family (DEVANAGARI LETTER KA, BENGALI
+LETTER KA, ...).
 """
 
-import functools
 import re
 import unicodedata
 
@@ -24,30 +24,6 @@ _VOWELS = {
 }  # fmt: skip
 _WITH_NUKTA = {"j": "z", "dh": "d"}
 _NAMED = re.compile(r"[A-Z]+ (LETTER|VOWEL SIGN|SIGN) (.+)")
-# In this order: long vowels, letters that stand for one sound, doubled letters, nasal endings,
-# diphthongs, and the h that typists leave out.
-_FOLDS = tuple(
-    (re.compile(pattern), folded)
-    for pattern, folded in (
-        ("aa+", "a"),
-        ("ee+", "i"),
-        ("oo+", "u"),
-        ("w", "v"),
-        ("ph", "f"),
-        ("x", "ksh"),
-        ("q|ck", "k"),
-        (r"(.)\1+", r"\1"),
-        (r"(?<=[aeiou])n$", ""),
-        (r"m(?=[bp])", "n"),
-        (r"y(?=[ei])", ""),
-        ("ei|ey", "e"),
-        ("ai|ay", "e"),
-        ("au|ao", "o"),
-        (r"(?<=.)e(?=y?[ao]$)", "i"),
-        ("z", "j"),
-        (r"(?<=[^aeiou])h", ""),
-    )
-)
 
 
 def romanise(word: str) -> str:
@@ -64,15 +40,6 @@ def romanise(word: str) -> str:
         if here[1] == _INHERENT and after[1] not in ("", _INHERENT) and before[1]:
             here[1] = ""
     return "".join(consonant + vowel.replace(_INHERENT, "a") for consonant, vowel in syllables)
-
-
-@functools.cache
-def folded_spelling(word: str) -> str:
-    """The one spelling that the ways to type a romanised word are folded to."""
-    word = word.lower().replace("'", "")
-    for pattern, folded in _FOLDS:
-        word = pattern.sub(folded, word)
-    return word
 
 
 def _append(syllables: list[list[str]], kind: str, name: str) -> None:

@@ -1,6 +1,7 @@
 """Which script a language is written in, by its BCP 47 code, and how digits are written in it."""
 
 import unicodedata
+from collections.abc import Iterable
 
 from monoglot.config import LanguageConfig
 
@@ -87,6 +88,17 @@ def script_of(language: LanguageConfig | str) -> str | None:
     primary, *subtags = str(code).split("-x-", maxsplit=1)[0].replace("_", "-").split("-")
     named = [subtag.title() for subtag in subtags if len(subtag) == 4 and subtag.isalpha()]
     return named[0] if named else _SCRIPT_OF.get(primary.lower())
+
+
+def is_romanised(language: LanguageConfig | str) -> bool:
+    """Whether a language is written in Latin letters that is usually written in others."""
+    code = language.code if isinstance(language, LanguageConfig) else language
+    return script_of(language) == "Latn" != script_of(code.replace("_", "-").split("-")[0])
+
+
+def romanised_among(languages: Iterable[LanguageConfig]) -> tuple[str, ...]:
+    """The codes of the romanised languages, sorted."""
+    return tuple(sorted(language.code for language in languages if is_romanised(language)))
 
 
 def script_classes(language: LanguageConfig | str) -> tuple[str, ...] | None:

@@ -24,6 +24,7 @@ class TrainingState:
     optimiser: "torch.optim.Optimizer"
     losses: list[float]
     rates: list[float]
+    temperatures: list[float]
 
 
 def save(folder: Path, state: TrainingState, step: int) -> None:
@@ -35,7 +36,12 @@ def save(folder: Path, state: TrainingState, step: int) -> None:
         tensors |= {f"optimiser.{number}.{name}": value for name, value in moments.items()}
     # Tied weights share memory, which safetensors refuses; a copy is written once a minute.
     tensors = {name: value.detach().cpu().clone() for name, value in tensors.items()}
-    progress = {"step": step, "losses": state.losses, "rates": state.rates}
+    progress = {
+        "step": step,
+        "losses": state.losses,
+        "rates": state.rates,
+        "temperatures": state.temperatures,
+    }
     partial = folder / f".{_FILE}"
     save_file(tensors, partial, metadata={"progress": json.dumps(progress)})
     partial.replace(folder / _FILE)
@@ -60,6 +66,7 @@ def load(folder: Path, state: TrainingState) -> int:
     state.optimiser.load_state_dict({"state": moments, "param_groups": groups})
     state.losses[:] = progress["losses"]
     state.rates[:] = progress["rates"]
+    state.temperatures[:] = progress["temperatures"]
     return int(progress["step"])
 
 

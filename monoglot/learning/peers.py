@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from monoglot.errors import RunError
 from monoglot.learning.encoder import Encoder, bf16_is_faster, precision
 from monoglot.learning.heads import MOST_TEXTS, Head, evenly, fit_head
-from monoglot.learning.training import rate_for
+from monoglot.learning.learned import rate_for
 from monoglot.learning_config import TrainingConfig
 
 if TYPE_CHECKING:
