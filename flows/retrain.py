@@ -183,4 +183,5 @@ def fine_tune(
         triplets=triplets,
         base=base,
         config=config.fine_tuning,
+        remining=config.sampling.for_training,
     )

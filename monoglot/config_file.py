@@ -136,6 +136,13 @@ def _resolved(config: Config, folder: Path) -> Config:
             "user_queries": config.user_queries.model_copy(
                 update={"path": absolute(config.user_queries.path)}
             ),
+            "sampling": config.sampling.model_copy(
+                update={
+                    "similarity": config.sampling.similarity.model_copy(
+                        update={"file": absolute(config.sampling.similarity.file)}
+                    )
+                }
+            ),
             "base_model": base,
             "store": store,
         }

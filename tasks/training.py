@@ -2,15 +2,18 @@
 
 from monoglot.learning.encoder import Encoder
 from monoglot.learning.models import model_digest
+from monoglot.learning.remining import Remined
 from monoglot.learning.training import fine_tune
-from monoglot.learning_config import TrainingConfig
+from monoglot.learning_config import SamplingConfig, TrainingConfig
 from monoglot.serving.releases import MODEL_FOLDER
 from monoglot.store import Artifact
 from tasks.caching import stage
 from tasks.models import ModelRef, locate
+from tasks.triplets import partners_of
 from tasks.workplace import Job
 
 STEPS = "steps.parquet"
+REMINED = "triplets.parquet"
 
 
 @stage("training", title="fine-tune", tags=["gpu"])
@@ -22,27 +25,45 @@ def train(
     triplets: Artifact,
     base: ModelRef,
     config: TrainingConfig,
+    remining: SamplingConfig | None = None,
 ) -> None:
-    """The tuned model, and the loss of every step.
+    """The tuned model, the loss of every step, and the triplets it was re-mined with.
 
     Takes the split and not the knowledge base: an edited answer trains no other model.
+
+    Args:
+        job: the stage's job.
+        anchors: the training set.
+        parts: the split.
+        triplets: of all epochs, or of the first.
+        base: the model to start from.
+        config: how it is trained.
+        remining: how later epochs' triplets are drawn; None: `triplets` has them.
     """
     encoder = Encoder.load(
         locate(job.store, base), device=job.settings.device, max_tokens=config.max_tokens
     )
+    queries = job.table(anchors)
+    remined = None
+    if remining is not None:
+        partners = partners_of(job, triplets, queries, remining, config)
+        remined = Remined(partners, job.scratch)
     log = fine_tune(
         encoder,
-        job.table(anchors),
+        queries,
         job.table(parts),
         job.table(triplets),
         config,
         scratch=job.scratch,
         on_step=lambda done, of, _loss: job.on_progress(done, of),
+        partners=remined,
     )
     folder = job.draft.folder / MODEL_FOLDER
     encoder.save(folder)
     job.draft.write_table(log.steps, STEPS)
-    job.draft.rows = job.table(anchors).height
+    if remined is not None and config.epochs > 1:
+        job.draft.write_table(remined.drawn(), REMINED)
+    job.draft.rows = queries.height
     job.draft.digest = model_digest(str(folder))
     job.draft.facts = {
         "steps": log.steps.height,

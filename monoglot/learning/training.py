@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 Integers = NDArray[np.int64]
 OnStep = Callable[[int, int, float], None]
+PartnersOf = Callable[[int, Callable[[Sequence[str]], NDArray[np.float32]]], pl.DataFrame]
 
 _SUB_BATCH = {"cuda": 512, "mps": 128}
 _CPU_SUB_BATCH = 32
@@ -67,6 +68,7 @@ def fine_tune(
     *,
     scratch: Path,
     on_step: OnStep | None = None,
+    partners: PartnersOf | None = None,
 ) -> TrainingLog:
     """Train the encoder in place; killed and called again with the same scratch, it goes on.
 
@@ -74,10 +76,12 @@ def fine_tune(
         encoder: the base model; its weights are changed.
         anchors: `contracts.Queries` the triplets name as anchors.
         rows: knowledge-base rows (row_id, query, label) the triplets name.
-        triplets: `contracts.Triplets` of `config.epochs` epochs.
+        triplets: `contracts.Triplets` of `config.epochs` epochs; with `partners`, of the first.
         config: objective, batch, rate and so on.
         scratch: folder for checkpoints, of this very training alone.
         on_step: called with (steps done, steps in all, loss).
+        partners: gives the triplets of a later epoch, asked at its start with the model as it is
+            then; the same for the same epoch, also after a resume. None: `triplets` has them all.
 
     Raises:
         RunError: the loss is no longer finite.
@@ -85,7 +89,12 @@ def fine_tune(
     # No dropout: on Hinglish-TOP validation (seed 0) it cost .010 MRR and a quarter of the time.
     encoder.model.eval()
     texts, lessons = lessons_of(anchors, rows, triplets)
-    run = _Run(encoder, config, lessons, texts)
+
+    def later(epoch: int) -> Lesson:
+        assert partners is not None
+        return lessons_of(anchors, rows, partners(epoch, encoder.encode))[1][0]
+
+    run = _Run(encoder, config, lessons, texts, None if partners is None else later)
     resumed_at = checkpoint.load(scratch, run.state)
     started = saved = time.perf_counter()
     for step in range(resumed_at, run.total):
@@ -114,13 +123,15 @@ class _Run:
         config: TrainingConfig,
         lessons: Sequence[Lesson],
         texts: Sequence[str],
+        later: Callable[[int], Lesson] | None,
     ) -> None:
         self.encoder = encoder
         self.config = config
-        self.lessons = lessons
+        self.lessons = dict(enumerate(lessons))
+        self.later = later
         self.texts = texts
         self.per_epoch = -(-len(lessons[0].anchors) // config.batch_size)
-        self.total = self.per_epoch * len(lessons)
+        self.total = self.per_epoch * (len(lessons) if later is None else config.epochs)
         self.lengths = _lengths(encoder, texts)
         self.encoded = 0
         self.bf16 = bf16_is_faster(encoder.model)
@@ -159,6 +170,8 @@ class _Run:
     def _batch(self, step: int) -> tuple[Lesson, Integers]:
         """The lesson of a step and which of its anchors are in the batch."""
         epoch, number = divmod(step, self.per_epoch)
+        if epoch not in self.lessons and self.later is not None:
+            self.lessons = {epoch: self.later(epoch)}
         lesson = self.lessons[epoch]
         rng = np.random.default_rng([self.config.seed, epoch])
         order = rng.permutation(len(lesson.anchors))
