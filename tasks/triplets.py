@@ -9,7 +9,8 @@ from monoglot.knowledge.split import leaking_rows
 from monoglot.learning.negatives import STRATEGIES
 from monoglot.learning.pairs import Partners, make_triplets
 from monoglot.learning.similarity import LabelSimilarity, label_similarity, shuffled
-from monoglot.learning_config import SamplingConfig, TrainingConfig
+from monoglot.learning.similarity_sources import Encode
+from monoglot.learning_config import SamplingConfig, SimilarityConfig, TrainingConfig
 from monoglot.section import Section, Share
 from monoglot.store import Artifact
 from tasks.caching import stage
@@ -68,9 +69,7 @@ def draw_triplets(
     similarity = None
     if strategy.by_label:
         encode = load_encoder(job, base).encode if config.similarity.needs_model else None
-        wrong = distortion or Distortion()
-        similarity = label_similarity(rows, config.similarity, encode, levels=wrong.levels)
-        similarity = shuffled(similarity, wrong.shuffled, seed)
+        similarity = _similarity(rows, config.similarity, encode, distortion, seed)
     proposals = pl.concat(
         [empty(Proposals), *(job.store.table(each, PROPOSALS) for each in user_labels)]
     )
@@ -96,13 +95,26 @@ def draw_triplets(
         _keep_for_training(job, rows, similarity, proposals)
 
 
+def _similarity(
+    rows: pl.DataFrame,
+    config: SimilarityConfig,
+    encode: Encode | None,
+    distortion: Distortion | None,
+    seed: int,
+) -> LabelSimilarity:
+    if distortion is None:
+        return label_similarity(rows, config, encode)
+    whole = label_similarity(rows, config, encode, levels=distortion.levels)
+    return shuffled(whole, distortion.shuffled, seed)
+
+
 def _keep_for_training(
     job: Job, rows: pl.DataFrame, similarity: LabelSimilarity | None, proposals: pl.DataFrame
 ) -> None:
     """What later epochs are drawn from, beside the first one's triplets; it bears on the digest."""
     tables = {
-        _ROWS: rows.select("row_id", "query", "label", pl.col("part").cast(pl.String)).sort(
-            "row_id"
+        _ROWS: rows.sort("row_id").select(
+            "row_id", "query", "label", pl.col("part").cast(pl.String)
         ),
         _PROPOSALS: proposals,
     }
