@@ -211,4 +211,5 @@ def fine_tune(
         base=base,
         config=config.fine_tuning,
         romanised=romanised_among(config.languages),
+        remining=config.sampling.for_training,
     )

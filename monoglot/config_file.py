@@ -177,6 +177,13 @@ def _resolved(config: Config, folder: Path) -> Config:
             "baselines": config.baselines.model_copy(
                 update={"lexicon": absolute(config.baselines.lexicon)}
             ),
+            "sampling": config.sampling.model_copy(
+                update={
+                    "similarity": config.sampling.similarity.model_copy(
+                        update={"file": absolute(config.sampling.similarity.file)}
+                    )
+                }
+            ),
             "base_model": base,
             "store": store,
         }

@@ -7,9 +7,9 @@ from monoglot.identity import digest
 from monoglot.learning.encoder import Encoder
 from monoglot.learning.evaluation import with_english
 from monoglot.learning.heads import Head, evaluate_head
-from monoglot.learning.mining import mined_triplets
 from monoglot.learning.models import model_digest
 from monoglot.learning.peers import distil, steps_of, train_classifier
+from monoglot.learning.st_mining import mined_triplets
 from monoglot.learning_config import TrainingConfig
 from monoglot.serving.releases import MODEL_FOLDER
 from monoglot.store import Artifact

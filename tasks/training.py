@@ -3,15 +3,18 @@
 from monoglot.generation.scripts import is_romanised
 from monoglot.learning.encoder import Encoder
 from monoglot.learning.models import model_digest
+from monoglot.learning.remining import Remined
 from monoglot.learning.training import fine_tune
-from monoglot.learning_config import TrainingConfig
+from monoglot.learning_config import SamplingConfig, TrainingConfig
 from monoglot.serving.releases import MODEL_FOLDER
 from monoglot.store import Artifact
 from tasks.caching import stage
 from tasks.models import ModelRef, locate
+from tasks.triplets import partners_of
 from tasks.workplace import Job
 
 STEPS = "steps.parquet"
+REMINED = "triplets.parquet"
 
 
 @stage("training", title="fine-tune", tags=["gpu"])
@@ -24,8 +27,9 @@ def train(
     base: ModelRef,
     config: TrainingConfig,
     romanised: tuple[str, ...] = (),
+    remining: SamplingConfig | None = None,
 ) -> None:
-    """The tuned model, and the loss of every step.
+    """The tuned model, the loss of every step, and the triplets it was re-mined with.
 
     Args:
         job: the stage's job.
@@ -35,12 +39,18 @@ def train(
         base: what is tuned.
         config: how.
         romanised: codes of languages that are romanised by the config; others are by their code.
+        remining: how later epochs' triplets are drawn; None: `triplets` has them.
     """
     queries = job.table(anchors)
     by_code = {code for code in queries["language"].unique() if is_romanised(code)}
     encoder = Encoder.load(
         locate(job.store, base), device=job.settings.device, max_tokens=config.max_tokens
     )
+    queries = job.table(anchors)
+    remined = None
+    if remining is not None:
+        partners = partners_of(job, triplets, queries, remining, config)
+        remined = Remined(partners, job.scratch)
     log = fine_tune(
         encoder,
         queries,
@@ -50,10 +60,13 @@ def train(
         scratch=job.scratch,
         romanised=by_code.union(romanised),
         on_step=lambda done, of, _loss: job.on_step(encoder, done, of),
+        partners=remined,
     )
     folder = job.draft.folder / MODEL_FOLDER
     encoder.save(folder)
     job.draft.write_table(log.steps, STEPS)
+    if remined is not None and config.epochs > 1:
+        job.draft.write_table(remined.drawn(), REMINED)
     job.draft.rows = queries.height
     job.draft.digest = model_digest(str(folder))
     job.draft.facts = {

@@ -31,7 +31,7 @@ STAGES: dict[str, StageCode] = {
     "round_trip": StageCode(1, ("tasks.round_trip",)),
     "questions": StageCode(2, ("tasks.questions",)),
     "anchors": StageCode(2, ("tasks.anchors",)),
-    "triplets": StageCode(2, ("tasks.triplets",)),
+    "triplets": StageCode(3, ("tasks.triplets",)),
     "training": StageCode(3, ("tasks.training",)),
     "merging": StageCode(1, ("tasks.merging",)),
     "index": StageCode(2, ("tasks.index",)),

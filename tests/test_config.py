@@ -159,7 +159,7 @@ def test_a_typo_names_the_settings_that_exist_there(refusal):
     )
     assert refusal(SMALLEST + "sampling: {similarity: {temprature: 1}}\n") == (
         "sampling.similarity.temprature: unknown setting (a typo?). "
-        "Known here: source, temperature."
+        "Known here: source, file, temperature."
     )
     assert refusal(SMALLEST + "languages:\n  - {code: hi, name: Hindi, file: x}\n") == (
         "languages.0.file: unknown setting (a typo?). Known here: "

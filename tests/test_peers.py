@@ -10,8 +10,8 @@ from monoglot.contracts import Triplets
 from monoglot.errors import DataError
 from monoglot.generation.query_translation import by_lexicon, foreign_languages, read_lexicon
 from monoglot.learning.encoder import Encoder
-from monoglot.learning.mining import mine, mined_triplets
 from monoglot.learning.peers import distil, steps_of, train_classifier
+from monoglot.learning.st_mining import mine, mined_triplets
 from monoglot.learning_config import TrainingConfig
 
 CONFIG = TrainingConfig(epochs=20, batch_size=4, learning_rate=0.02)

@@ -4,7 +4,7 @@ All of it follows from the inputs, the seed and the step: nothing is kept from o
 so that a resumed training goes on with the very batches it would have had.
 """
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Integers = NDArray[np.int64]
+PartnersOf = Callable[[int, Callable[[Sequence[str]], Vectors]], pl.DataFrame]
 
 
 @dataclass(frozen=True)
@@ -76,9 +77,10 @@ class Material:
         encoder: the base model, as yet untrained: the teacher of objectives that have one.
         anchors: `contracts.Queries` the triplets name as anchors.
         rows: knowledge-base rows (row_id, query, label) the triplets name.
-        triplets: `contracts.Triplets`.
+        triplets: `contracts.Triplets` of all epochs; with `partners`, of the first.
         config: objective, batch, mix and noise.
         romanised: codes of the languages whose anchors may be spelt anew.
+        partners: gives the triplets of a later epoch; see `training.fine_tune`.
 
     Attributes:
         texts: all that is ever encoded.
@@ -95,23 +97,32 @@ class Material:
         config: TrainingConfig,
         *,
         romanised: Collection[str],
+        partners: PartnersOf | None = None,
     ) -> None:
-        texts, self._lessons = lessons_of(anchors, rows, triplets)
+        texts, lessons = lessons_of(anchors, rows, triplets)
+        epochs = len(lessons) if partners is None else config.epochs
+        self._lessons = dict(enumerate(lessons))
+
+        def later(epoch: int) -> Lesson:
+            assert partners is not None
+            return lessons_of(anchors, rows, partners(epoch, encoder.encode))[1][0]
+
+        self._later = later
         noise = SpellingNoise(config.spelling_noise, romanised, config.seed)
-        self.texts, self._spellings = spellings_of(
-            anchors, rows, texts, noise, epochs=len(self._lessons)
-        )
+        self.texts, self._spellings = spellings_of(anchors, rows, texts, noise, epochs=epochs)
         self._objective = OBJECTIVES[config.objective]
         self._teacher = encoder.encode(texts) if self._objective.teacher else None
         shown = anchors.sort("query_id")[self._lessons[0].anchors]
         self._batches = Batches(shown, config.mix, config.batch_size, config.seed)
         self.per_epoch = self._batches.per_epoch
-        self.steps = self.per_epoch * len(self._lessons)
+        self.steps = self.per_epoch * epochs
 
     def at(self, step: int) -> StepMaterial:
         """The texts of a step; steps count from 0."""
         epoch, number = divmod(step, self.per_epoch)
         chosen = self._batches.of(epoch)[number]
+        if epoch not in self._lessons:
+            self._lessons = {epoch: self._later(epoch)}
         lesson = self._lessons[epoch]
         width = lesson.negatives.shape[1] if self._objective.sampled_negatives else 0
         part = Lesson(

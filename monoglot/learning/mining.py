@@ -1,157 +1,152 @@
-"""The negatives that sentence-transformers would mine, for a comparison with what it recommends.
+"""Rows that a model ranks high for each anchor, own-label rows left out: for mined negatives.
 
-Its `mine_hard_negatives` (6.2.0) at its documented best: `relative_margin=0.05`,
-`sampling_strategy="top"`, exact search, tuples of equal width. The rule is written out here, since
-the function itself needs `datasets` and pandas for what is a search and a threshold; a test holds
-the two together where `datasets` is installed. It knows no labels, so some of its negatives are
-right answers: they are counted, not removed, being a part of what it recommends.
+The scores of all anchors with all rows are computed in blocks, and only the best few rows of each
+anchor are kept: memory grows with anchors + rows, not with their product. Which rows are best is
+the strategy's to say: `Rank` turns a block of scores into ranks. Scores are rounded to five
+decimals, so that equal texts tie whatever block they fall in; ties keep the rows' order.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import polars as pl
-from numpy.typing import NDArray
 
-from monoglot.contracts import Triplets, empty
-from monoglot.learning.ranking import Floats
+from monoglot.learning.distributions import Floats, Integers, Pool, Vectors
 
-Integers = NDArray[np.int64]
+# Scores (b, c) of anchors at positions (b,) with rows -> rank values: the highest are kept, and
+# minus infinity never is.
+Rank = Callable[[Vectors, Integers], Vectors]
 
-RELATIVE_MARGIN = 0.05
-_QUERIES_PER_BLOCK = 512
+_ANCHORS = 1024  # in a block
+_ROWS = 8192
+_DECIMALS = 5
+_CROWD = 4  # times as many rows as are kept, from which a block is thinned before it is sorted
 
 
-@dataclass(frozen=True, eq=False)
-class Mined:
-    """Mined negatives as a training takes them.
+@dataclass(frozen=True)
+class Space:
+    """Anchors and rows as a model sees them.
 
     Attributes:
-        triplets: `contracts.Triplets`, alike in every epoch; empty where nothing was found.
-        dropped: anchors that have too few negatives below the margin, and are not trained on.
-        same_label: share of the negatives that have the anchor's own label.
+        anchors: (a, d) unit vectors.
+        rows: (n, d) unit vectors of the pool's rows, in the pool's order.
+        labels: (a,) label codes of the anchors.
+        sources: (a,) pool position of the row an anchor was made from, or -1.
+        pool: the rows.
     """
 
-    triplets: pl.DataFrame
-    dropped: int
-    same_label: float
+    anchors: Vectors
+    rows: Vectors
+    labels: Integers
+    sources: Integers
+    pool: Pool
 
 
-def mined_triplets(
-    anchors: pl.DataFrame,
-    anchor_vectors: Floats,
-    rows: pl.DataFrame,
-    row_vectors: Floats,
-    *,
-    negatives: int,
-    epochs: int,
-    batch_size: int,
-    seed: int,
-) -> Mined:
-    """Triplets of mined negatives, for as many optimiser steps as the anchors' epochs would take.
+@dataclass(frozen=True)
+class Mined:
+    """The best rows of each anchor, best first.
+
+    Attributes:
+        rows: (a, w) pool positions; -1 where an anchor has fewer.
+        scores: (a, w) their scores; minus infinity there.
+    """
+
+    rows: Integers
+    scores: Vectors
+
+
+def mine(space: Space, keep: int, rank: Rank) -> Mined:
+    """The `keep` rows of other labels with the highest ranks for each anchor.
 
     Args:
-        anchors: `contracts.Queries` to train on.
-        anchor_vectors: (anchors, d), of length 1.
-        rows: rows to choose from (row_id, query, label); the first of a text stands for all.
-        row_vectors: (rows, d).
-        negatives: how many each anchor gets.
-        epochs: of the training compared with.
-        batch_size: of both.
-        seed: of the positive of an anchor that has no English source among the rows.
+        space: the vectors.
+        keep: rows an anchor; fewer where the pool is smaller.
+        rank: what makes a row good.
     """
-    positives = _positives(anchors, rows, seed)
-    first = rows.with_row_index("place").select(pl.col("place").min().over("query"))
-    first_of = first["place"].cast(pl.Int64).to_numpy()
-    found = mine(
-        anchors["text"],
-        anchor_vectors,
-        row_vectors,
-        first_of,
-        positives=positives,
-        negatives=negatives,
-    )
-    kept = np.flatnonzero((found >= 0).all(axis=1))
-    if len(kept) == 0:
-        return Mined(empty(Triplets), anchors.height, 0.0)
-    row_labels, row_ids = rows["label"].to_numpy(), rows["row_id"].to_numpy()
-    same = row_labels[found[kept]] == anchors["label"].to_numpy()[kept, None]
-    one = pl.DataFrame(
-        {
-            "anchor": anchors["query_id"].to_numpy()[kept],
-            "positive_row": row_ids[positives[kept]],
-            "negative_rows": row_ids[found[kept]].tolist(),
-            "probabilities": [[1.0] * negatives] * len(kept),
-            "strategy": ["st_mined"] * len(kept),
-        }
-    )
-    steps = epochs * -(-anchors.height // batch_size)
-    rounds = max(1, round(steps / -(-len(kept) // batch_size)))
-    triplets = pl.concat(
-        [one.select(pl.lit(epoch, pl.Int32).alias("epoch"), pl.all()) for epoch in range(rounds)]
-    )
-    dropped = anchors.height - len(kept)
-    return Mined(triplets.sort("epoch", "anchor"), dropped, float(same.mean()))
+    keep = max(1, min(keep, len(space.rows)))
+    found = [
+        _best(space, np.arange(at, min(at + _ANCHORS, len(space.anchors))), keep, rank)
+        for at in range(0, len(space.anchors), _ANCHORS)
+    ]
+    if not found:
+        return Mined(np.empty((0, keep), np.int64), np.empty((0, keep), np.float32))
+    rows = np.concatenate([positions for positions, _ in found])
+    return Mined(rows, np.concatenate([scores for _, scores in found]))
 
 
-def mine(
-    texts: pl.Series,
-    vectors: Floats,
-    row_vectors: Floats,
-    first_of: Integers,
-    *,
-    positives: Integers,
-    negatives: int,
-) -> Integers:
-    """Positions (n, negatives) of each anchor's mined rows, -1 where there are too few.
+def _best(space: Space, anchors: Integers, keep: int, rank: Rank) -> tuple[Integers, Vectors]:
+    """Rows and scores of a block of anchors, over all blocks of rows."""
+    positions = np.full((len(anchors), keep), -1, dtype=np.int64)
+    scores = np.full(positions.shape, -np.inf, dtype=np.float32)
+    ranks = scores.copy()
+    for at in range(0, len(space.rows), _ROWS):
+        block = _scores(space.anchors[anchors], space.rows[at : at + _ROWS])
+        own = space.labels[anchors][:, None] == space.pool.labels[at : at + _ROWS]
+        better = np.where(own, np.float32(-np.inf), rank(block, anchors))
+        who, which = _worth_sorting(better, ranks[:, -1], keep)
+        if len(who) == 0:
+            continue
+        held = np.arange(len(anchors)).repeat(keep)
+        everyone = np.concatenate([held, who])
+        every_rank = np.concatenate([ranks.ravel(), better[who, which]])
+        every_score = np.concatenate([scores.ravel(), block[who, which]])
+        every_row = np.concatenate([positions.ravel(), at + which])
+        order = np.lexsort((every_row, -every_rank, everyone))
+        counts = np.bincount(everyone, minlength=len(anchors))
+        first = np.cumsum(counts) - counts
+        chosen = order[first[:, None] + np.arange(keep)]
+        ranks, scores, positions = every_rank[chosen], every_score[chosen], every_row[chosen]
+    return positions, scores
 
-    The best `10 * negatives` and a few more rows are looked at; of these, the positives of an
-    anchor's text are no candidates, nor what is nearer than its furthest positive less the margin.
 
-    Args:
-        texts: (n,) anchors; those with one text share their positives.
-        vectors: (n, d) of the anchors.
-        row_vectors: (m, d).
-        first_of: (m,) the first row with the same text.
-        positives: (n,) position of each anchor's positive.
-        negatives: how many are wanted.
+def _worth_sorting(ranks: Vectors, beaten: Vectors, keep: int) -> tuple[Integers, Integers]:
+    """Entries (anchor, column) of a block that may be among the best: none is missed."""
+    wanted = ranks > beaten[:, None]
+    if wanted.sum() > _CROWD * keep * len(ranks) and ranks.shape[1] > keep:
+        least = np.partition(ranks, -keep, axis=1)[:, -keep]
+        wanted &= ranks >= least[:, None]
+    who, which = np.nonzero(wanted)
+    return who, which
+
+
+def own_means(space: Space) -> Floats:
+    """Mean score of each anchor with the rows of its own label (a,); NaN where it has none.
+
+    What its positive can be expected to score. The positive of a triplet is drawn anew each epoch,
+    the mean is not: one mining serves all epochs, and one odd positive moves no threshold.
     """
-    of_text = texts.rank("dense").to_numpy().astype(np.int64) - 1
-    own = np.unique(np.stack([of_text, first_of[positives]]), axis=1)
-    limits = np.full(of_text.max(initial=-1) + 1, np.inf, np.float32)
-    np.minimum.at(limits, of_text, (vectors * row_vectors[positives]).sum(axis=1))
-    limits -= np.abs(limits) * RELATIVE_MARGIN
-    distinct = np.flatnonzero(first_of == np.arange(len(first_of)))
-    most = int(np.bincount(own[0]).max(initial=0))
-    looked_at = min(10 * negatives + 2 * most, len(distinct))
-    found = np.full((len(texts), negatives), -1, np.int64)
-    for start in range(0, len(texts), _QUERIES_PER_BLOCK):
-        block = np.arange(start, min(start + _QUERIES_PER_BLOCK, len(texts)))
-        scores = vectors[block] @ row_vectors[distinct].T
-        best = np.argsort(-scores, axis=1, kind="stable")[:, :looked_at]
-        kept = np.take_along_axis(scores, best, axis=1) <= limits[of_text[block], None]
-        codes = of_text[block, None] * len(first_of) + distinct[best]
-        kept &= ~np.isin(codes, own[0] * len(first_of) + own[1])
-        order = np.argsort(~kept, axis=1, kind="stable")[:, :negatives]
-        chosen = distinct[np.take_along_axis(best, order, axis=1)]
-        usable = np.take_along_axis(kept, order, axis=1)
-        found[block, : chosen.shape[1]] = np.where(usable, chosen, -1)
-    return found
+    sums = np.zeros((len(space.pool.sizes), space.rows.shape[1]), dtype=np.float64)
+    np.add.at(sums, space.pool.labels, space.rows)
+    sizes = space.pool.sizes.astype(np.float64)
+    means = sums / np.where(sizes > 0, sizes, np.nan)[:, None]
+    return np.asarray(np.einsum("ad,ad->a", space.anchors, means[space.labels]))
 
 
-def _positives(anchors: pl.DataFrame, rows: pl.DataFrame, seed: int) -> Integers:
-    """Position of each anchor's own English source, or of a row of its label drawn at random."""
-    places = rows.select("row_id", "label").with_row_index("place")
-    own = anchors.join(
-        places.select("row_id", "place"),
-        left_on="source_row_id",
-        right_on="row_id",
-        how="left",
-        maintain_order="left",
-    )["place"]
-    of_label = places.group_by("label").agg("place").sort("label")
-    lists = anchors.select("label").join(of_label, on="label", how="left", maintain_order="left")
-    rng = np.random.default_rng(seed)
-    at = pl.Series(rng.random(anchors.height)) * lists["place"].list.len()
-    drawn = lists["place"].list.get(at.floor().cast(pl.Int64))
-    return own.fill_null(drawn).cast(pl.Int64).to_numpy()
+def background(space: Space) -> Floats:
+    """Mean score of each anchor with all rows (a,): what a row picked blindly scores."""
+    return np.asarray(space.anchors @ space.rows.mean(axis=0, dtype=np.float64))
+
+
+def own_best(space: Space) -> Vectors:
+    """Best score of each anchor with a row of its own label but its source (a,).
+
+    Infinity where there is none: such an anchor tells nothing of what the model mistakes.
+    """
+    best = np.full(len(space.anchors), np.inf, dtype=np.float32)
+    by_label = np.argsort(space.labels, kind="stable")
+    starts = np.searchsorted(space.labels[by_label], np.arange(len(space.pool.starts)))
+    for label in np.flatnonzero((np.diff(starts) > 0) & (space.pool.sizes > 0)):
+        mine_of = by_label[starts[label] : starts[label + 1]]
+        first, end = space.pool.starts[label], space.pool.starts[label + 1]
+        size = max(1, _ANCHORS * _ROWS // (end - first))
+        for at in range(0, len(mine_of), size):
+            anchors = mine_of[at : at + size]
+            block = _scores(space.anchors[anchors], space.rows[first:end])
+            block[space.sources[anchors][:, None] == np.arange(first, end)] = -np.inf
+            top = block.max(axis=1)
+            best[anchors] = np.where(np.isfinite(top), top, np.inf)
+    return best
+
+
+def _scores(anchors: Vectors, rows: Vectors) -> Vectors:
+    return np.round(anchors @ rows.T, _DECIMALS)

@@ -19,7 +19,7 @@ from monoglot.learning import checkpoint
 from monoglot.learning.adapters import merge_adapter
 from monoglot.learning.encoder import Encoder
 from monoglot.learning.learned import Learned
-from monoglot.learning.material import Material
+from monoglot.learning.material import Material, PartnersOf
 from monoglot.learning.objectives import training_loss
 from monoglot.learning.passes import Passes
 from monoglot.learning_config import TrainingConfig
@@ -63,6 +63,7 @@ def fine_tune(
     scratch: Path,
     romanised: Collection[str] = (),
     on_step: OnStep | None = None,
+    partners: PartnersOf | None = None,
 ) -> TrainingLog:
     """Train the encoder in place; killed and called again with the same scratch, it goes on.
 
@@ -70,18 +71,22 @@ def fine_tune(
         encoder: the base model; its weights are changed.
         anchors: `contracts.Queries` the triplets name as anchors.
         rows: knowledge-base rows (row_id, query, label) the triplets name.
-        triplets: `contracts.Triplets` of `config.epochs` epochs.
+        triplets: `contracts.Triplets` of `config.epochs` epochs; with `partners`, of the first.
         config: objective, batch, rate and so on.
         scratch: folder for checkpoints, of this very training alone.
         romanised: codes of the languages whose anchors `config.spelling_noise` may spell anew.
         on_step: called with (steps done, steps in all, loss).
+        partners: gives the triplets of a later epoch, asked at its start with the model as it is
+            then; the same for the same epoch, also after a resume. None: `triplets` has them all.
 
     Raises:
         ConfigError: the config asks for what this model or environment has not.
         DataError: the mix shows no anchor.
         RunError: the loss is no longer finite.
     """
-    material = Material(encoder, anchors, rows, triplets, config, romanised=romanised)
+    material = Material(
+        encoder, anchors, rows, triplets, config, romanised=romanised, partners=partners
+    )
     run = _Run(encoder, config, material)
     state = run.learned.state
     resumed_at = checkpoint.load(scratch, state)
