@@ -46,7 +46,6 @@ def train(
     encoder = Encoder.load(
         locate(job.store, base), device=job.settings.device, max_tokens=config.max_tokens
     )
-    queries = job.table(anchors)
     remined = None
     if remining is not None:
         partners = partners_of(job, triplets, queries, remining, config)

@@ -19,7 +19,7 @@ def made(store: Store, name: str, fill) -> Artifact:
     """An artifact, written as its stage would write it."""
     key = Key.of(name, 1, inputs={}, config={"test": name})
     with store.writing(key) as draft:
-        job = Job(store, Settings(), key, draft, on_progress=lambda done, of, note="": None)
+        job = Job(store, Settings(), key, draft, on_progress=lambda *_: None)
         fill(job)
     found = store.find(key)
     assert found is not None
