@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 INSTALL ?= $(BIN)/python -m pip install --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test record-versions clean
+.PHONY: help setup demo test test-slow record-versions clean
 
 help:  ## Explain the commands
 	@echo "Monoglot: answer queries in any language from a knowledge base kept in one."
@@ -42,7 +42,10 @@ test: setup  ## Lint, format check, type check and tests: what CI runs
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m mypy
-	$(BIN)/python -m pytest -n auto --dist worksteal
+	$(BIN)/python -m pytest -n auto --dist worksteal -m "not slow"
+
+test-slow: setup  ## The tests of whole ablations, searches, baselines and guards: minutes more
+	$(BIN)/python -m pytest -n auto --dist worksteal -m slow
 
 record-versions: setup  ## Record the code of each stage after its version was bumped, or rightly kept
 	@$(BIN)/python tests/test_stage_versions.py

@@ -19,7 +19,7 @@ from monoglot.matching import Pattern
 from monoglot.store import Store
 from tasks.request import AblationRequest, RunRequest
 
-pytestmark = pytest.mark.usefixtures("prefect_api", "no_endpoint")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("prefect_api", "no_endpoint")]
 
 GRID = {
     "reference": "random",

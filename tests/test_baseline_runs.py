@@ -16,7 +16,7 @@ from monoglot.store import Store
 from tasks.request import RunRequest
 from tasks.versions import versions
 
-pytestmark = pytest.mark.usefixtures("prefect_api", "no_endpoint")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("prefect_api", "no_endpoint")]
 
 EVERY = ["translate_query", "random_negatives", "st_mined", "distillation", "classifier"]
 NAMES = [

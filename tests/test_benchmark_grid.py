@@ -72,6 +72,7 @@ def measure(data, tmp_path, monkeypatch, prefect_api, no_endpoint):
 ONLY = ("--only", "random, explicit", "algorithm1, explicit")
 
 
+@pytest.mark.slow
 def test_the_grid_resumes_and_the_page_names_what_is_missing(
     measure, tmp_path, monkeypatch, capsys
 ):

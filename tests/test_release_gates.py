@@ -20,6 +20,8 @@ from monoglot.serving.releases import Releases
 from monoglot.store import Store
 from tasks.request import RunRequest
 
+pytestmark = pytest.mark.slow
+
 UNTRAINED = "cancel_order"
 
 

@@ -102,6 +102,7 @@ def only(monkeypatch, *rates):
     monkeypatch.setattr("flows.tuning.candidates", lambda *_: made)
 
 
+@pytest.mark.slow
 def test_a_better_recipe_is_written_and_found_again(untrained, monkeypatch, capsys):
     only(monkeypatch, 1e-9, 0.02, 1e-8)
     text = untrained.read_text() + "# the end\n"
@@ -133,6 +134,7 @@ def test_a_better_recipe_is_written_and_found_again(untrained, monkeypatch, caps
     assert not (Store.open(config.store).root / "releases").exists()
 
 
+@pytest.mark.slow
 def test_a_recipe_that_is_no_better_is_refused(untrained, monkeypatch):
     only(monkeypatch, 1e-8, 2e-8, 3e-8)
     report = tune(TuningRequest(config_file=untrained, seconds=30))
@@ -140,6 +142,7 @@ def test_a_recipe_that_is_no_better_is_refused(untrained, monkeypatch):
     assert report.reason.startswith("Nothing is adopted")
 
 
+@pytest.mark.slow
 def test_where_no_candidate_can_be_trained_nothing_is_adopted(untrained, monkeypatch):
     def failing(self, number):
         if self.config.batch_size == 32:
