@@ -19,7 +19,8 @@ from monoglot.learning.metrics import ALL, METRICS, summarise
 from monoglot.runs import new_run_name
 from monoglot.store import Artifact, Store, write_atomically
 from tasks.cells import CURVE, HELD_BACK, INDEX_SET, Bench
-from tasks.systems import TFIDF, UNTUNED
+from tasks.comparison import TFIDF
+from tasks.systems import UNTUNED
 from tasks.trials import Results
 from tasks.workplace import Workplace
 

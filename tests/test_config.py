@@ -155,7 +155,7 @@ def test_a_typo_names_the_settings_that_exist_there(refusal):
     said = refusal(SMALLEST + "evalution: {path: q.csv}\n")
     assert said.startswith("evalution: unknown setting (a typo?). Known here: knowledge_base, lang")
     assert refusal(SMALLEST + "split: {sead: 1}\n") == (
-        "split.sead: unknown setting (a typo?). Known here: index_share, evaluation_share, seed."
+        "split.sead: unknown setting (a typo?). Known here: index_share, evaluation_share, seed, untrained_labels."
     )
     assert refusal(SMALLEST + "sampling: {similarity: {temprature: 1}}\n") == (
         "sampling.similarity.temprature: unknown setting (a typo?). "
@@ -200,7 +200,10 @@ def test_all_mistakes_are_told_at_once(refusal):
         ("fine_tuning: {warmup_share: 1.1}", "fine_tuning.warmup_share: Input should be less"),
         ("generation: {temperature: 2.1}", "generation.temperature: Input should be less than"),
         ("quality: {max_longer: 1}", "quality.max_longer: Input should be gre"),
-        ("sampling: {strategy: best}", "sampling.strategy: Input should be 'algorithm1', 'random'"),
+        (
+            "sampling: {strategy: best}",
+            "sampling.strategy: Input should be 'algorithm1', 'algorithm1_label",
+        ),
         ("sampling: {hard_negatives: 17}", "sampling.hard_negatives: Input should be less than"),
         ("gate: {metric: hit@10}", "gate.metric: Input should be 'mrr', 'hit@1', 'hit@3' or 'hit"),
         ("gate: {min_gain: .inf}", "gate.min_gain: Input should be a finite number (got inf)"),

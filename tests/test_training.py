@@ -418,8 +418,8 @@ def test_a_learned_temperature_moves_stays_in_bounds_and_is_logged(
     tmp_path, anchors, rows, similarity
 ):
     _, fixed = anchored(tmp_path / "fixed", rows, similarity, anchors)
-    assert set(fixed.steps["temperature"]) == {0.05}
-    assert fixed.temperature == 0.05
+    assert set(fixed.steps["temperature"]) == {0.025}
+    assert fixed.temperature == 0.025
     _, log = anchored(
         tmp_path / "learned", rows, similarity, anchors, temperature=0.5, learn_temperature=True
     )

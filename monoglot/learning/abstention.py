@@ -81,7 +81,7 @@ class Sample:
     def levels(self) -> Values:
         """The thresholds that are looked at, each answering more than the one before."""
         ranks = np.ceil(np.arange(1, _LEVELS + 1) / _LEVELS * len(self.scores)).astype(int)
-        return self.scores[len(self.scores) - ranks]
+        return np.asarray(self.scores[len(self.scores) - ranks])
 
     def answered(self, thresholds: Values) -> "Answered":
         """How many are answered at each of t thresholds."""

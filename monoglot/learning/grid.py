@@ -230,9 +230,9 @@ def _leaves(changes: Any, above: str = "") -> list[str]:
 
 def updated(settings: Changes, changes: Changes) -> Changes:
     """Settings with some of them changed, at any depth; neither argument is touched."""
-    updated = dict(settings)
+    changed = dict(settings)
     for name, value in changes.items():
-        before = updated.get(name)
+        before = changed.get(name)
         both = isinstance(before, dict) and isinstance(value, dict)
-        updated[name] = updated(before, value) if both else value  # type: ignore[arg-type]
-    return updated
+        changed[name] = updated(before, value) if both else value  # type: ignore[arg-type]
+    return changed
