@@ -155,7 +155,8 @@ def test_a_typo_names_the_settings_that_exist_there(refusal):
     said = refusal(SMALLEST + "evalution: {path: q.csv}\n")
     assert said.startswith("evalution: unknown setting (a typo?). Known here: knowledge_base, lang")
     assert refusal(SMALLEST + "split: {sead: 1}\n") == (
-        "split.sead: unknown setting (a typo?). Known here: index_share, evaluation_share, seed, untrained_labels."
+        "split.sead: unknown setting (a typo?). "
+        "Known here: index_share, evaluation_share, seed, untrained_labels."
     )
     assert refusal(SMALLEST + "sampling: {similarity: {temprature: 1}}\n") == (
         "sampling.similarity.temprature: unknown setting (a typo?). "

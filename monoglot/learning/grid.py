@@ -30,7 +30,10 @@ FIXED = frozenset(
         "redaction",
         "quality",
         "spending",
+        "baselines",
         "gate",
+        "guards",
+        "abstention",
         "policy",
     )
 )
