@@ -58,6 +58,7 @@ def spent(folder):
     return usd
 
 
+@pytest.mark.slow
 def test_a_run_stops_below_half_of_its_plan_and_the_next_buys_only_the_rest(tmp_path, server):
     line_with(tmp_path)
     planned = plan_of(server, tmp_path)

@@ -24,6 +24,8 @@ from monoglot.generation.replies import PROBLEMS, Reply
 from monoglot.generation.translation import translate
 from monoglot.settings import Settings
 
+pytestmark = pytest.mark.slow
+
 STARTS_WITHIN_S = 180.0  # torch and transformers, on a machine that may be busy
 REPLY_TOKENS = 24
 # No gate can be sure of noise: a handful of letters may by chance be what someone types. So that

@@ -14,7 +14,7 @@ from monoglot import Retriever
 from monoglot.serving.releases import Releases
 from monoglot.store import Store
 
-pytestmark = pytest.mark.usefixtures("prefect_api", "no_endpoint")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("prefect_api", "no_endpoint")]
 
 NEW_QUERY = "my parrot ate the invoice, print me another copy"
 # What the run does when it is killed. Each stands in for the function that is there.

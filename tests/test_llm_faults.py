@@ -7,6 +7,8 @@ import pytest
 
 from benchmarks import llm_faults, loopback_llm
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
