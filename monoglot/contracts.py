@@ -116,7 +116,8 @@ class Outcomes(dy.Schema):
     names the English source (or the question itself): what a bootstrap resamples, since several
     translations of one source are not independent. `known`: the knowledge base has the label; a
     question whose label it lacks is a miss. `rank` is the place of the label among the distinct
-    labels, 0 where it is not among the first ten.
+    labels, 0 where it is not among the first ten. `top_score` and `top_share` are of the
+    first label: its nearest row's score, and its share of the votes.
     """
 
     query_id = dy.String(primary_key=True)
@@ -131,6 +132,7 @@ class Outcomes(dy.Schema):
     top_row = dy.String(nullable=True)
     top_query = dy.String(nullable=True)
     top_score = dy.Float32(nullable=True)
+    top_share = dy.Float32(nullable=True)
 
 
 class Findings(dy.Schema):

@@ -10,7 +10,7 @@ from monoglot.learning.ranking import Floats
 from monoglot.serving.index import Index
 from monoglot.store import Artifact
 from tasks.caching import stage
-from tasks.models import ModelRef, load_encoder
+from tasks.models import ModelRef, encode
 from tasks.workplace import Job
 
 HEAD = "head.parquet"
@@ -55,11 +55,11 @@ def evaluate_logistic_head(
     texts = head_texts(job, anchors=anchors, parts=parts, questions=questions)
     chosen = evenly(texts, MOST_TEXTS, seed)
     head = fit_head(_vectors(job, chosen, base, index), chosen["label"])
-    asked, encoder = job.table(questions), load_encoder(job, base)
+    asked = job.table(questions)
     outcomes = evaluate_head(
         asked,
-        encoder.encode(asked["text"].to_list()),
-        encoder.encode(with_english(asked)["english"].to_list()),
+        encode(job, base, asked["text"].to_list()),
+        encode(job, base, with_english(asked)["english"].to_list()),
         job.table(knowledge_base),
         head,
     )
@@ -99,8 +99,7 @@ def _vectors(job: Job, texts: pl.DataFrame, model: ModelRef, index: Artifact) ->
     places = held.row_ids.to_frame("row_id").with_row_index("place")
     place = texts.join(places, on="row_id", how="left", maintain_order="left")["place"]
     found = place.is_not_null().to_numpy()
-    encoder = load_encoder(job, model)
     new = texts.filter(~found)["text"].to_list()
     vectors: Floats = held.matrix[place.fill_null(0).to_numpy()]
-    vectors[~found] = encoder.encode(new, on_progress=job.on_progress)
+    vectors[~found] = encode(job, model, new)
     return vectors

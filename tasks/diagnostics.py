@@ -19,7 +19,7 @@ from monoglot.serving.index import Index, Vectors
 from monoglot.store import Artifact
 from tasks.caching import stage
 from tasks.comparison import MINED, RANDOM, Baselines
-from tasks.models import ModelRef, load_encoder
+from tasks.models import ModelRef, encode
 from tasks.sources import Data
 from tasks.systems import TUNED, UNTUNED, System
 from tasks.training import STEPS
@@ -143,7 +143,7 @@ def _offsets(
     job: Job, model: ModelRef, questions: pl.DataFrame, held: Vectors
 ) -> dict[str, float | None]:
     """`language_offset` of each language of the questions."""
-    vectors = load_encoder(job, model).encode(questions["text"].to_list())
+    vectors = encode(job, model, questions["text"].to_list())
     offsets = {}
     for language in questions["language"].unique().sort():
         here = (questions["language"] == language).to_numpy()
@@ -158,9 +158,8 @@ def _answers(
     """`contracts.Outcomes` of training queries, each without its own source."""
     if queries.is_empty():
         return empty(Outcomes)
-    encode = load_encoder(job, model).encode
-    english = encode(with_english(queries)["english"].to_list())
-    vectors = encode(queries["text"].to_list(), on_progress=job.on_progress)
+    english = encode(job, model, with_english(queries)["english"].to_list())
+    vectors = encode(job, model, queries["text"].to_list())
     return evaluate_vectors(
         queries,
         vectors,

@@ -12,7 +12,7 @@ from monoglot.learning.projection import projection
 from monoglot.serving.index import Index, temperature_of
 from monoglot.store import Artifact
 from tasks.caching import stage
-from tasks.models import ModelRef, load_encoder
+from tasks.models import ModelRef, encode, load_encoder
 from tasks.workplace import Job
 
 PROJECTION = "projection.parquet"
@@ -33,9 +33,8 @@ def evaluate(
 ) -> None:
     """`contracts.Outcomes` of a model over its index, and a picture of both sides' vectors."""
     asked = job.table(questions)
-    encoder = load_encoder(job, model)
-    vectors = encoder.encode(asked["text"].to_list(), on_progress=job.on_progress)
-    english = encoder.encode(with_english(asked)["english"].to_list())
+    vectors = encode(job, model, asked["text"].to_list())
+    english = encode(job, model, with_english(asked)["english"].to_list())
     held = _indexed(job, index, knowledge_base)
     job.write(evaluate_vectors(asked, vectors, english, *held[:2], temperature=held.temperature))
     job.draft.write_table(projection(asked, vectors, english, held.vectors), PROJECTION)

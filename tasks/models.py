@@ -1,12 +1,13 @@
 """`ModelRef`: a base model by name, or one that a run trained; found again by its digest."""
 
 import functools
+from collections.abc import Sequence
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
 from monoglot.errors import ModelError
-from monoglot.learning.encoder import Encoder
+from monoglot.learning.encoder import Encoder, Vectors
 from monoglot.learning.models import model_digest
 from monoglot.serving.manifest import Release
 from monoglot.serving.releases import MODEL_FOLDER
@@ -14,6 +15,7 @@ from monoglot.store import Artifact, Store
 from tasks.workplace import Job
 
 _TUNED = ", tuned"
+_MOST_KEPT = 10_000  # texts of a list: 40 MB of vectors at most for 1,024 dimensions
 
 
 class ModelRef(BaseModel):
@@ -71,6 +73,22 @@ def load_encoder(job: Job, model: ModelRef) -> Encoder:
     For encoding only: training changes a model's weights and loads its own.
     """
     return _encoder(locate(job.store, model), model.digest, job.settings.device)
+
+
+def encode(job: Job, model: ModelRef, texts: Sequence[str]) -> Vectors:
+    """Vectors (n, d) of texts that several stages ask for, such as the questions; do not change.
+
+    Those of the last few lists of moderate length are kept for the next stage.
+    """
+    place = locate(job.store, model), model.digest, job.settings.device
+    if len(texts) > _MOST_KEPT:
+        return _encoder(*place).encode(texts, on_progress=job.on_progress)
+    return _encoded(*place, tuple(texts))
+
+
+@functools.lru_cache(maxsize=8)
+def _encoded(place: str, digest: str, device: str, texts: tuple[str, ...]) -> Vectors:
+    return _encoder(place, digest, device).encode(texts)
 
 
 @functools.lru_cache(maxsize=1)

@@ -168,6 +168,7 @@ def outcomes(language, scores, wrong, *, control=False, prefix="q"):
             "top_row": ["r"] * count,
             "top_query": ["query"] * count,
             "top_score": list(scores),
+            "top_share": [1.0] * count,
         },
         schema=empty(Outcomes).schema,
     )

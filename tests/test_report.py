@@ -41,6 +41,7 @@ def outcomes(ranks, *, language="hi-Latn", label="refund_me", text="paisa wapas"
             "top_row": ["r1"] * count,
             "top_query": ["where is my parcel"] * count,
             "top_score": [0.5] * count,
+            "top_share": [1.0] * count,
         }
 
     schema = empty(Outcomes).schema
@@ -231,7 +232,7 @@ def test_page_says_when_the_release_does_not_know():
     for words in (
         "at most 5.0% answered wrongly, where 10% of all queries are out of scope",
         "hi-Latn 900 0.610 74% 3.1% 4.8% 93% of 1,200 reached",
-        "es 12 0.610 74% 3.1% 30.0% 93% of 1,200 too few questions: the score of all languages",
+        "es 12 0.610 74% 3.1% 30.0% 93% of 1,200 too few questions: that of all languages",
         "ta 900 \N{EN DASH} 0% \N{EN DASH} 100.0% 100% of 1,200 not reached",
         "the most careful score decides: \N{EN DASH}",
         "asked for: 0.05",

@@ -279,11 +279,13 @@ def test_a_score_that_is_reached_exactly_is_enough_and_no_score_never_is(store, 
     retriever = Retriever(store.root, device="cpu")
     best = retriever.search("parcel please")[0]
     assert best.confident is None  # not calibrated, which is not the same as not sure
-    promote(store, models[0], abstention=thresholds(best.score, es=best.score + 1e-4, ar=None))
+    promote(
+        store, models[0], abstention=thresholds(best.confidence, es=best.confidence + 1e-4, ar=None)
+    )
     retriever.refresh()
     assert retriever.search("parcel please", language="es")[0].confident is False
     assert retriever.search("parcel please", language="ar")[0].confident is False
-    promote(store, models[0], abstention=thresholds(best.score))
+    promote(store, models[0], abstention=thresholds(best.confidence))
     retriever.refresh()
     assert retriever.search("parcel please")[0].confident is True
 

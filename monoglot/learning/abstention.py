@@ -1,7 +1,10 @@
 """When to say "I don't know": a score calibrated to a rate of wrong answers among the answered.
 
-The statistic is the cosine of the query and its nearest row: every answer shows it already, so that
-a threshold on it can be read, logged and checked by whoever calls.
+The statistic is the cosine of the query and the first label's nearest row, times the label's share
+of the votes. Of the alternatives it answers most at one rate. With 5 % of the answered wrong: 38 %
+of the Hinglish questions to the sample (the cosine alone 9 %, the share alone 38 %, its margin to
+the second label 36 %), 72 % of Hinglish-TOP's test questions (68, 72, 38 %), and 68 % of these
+where one query in ten is out of scope (rows of clinc150; 64, 61, 29 %).
 
 The threshold is the lowest at which the upper confidence bound of the rate is within what was asked
 for, found by Learn then Test with fixed-sequence testing (Angelopoulos et al. 2021, arXiv
@@ -244,7 +247,9 @@ def samples_of(
 
 
 def _scores(outcomes: pl.DataFrame) -> Values:
-    return outcomes["top_score"].fill_null(_LOWEST).cast(pl.Float64).to_numpy()
+    confidence = pl.col("top_score") * pl.col("top_share").fill_null(1.0)
+    values = outcomes.select(confidence.fill_null(_LOWEST).cast(pl.Float64)).to_series()
+    return values.to_numpy()
 
 
 def calibrate(samples: Mapping[str, Sample], max_wrong: float) -> Abstention | None:

@@ -108,6 +108,7 @@ def outcomes_of(
         pl.Series("top_score", np.where(np.isfinite(best), best, np.nan), pl.Float32).fill_nan(
             None
         ),
+        pl.Series("top_share", found.share[:, 0], pl.Float32).fill_nan(None),
     )
     return pl.DataFrame(Outcomes.validate(table, cast=False))
 

@@ -12,7 +12,8 @@ class Threshold(BaseModel):
     """The least score with which one language's queries are answered, and what it was measured at.
 
     Attributes:
-        score: cosine of a query and its nearest row. None: at no score are wrong answers as rare
+        score: confidence: the nearest row's cosine times the share of the votes, of the first
+            label. None: at no score are wrong answers as rare
             as was asked for, so nothing is answered with confidence.
         certain: whether the rate holds with 95 % confidence, and not only on what was measured.
         pooled: the score is that of all languages, since this one has too few questions.
@@ -43,7 +44,7 @@ class Threshold(BaseModel):
         if self.score is None:
             return "not reached"
         if self.pooled:
-            return "too few questions: the score of all languages"
+            return "too few questions: that of all languages"
         return "reached" if self.certain else "as measured; not certain"
 
     def line(self) -> str:
@@ -52,7 +53,7 @@ class Threshold(BaseModel):
             return "nothing is answered with confidence"
         caught = "" if self.caught is None else f", {percent(self.caught)} of out-of-scope caught"
         return (
-            f"from score {number(self.score)} on {percent(self.coverage)} of "
+            f"from confidence {number(self.score)} on {percent(self.coverage)} of "
             f"{self.questions:,} questions are answered, {rate(self.wrong or 0.0)} of the answered "
             f"wrongly (at most {rate(self.at_most)}){caught}"
         )
@@ -110,11 +111,11 @@ class Abstention(BaseModel):
         asked = rate(self.max_wrong)
         if threshold.score is None:
             return (
-                f"Abstention, {name}: at no score are at most {asked} of the answered wrong, so "
-                f"`Retriever` is never confident ({threshold.questions:,} questions). Raise "
+                f"Abstention, {name}: at no confidence are at most {asked} of the answered wrong, "
+                f"so `Retriever` is never confident ({threshold.questions:,} questions). Raise "
                 "abstention.max_wrong, or train a better model."
             )
-        few = "it has too few questions, and uses the score of all languages; "
+        few = "it has too few questions, and uses that of all languages; "
         return (
             f"Abstention, {name}: that at most {asked} of the answered are wrong is not certain: "
             f"{few if threshold.pooled else ''}{threshold.line()}. More evaluation questions "

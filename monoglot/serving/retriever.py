@@ -41,8 +41,8 @@ class Answer:
         answer: what to tell the user; None: the knowledge base has none for this row.
         row_id: id of the row.
         label_path: the label's place among others, such as `payments/refund`; None: not given.
-        confident: whether to answer with it: it came first, with a score at which wrong answers
-            are as rare as `abstention.max_wrong` asks for; see `Release.abstention`. False for
+        confident: whether to answer with it: it came first, with a `confidence` at which wrong
+            answers are as rare as `abstention.max_wrong` asks for; see `Release.abstention`. False for
             all that come after the first, for which that was not measured. None: the release has
             no calibrated threshold, so this is not known.
     """
@@ -55,6 +55,11 @@ class Answer:
     row_id: str
     label_path: str | None
     confident: bool | None = None
+
+    @property
+    def confidence(self) -> float:
+        """Score times share, by which `confident` is decided; see `learning.abstention`."""
+        return self.score * (1.0 if self.share is None else self.share)
 
 
 @dataclass(frozen=True)
@@ -198,7 +203,9 @@ def _judged(best: list[list[Answer]], least: float | None) -> list[list[Answer]]
     """The answers with whether each is confident: the first of a query may be, from a score on."""
     return [
         [
-            replace(answer, confident=place == 0 and least is not None and answer.score >= least)
+            replace(
+                answer, confident=place == 0 and least is not None and answer.confidence >= least
+            )
             for place, answer in enumerate(answers)
         ]
         for answers in best
