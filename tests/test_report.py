@@ -234,7 +234,7 @@ def test_page_says_when_the_release_does_not_know():
         "hi-Latn 900 0.610 74% 3.1% 4.8% 93% of 1,200 reached",
         "es 12 0.610 74% 3.1% 30.0% 93% of 1,200 too few questions: that of all languages",
         "ta 900 \N{EN DASH} 0% \N{EN DASH} 100.0% 100% of 1,200 not reached",
-        "the most careful score decides: \N{EN DASH}",
+        "the most careful one decides: \N{EN DASH}",
         "asked for: 0.05",
     ):
         assert words in text, words

@@ -13,7 +13,7 @@ class Threshold(BaseModel):
 
     Attributes:
         score: confidence: the nearest row's cosine times the share of the votes, of the first
-            label. None: at no score are wrong answers as rare
+            label. None: at no such value are wrong answers as rare
             as was asked for, so nothing is answered with confidence.
         certain: whether the rate holds with 95 % confidence, and not only on what was measured.
         pooled: the score is that of all languages, since this one has too few questions.

@@ -42,9 +42,9 @@ class Answer:
         row_id: id of the row.
         label_path: the label's place among others, such as `payments/refund`; None: not given.
         confident: whether to answer with it: it came first, with a `confidence` at which wrong
-            answers are as rare as `abstention.max_wrong` asks for; see `Release.abstention`. False for
-            all that come after the first, for which that was not measured. None: the release has
-            no calibrated threshold, so this is not known.
+            answers are as rare as `abstention.max_wrong` asks for; see `Release.abstention`. False
+            for all that come after the first, for which that was not measured. None: the release
+            has no calibrated threshold, so this is not known.
     """
 
     label: str
