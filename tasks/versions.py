@@ -50,7 +50,7 @@ STAGES: dict[str, StageCode] = {
     "mining": StageCode(1, ("tasks.peer_training",)),
     "distillation": StageCode(1, ("tasks.peer_training",)),
     "classifier_training": StageCode(1, ("tasks.peer_training",)),
-    "diagnostics": StageCode(1, ("tasks.diagnostics",)),
+    "diagnostics": StageCode(2, ("tasks.diagnostics",)),
     "classifier": StageCode(1, ("tasks.peer_training",)),
     "cell": StageCode(1, ("tasks.cells",)),
 }

@@ -47,6 +47,12 @@ def test_translations_of_easier_rows_are_not_blamed():
     assert fluency(rows, answered(60, 100, english=96), "untuned", "ar").verdict == "found"
 
 
+def test_translations_of_harder_rows_are_not_praised():
+    rows = answered(19, 100, english=41)
+    users = answered(38, 100, english=82)  # of what English finds, each keeps .46
+    assert fluency(rows, users, "untuned", "hi-Latn").verdict == "fine"
+
+
 def test_a_language_with_few_or_no_questions_is_not_judged():
     for few in (answered(10, 29), answered(0, 0)):
         finding = fluency(answered(80, 100), few, "untuned", "ar")

@@ -69,8 +69,9 @@ def table_of(findings: Sequence[Finding]) -> pl.DataFrame:
 def fluency(translated: pl.DataFrame, native: pl.DataFrame, model: str, language: str) -> Finding:
     """Whether translations are as hard as what users write, for a model that knows neither.
 
-    Where the English wordings of both are known, their own difference is taken off, since the rows
-    of the knowledge base may be easier than users' questions in any language.
+    Where the English wordings of both are known, each is taken as a share of what is found in
+    English, since the rows of the knowledge base may be easier, or harder, than users' questions in
+    any language.
 
     Args:
         translated: `Outcomes` of translations that the model was not trained on.
@@ -93,7 +94,8 @@ def fluency(translated: pl.DataFrame, native: pl.DataFrame, model: str, language
     if controls[0] is not None and controls[1] is not None:
         english = [each.micro["hit@1"] for each in controls if each is not None]
         seen += f"; asked in English, {number(english[0])} and {number(english[1])}"
-        gap -= english[0] - english[1]
+        if min(english) > 0:
+            gap = ours / english[0] - theirs / english[1]
     seen += f". Difference made by the language: {signed(gap)}."
     if abs(gap) < _FLUENCY_GAP:
         return Finding(check, "fine", seen)
