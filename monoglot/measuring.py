@@ -56,9 +56,7 @@ def measure_release(config: Config, settings: Settings, file: QueriesFile) -> Me
     loaded = load_queries(file)
     index = releases.index(release)
     held = index.vectors()
-    rows = held.row_ids.to_frame("row_id").join(
-        store.table(release.knowledge_base), on="row_id", how="left", maintain_order="left"
-    )
+    rows = held.in_order(store.table(release.knowledge_base))
     lacking = unknown_labels(loaded.rows, rows)
     current = Encoder.load(releases.model_location(release), device=settings.device)
     systems = {"current": _answers(current, loaded.rows, rows, held.matrix, index.temperature)}

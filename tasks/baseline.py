@@ -7,9 +7,9 @@ from monoglot.learning.baselines import bm25, tfidf
 from monoglot.learning.evaluation import with_english
 from monoglot.learning.heads import MOST_TEXTS, evaluate_head, evenly, fit_head
 from monoglot.learning.ranking import Floats
-from monoglot.serving.index import Index
 from monoglot.store import Artifact
 from tasks.caching import stage
+from tasks.index import vectors_of
 from tasks.models import ModelRef, encode
 from tasks.workplace import Job
 
@@ -95,7 +95,7 @@ def head_texts(
 
 def _vectors(job: Job, texts: pl.DataFrame, model: ModelRef, index: Artifact) -> Floats:
     """The vector of each text; those of rows are taken from the index."""
-    held = Index.at(job.store.index_uri, index.facts["table"], index.facts["version"]).vectors()
+    held = vectors_of(job.store, index)
     places = held.row_ids.to_frame("row_id").with_row_index("place")
     place = texts.join(places, on="row_id", how="left", maintain_order="left")["place"]
     found = place.is_not_null().to_numpy()

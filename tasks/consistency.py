@@ -10,10 +10,10 @@ from monoglot.generation.judging import ask_judge
 from monoglot.generation.ledger import Ledger
 from monoglot.generation.redaction import Redactor
 from monoglot.learning.consistency import SHOWN, consistency
-from monoglot.serving.index import Index
 from monoglot.store import Artifact
 from tasks.caching import stage
 from tasks.checking import checked
+from tasks.index import vectors_of
 from tasks.models import ModelRef, load_encoder
 from tasks.workplace import Job
 
@@ -34,10 +34,8 @@ def keep_consistent(
     """Queries that find their own label, or that the judge files under it, where one is asked."""
     rows, kb = job.table(generated), job.table(knowledge_base)
     vectors = load_encoder(job, model).encode(rows["text"].to_list(), on_progress=job.on_progress)
-    held = Index.at(job.store.index_uri, index.facts["table"], index.facts["version"]).vectors()
-    order = held.row_ids.to_frame("row_id")
-    indexed = order.join(kb, on="row_id", how="left", maintain_order="left")
-    found = consistency(rows, vectors, indexed, held.matrix)
+    held = vectors_of(job.store, index)
+    found = consistency(rows, vectors, held.in_order(kb), held.matrix)
     judged = rows.with_columns(
         pl.Series("_doubted", found.doubts(config.max_label_rank)),
         pl.Series("_rank", found.rank),

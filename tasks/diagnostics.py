@@ -15,10 +15,11 @@ from monoglot.learning.diagnostics import (
 from monoglot.learning.evaluation import evaluate_vectors, with_english
 from monoglot.learning.objectives import OBJECTIVES
 from monoglot.learning.vector_diagnostics import apart, language_offset, mislabelled
-from monoglot.serving.index import Index, Vectors
+from monoglot.serving.index import Vectors
 from monoglot.store import Artifact
 from tasks.caching import stage
 from tasks.comparison import MINED, RANDOM, Baselines
+from tasks.index import vectors_of
 from tasks.models import ModelRef, encode
 from tasks.sources import Data
 from tasks.systems import TUNED, UNTUNED, System
@@ -91,7 +92,7 @@ def find_failures(
         seed: of the choice of queries, where there are too many.
     """
     rows, asked = job.table(knowledge_base), job.table(questions)
-    before, after = (_held(job, index) for index in indexes)
+    before, after = (vectors_of(job.store, index) for index in indexes)
     chosen = _some(asked, seed)
     translations = _some(
         job.table(anchors).filter(pl.col("origin").cast(pl.String) == "translated"), seed
@@ -110,7 +111,7 @@ def find_failures(
             None if random is None else job.table(random),
         ),
         stealing(tuned),
-        mislabelled(_rows_of(rows, after), after.matrix, seed=seed),
+        mislabelled(after.in_order(rows), after.matrix, seed=seed),
     ]
     found = [finding.check for finding in findings if finding.verdict == "found"]
     job.write(table_of(findings), told=f"found: {', '.join(found)}" if found else "nothing found")
@@ -164,20 +165,9 @@ def _answers(
         queries,
         vectors,
         english,
-        _rows_of(rows, held),
+        held.in_order(rows),
         held.matrix,
         temperature=held.temperature,
-    )
-
-
-def _held(job: Job, index: Artifact) -> Vectors:
-    return Index.at(job.store.index_uri, index.facts["table"], index.facts["version"]).vectors()
-
-
-def _rows_of(rows: pl.DataFrame, held: Vectors) -> pl.DataFrame:
-    """The knowledge base in the order of an index."""
-    return held.row_ids.to_frame("row_id").join(
-        rows, on="row_id", how="left", maintain_order="left"
     )
 
 

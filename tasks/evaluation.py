@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 from monoglot.identity import digest
 from monoglot.learning.evaluation import evaluate_vectors, with_english
 from monoglot.learning.projection import projection
-from monoglot.serving.index import Index, temperature_of
+from monoglot.serving.index import temperature_of
 from monoglot.store import Artifact
 from tasks.caching import stage
+from tasks.index import vectors_of
 from tasks.models import ModelRef, encode, load_encoder
 from tasks.workplace import Job
 
@@ -80,8 +81,5 @@ def _encoded(job: Job, encodings: Artifact, knowledge_base: Artifact) -> _Held:
 
 def _indexed(job: Job, index: Artifact, knowledge_base: Artifact) -> _Held:
     """What a version of a model's index holds, with the texts of the knowledge base."""
-    held = Index.at(job.store.index_uri, index.facts["table"], index.facts["version"]).vectors()
-    rows = held.row_ids.to_frame("row_id").join(
-        job.table(knowledge_base), on="row_id", how="left", maintain_order="left"
-    )
-    return _Held(rows, held.matrix, held.temperature)
+    held = vectors_of(job.store, index)
+    return _Held(held.in_order(job.table(knowledge_base)), held.matrix, held.temperature)

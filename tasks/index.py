@@ -2,7 +2,7 @@
 
 from monoglot.errors import MonoglotError
 from monoglot.identity import digest
-from monoglot.serving.index import Index
+from monoglot.serving.index import Index, Vectors
 from monoglot.store import Artifact, Store
 from tasks.caching import stage
 from tasks.models import ModelRef, load_encoder
@@ -16,6 +16,11 @@ def _is_there(store: Store, artifact: Artifact) -> bool:
         return index.content == artifact.facts["content"] and len(index) == artifact.rows
     except MonoglotError:
         return False
+
+
+def vectors_of(store: Store, index: Artifact) -> Vectors:
+    """All vectors of the version that an artifact of `build_index` names."""
+    return Index.at(store.index_uri, index.facts["table"], index.facts["version"]).vectors()
 
 
 @stage("index", title="index {model.title}", whole=_is_there, tags=["gpu"])

@@ -12,9 +12,9 @@ from monoglot.generation.query_translation import (
     translate_questions,
 )
 from monoglot.learning.evaluation import evaluate_vectors
-from monoglot.serving.index import Index
 from monoglot.store import Artifact
 from tasks.caching import stage
+from tasks.index import vectors_of
 from tasks.models import ModelRef, load_encoder
 from tasks.workplace import Job
 
@@ -83,10 +83,8 @@ def evaluate_translated(
         joined.select(pl.coalesce("_told", "text")).to_series().to_list(),
         on_progress=job.on_progress,
     )
-    held = Index.at(job.store.index_uri, index.facts["table"], index.facts["version"]).vectors()
-    rows = held.row_ids.to_frame("row_id").join(
-        job.table(knowledge_base), on="row_id", how="left", maintain_order="left"
-    )
+    held = vectors_of(job.store, index)
+    rows = held.in_order(job.table(knowledge_base))
     untold = int(joined["_told"].null_count())
     outcomes = evaluate_vectors(
         asked, vectors, None, rows, held.matrix, temperature=held.temperature

@@ -45,7 +45,7 @@ def mine_window(space: Space, config: SamplingConfig) -> Mined:
 def mine_positive_aware(space: Space, config: SamplingConfig) -> Mined:
     """The nearest rows that score less than the anchor's positive by a margin.
 
-    NV-Retriever (arXiv 2407.15831, section 3.2) takes a fixed margin or share of the positive's
+    NV-Retriever (arXiv 2407.15831) takes a fixed margin or share of the positive's
     score. Scores of one model lie in 0.7 to 1.0 and of another in 0 to 1, so the margin here is a
     distance that the positives' scores themselves show: from their median to a lower quantile.
     """
@@ -65,7 +65,7 @@ def mine_positive_aware(space: Space, config: SamplingConfig) -> Mined:
 def mine_simans(space: Space, config: SamplingConfig) -> Mined:
     """The rows of the greatest weights, whose scores become the calibrated distances from b.
 
-    SimANS draws from the rows that score highest (arXiv 2210.11773, section 4); where the positive
+    SimANS draws from the rows that score highest (arXiv 2210.11773); where the positive
     scores low, as between languages, these are not the ones it weighs highest, which are kept here.
     Scores are measured in units of the distance from a blindly picked row to a positive, so that
     a and b mean the same for every model.
@@ -106,7 +106,7 @@ def ranked(given: Material, first: int, last: int) -> Distribution:
 
 
 def simans(given: Material) -> Distribution:
-    """Rows in proportion to exp(-a (score - positive's score - b)^2) (arXiv 2210.11773, eq. 5)."""
+    """Rows in proportion to exp(-a (score - positive's score - b)^2) (arXiv 2210.11773)."""
     mined = given.needed_mined
     closest = -given.config.simans_a * mined.scores.astype(np.float64) ** 2
     highest = closest.max(axis=1, keepdims=True, initial=-1e300)

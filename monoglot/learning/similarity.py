@@ -32,7 +32,7 @@ from monoglot.learning_config import SimilarityConfig, SimilaritySource
 
 DENSE_UP_TO = 2048  # labels
 NEIGHBOURS_BEYOND = 256
-SPREAD = 0.2  # of a blended source: about that of label centroids, so that temperatures carry over
+SPREAD = 0.2  # of a blended source; chosen, not measured
 _BLOCK = 1024
 
 

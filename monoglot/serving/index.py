@@ -35,6 +35,11 @@ class Vectors(NamedTuple):
     matrix: Floats
     temperature: float | None
 
+    def in_order(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """The rows of a knowledge base that are here, in the order of the vectors."""
+        ids = self.row_ids.to_frame("row_id")
+        return ids.join(rows, on="row_id", how="left", maintain_order="left")
+
 
 @dataclass(frozen=True)
 class SyncResult:
