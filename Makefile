@@ -38,13 +38,13 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 demo: setup  ## Run the whole line on the bundled sample and answer three questions
 	@$(BIN)/monoglot demo
 
-test: setup  ## Lint, format check, type check, and all tests but the slow ones: what CI runs
+test: setup  ## Lint, format check, type check, and all tests but the slow ones
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m mypy
 	$(BIN)/python -m pytest -n auto --dist worksteal -m "not slow"
 
-test-slow: setup  ## The slow tests: whole runs, killed, batched, limited, ablated
+test-slow: setup  ## The slow tests: whole runs, killed, faulted, batched, limited, ablated
 	$(BIN)/python -m pytest -n auto --dist worksteal -m slow
 
 record-versions: setup  ## Record the code of each stage after its version was bumped, or rightly kept

@@ -2,9 +2,10 @@
 
     python -m benchmarks.grid hinglish_top DATA_DIR --work WORK_DIR
 
-Trains what has no result yet, by the flow of `monoglot ablate`, all cells of one seed before the
-next. Killed or out of time, it goes on where it was: with the work folder at the last checkpoint,
-without it, or on another machine, at the first cell without a file. `results_page` makes the page.
+Trains what has no result yet, by the flow of `monoglot ablate`, all cells and peers of one seed
+before the next. Killed or out of time, it goes on where it was: with the work folder at the last
+checkpoint, without it, or on another machine, at the first cell without a file. `results_page`
+makes the page.
 """
 
 import argparse
@@ -20,8 +21,9 @@ from typing import Any
 import polars as pl
 from prefect import flow
 
-from benchmarks.grid_cells import cells_for
+from benchmarks.grid_cells import PEERS, cells_for, peers_for
 from benchmarks.grid_data import DATASETS, Dataset
+from benchmarks.grid_peers import measure_peer, peer_trials
 from benchmarks.grid_results import (
     RESULTS,
     is_done,
@@ -34,70 +36,105 @@ from benchmarks.grid_results import (
 from benchmarks.provenance import provenance
 from flows.ablation import can_resplit, data_key, learn_and_measure, measure_untuned, prepare
 from flows.server import prefect_server
-from monoglot.learning.grid import Cells, Trial, trials_of
+from monoglot.learning.grid import Cells, Changes, Trial, trials_of
 from monoglot.store import Artifact, Store
 from tasks.baseline import evaluate_tfidf
-from tasks.cells import HELD_BACK, INDEX_SET
+from tasks.cells import CURVE, HELD_BACK, INDEX_SET, Bench
+from tasks.comparison import TFIDF
 from tasks.request import RunRequest
+from tasks.systems import UNTUNED
 from tasks.trials import Deadline, Results, cost_of, shared_trainings
+from tasks.workplace import Workplace
 
 _STATUS = Path("/proc/self/status")
 _CLEAR = Path("/proc/self/clear_refs")
 
 
-def measure_grid(dataset: Dataset, cells: Cells, folder: Path, deadline: Deadline) -> int:
-    """Measure the cells that have no result in `folder`; returns how many are missing still.
+def measure_grid(
+    dataset: Dataset, cells: Cells, peers: Sequence[str], folder: Path, deadline: Deadline
+) -> int:
+    """Measure the cells and peers that have no result in `folder`; returns how many still lack one.
 
     Runs inside a flow. A cell that cannot be trained is told, and the others go on.
     """
     config, settings = RunRequest(config_file=dataset.config).read()
-    trials = trials_of(
-        cells, config, dataset.config, dataset.name, resplit=can_resplit(config, settings)
+    resplit = can_resplit(config, settings)
+    trials = (
+        *trials_of(cells, config, dataset.config, dataset.name, resplit=resplit),
+        *peer_trials(peers, config, dataset, cells.seeds, resplit=resplit),
     )
 
     def missing() -> tuple[Trial, ...]:
-        return tuple(
-            trial
-            for trial in trials
-            if not is_done(result_path(folder, trial.cell, trial.seed), settings_in(trial.config))
-        )
+        lacking = [it for it in trials if not is_done(_path(folder, it), settings_in(it.config))]
+        return tuple(sorted(lacking, key=lambda trial: trial.seed))
 
     wanted = missing()
     if not wanted:
         return 0
     place, benches = prepare(config, settings, wanted)
     results = Results.of(wanted)
+    kept = _keeping_weights(wanted)
     with place.store.writer():
         bench = benches[data_key(wanted[0])]
         tfidf = place.store.table(evaluate_tfidf(place, bench.data.questions, bench.rows))
         keep_baselines(place.store, dataset, folder, tfidf, measure_untuned(place, config, bench))
-        for trial, is_shared in shared_trainings(wanted):
+        for trial in wanted:
             if deadline.is_over:
                 break
-            forget_peak()
             with results.noting(trial):
-                own = benches[data_key(trial)]
-                measured = learn_and_measure(place, trial, own, keep_training=is_shared)
-                # What was found finished says nothing of the memory that it took.
-                peak_bytes = peak() if place.journal[-1].outcome == "done" else None
-                told = result_of(place.store, trial, cells, measured)
-                path = result_path(folder, trial.cell, trial.seed)
-                write_json(path, {**told, "peak_bytes": peak_bytes})
-                print(path.name, file=sys.stderr)
+                told = _measured(place, trial, benches[data_key(trial)], cells, keep=trial in kept)
+                write_json(_path(folder, trial), told)
+                print(_path(folder, trial).name, file=sys.stderr)
     return len(missing())
 
 
-def result_of(store: Store, trial: Trial, cells: Cells, measured: Artifact) -> dict[str, Any]:
-    """What a result file holds."""
-    cost = cost_of(measured)
+def _path(folder: Path, trial: Trial) -> Path:
+    is_seeded = trial.cell not in PEERS or PEERS[trial.cell].is_seeded
+    return result_path(folder, trial.cell, trial.seed if is_seeded else None)
+
+
+def _keeping_weights(wanted: Sequence[Trial]) -> list[Trial]:
+    """Cells from whose training a later one goes on."""
+    cells = [trial for trial in wanted if trial.cell not in PEERS]
+    return [trial for trial, is_shared in shared_trainings(cells) if is_shared]
+
+
+def _measured(
+    place: Workplace, trial: Trial, bench: Bench, cells: Cells, *, keep: bool
+) -> dict[str, Any]:
+    """Train a cell or a peer, ask it all questions, and tell what a result file holds."""
+    forget_peak()
+    started = time.process_time()
+    if trial.cell in PEERS:
+        outcomes, cost = measure_peer(place, trial, bench)
+        places, curve = places_of(place.store.table(outcomes), None), []
+        changes: Changes = PEERS[trial.cell].changes
+    else:
+        measured = learn_and_measure(place, trial, bench, keep_training=keep)
+        places, cost = places_in(place.store, measured), cost_of(measured)
+        curve = place.store.table(measured, CURVE).to_dicts()
+        changes = cells.changes[trial.cell]
     return {
         "cell": trial.cell,
         "seed": trial.seed,
-        "changes": cells.changes[trial.cell],
+        "changes": changes,
         "settings": settings_in(trial.config),
         "cost": None if cost is None else dataclasses.asdict(cost),
         "provenance": provenance(),
-        "places": places_in(store, measured),
+        "places": places,
+        "curve": curve,
+        **_used(time.process_time() - started, made=place.journal[-1].outcome == "done"),
+    }
+
+
+def _used(cpu_seconds: float, *, made: bool) -> dict[str, float | None]:
+    """Processor time, which a busy machine does not stretch, and peak memory.
+
+    What was found finished, as after a crash, says nothing of either.
+    """
+    return {
+        "cpu_seconds": round(cpu_seconds, 1) if made else None,
+        "peak_bytes": peak() if made else None,
     }
 
 
@@ -113,8 +150,8 @@ def keep_baselines(
     """Write the questions, and what TF-IDF and the untuned model answer to them."""
     write_json(folder / "questions.json", questions_of(tfidf, dataset.parts))
     for name, places in (
-        ("TF-IDF", places_of(tfidf, None)),
-        ("untuned", places_in(store, untuned)),
+        (TFIDF, places_of(tfidf, None)),
+        (UNTUNED, places_in(store, untuned)),
     ):
         told = {"cell": name, "seed": None, "changes": {}, "provenance": provenance()}
         write_json(result_path(folder, name, None), {**told, "places": places})
@@ -140,7 +177,7 @@ def arguments(given: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.grid")
     parser.add_argument("dataset", choices=tuple(DATASETS))
     parser.add_argument("data", type=Path, help="folder with kb.tsv, queries.tsv and labels.tsv")
-    parser.add_argument("--only", nargs="+", default=[], help="cells whose names contain one of")
+    parser.add_argument("--only", nargs="+", default=[], help="what has one of these in its name")
     parser.add_argument("--seeds", type=int, nargs="+", help="instead of the data set's own")
     parser.add_argument("--budget-seconds", type=float, help="begin no further cell after this")
     parser.add_argument("--work", type=Path, help="folder for files and store, kept")
@@ -148,21 +185,23 @@ def arguments(given: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(given)
 
 
-def chosen_cells(chosen: argparse.Namespace) -> Cells:
-    """The cells of the data set that the command line asks for.
+def chosen_systems(chosen: argparse.Namespace) -> tuple[Cells, tuple[str, ...]]:
+    """The cells and the peers of the data set that the command line asks for.
 
     Raises:
-        SystemExit: no cell has such a name.
+        SystemExit: none has such a name.
     """
-    cells = cells_for(chosen.dataset)
-    named = {
-        name: changes
-        for name, changes in cells.changes.items()
-        if not chosen.only or any(part in name for part in chosen.only)
-    }
-    if not named:
-        raise SystemExit(f"--only: no cell has such a name. Cells: {', '.join(cells.changes)}")
-    return Cells(named, cells.reference, tuple(chosen.seeds or cells.seeds))
+    cells, peers = cells_for(chosen.dataset), peers_for(chosen.dataset)
+
+    def is_chosen(name: str) -> bool:
+        return not chosen.only or any(part in name for part in chosen.only)
+
+    named = {name: changes for name, changes in cells.changes.items() if is_chosen(name)}
+    others = tuple(filter(is_chosen, peers))
+    if not named and not others:
+        known = ", ".join((*cells.changes, *peers))
+        raise SystemExit(f"--only: no cell or peer has such a name. There are: {known}")
+    return Cells(named, cells.reference, tuple(chosen.seeds or cells.seeds)), others
 
 
 def main(given: Sequence[str] | None = None) -> None:
@@ -173,15 +212,16 @@ def main(given: Sequence[str] | None = None) -> None:
         work = (chosen.work or Path(temporary)).resolve() / chosen.dataset
         dataset = DATASETS[chosen.dataset](chosen.data, work)
         deadline = Deadline.after(chosen.budget_seconds)
-        cells, folder = chosen_cells(chosen), chosen.out / chosen.dataset
+        cells, peers = chosen_systems(chosen)
+        folder = chosen.out / chosen.dataset
 
         @flow(name="benchmark-grid")
         def measure() -> int:
-            return measure_grid(dataset, cells, folder, deadline)
+            return measure_grid(dataset, cells, peers, folder, deadline)
 
         with prefect_server(work / ".prefect"):
             left = measure()
-    print(f"{left} cells are missing after {time.monotonic() - started:.0f} s", file=sys.stderr)
+    print(f"{left} results are missing after {time.monotonic() - started:.0f} s", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -4,12 +4,15 @@ All but the default recipe learn by the paper's recipe (`hinglish_files.PAPER`) 
 changed, so that a difference is that thing's. Strategies and objectives are those of the config.
 """
 
+from dataclasses import dataclass, field
 from typing import Any
 
 from benchmarks.hinglish_files import PAPER
 from monoglot.learning.grid import Cells, Changes
 from monoglot.learning.grids import options_of
-from monoglot.learning_config import SamplingConfig, TrainingConfig
+from monoglot.learning_config import Baseline, SamplingConfig, TrainingConfig
+from tasks.comparison import BM25, CLASSIFIER, DISTILLED, LOGISTIC, MINED, TFIDF, TRANSLATED
+from tasks.systems import UNTUNED
 
 REFERENCE = "random, explicit"
 DEFAULT = "default recipe"
@@ -18,8 +21,45 @@ _PAPERS = ("random", "weighted", "hardest", "algorithm1")
 _OBJECTIVES = {"explicit": "explicit", "both": "in-batch"}
 
 
+@dataclass(frozen=True)
+class Peer:
+    """Another method, as `tasks.comparison` has it.
+
+    Attributes:
+        asked: its name in `baselines.also`; None: every report has it.
+        changes: what its training changes in the default recipe.
+        is_seeded: whether a seed changes it.
+    """
+
+    asked: Baseline | None = None
+    changes: Changes = field(default_factory=dict)
+    is_seeded: bool = True
+
+
+# Distillation and the classifier take as many steps as the default recipe. Negatives mined by
+# sentence-transformers are learned from as the other cells learn from theirs.
+PEERS: dict[str, Peer] = {
+    BM25: Peer(is_seeded=False),
+    LOGISTIC: Peer(is_seeded=False),
+    TRANSLATED: Peer("translate_query", is_seeded=False),
+    MINED: Peer("st_mined", PAPER),
+    DISTILLED: Peer("distillation"),
+    CLASSIFIER: Peer("classifier"),
+}
+# Measured with every grid, under no seed.
+GIVEN = (UNTUNED, TFIDF)
+_PEERS = {
+    "hinglish_top": tuple(PEERS),
+    "hinglish_lexicon": (),
+    # No English wording to distil from, and no lexicon of Arabic.
+    "banking77_ar": (LOGISTIC, MINED, CLASSIFIER),
+}
+
+
 def cells_for(dataset: str) -> Cells:
     """The cells of a data set, and the seeds they are measured under."""
+    if dataset == "hinglish_lexicon":
+        return Cells({DEFAULT: {}}, UNTUNED, (0, 1, 2))
     if dataset == "banking77_ar":
         cells = {f"{it}, explicit": _paper(sampling={"strategy": it}) for it in _PAPERS}
         return Cells({**cells, DEFAULT: {}}, REFERENCE, (0, 1))
@@ -41,6 +81,11 @@ def cells_for(dataset: str) -> Cells:
     return Cells(
         {DEFAULT: {}, **strategies, **objectives, **shares, **negatives}, REFERENCE, (0, 1, 2)
     )
+
+
+def peers_for(dataset: str) -> tuple[str, ...]:
+    """The peers that are measured on a data set."""
+    return _PEERS[dataset]
 
 
 def _paper(**changes: dict[str, Any]) -> Changes:

@@ -1,5 +1,6 @@
 """The public data sets of the grid as Monoglot reads them, and the parts of their questions."""
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,9 +10,11 @@ import polars as pl
 import yaml
 
 from benchmarks.hinglish_files import LANGUAGE, convert, read_tsv, write_tsv
+from monoglot.generation.query_translation import by_lexicon, read_lexicon
 from monoglot.knowledge.split import places
 
 ARABIC_ROWS = 5000
+_INDUCED = "lexicons/en_hinglish_induced.tsv"
 _QUESTION = ("query_id", "text", "language", "label", "english")
 
 
@@ -25,6 +28,7 @@ class Dataset:
         parts: query id -> part of the questions: test, validation, english.
         reported: the part that the tables are about.
         control: the part that stands for the English control; None: each question has its own.
+        lexicon: from words as users write them to the knowledge base's language, if there is one.
     """
 
     name: str
@@ -32,6 +36,7 @@ class Dataset:
     parts: Mapping[str, str]
     reported: str
     control: str | None
+    lexicon: Path | None
 
 
 def hinglish_top(data: Path, folder: Path) -> Dataset:
@@ -45,19 +50,45 @@ def hinglish_top(data: Path, folder: Path) -> Dataset:
         asked.append(read_tsv(files.questions).with_columns(part=pl.lit(split)))
     questions = pl.concat(asked)
     write_tsv(questions.select(_QUESTION), folder / "questions.tsv")
-    config = {
-        "knowledge_base": {"path": str(files.knowledge_base)},
-        "languages": [
-            {"code": LANGUAGE, "name": "Hinglish", "translations": str(files.translations)}
-        ],
-    }
     return Dataset(
         "hinglish_top",
-        _config(config, folder),
+        _config(_hinglish(files.knowledge_base, files.translations), folder),
         dict(questions.select("query_id", "part").iter_rows()),
         reported="test",
         control=None,
+        lexicon=_lexicon(data, folder, source="hinglish", target="en"),
     )
+
+
+def hinglish_lexicon(data: Path, folder: Path) -> Dataset:
+    """Hinglish-TOP for a user whose translator is poor: a word lexicon, and no human Hinglish.
+
+    Every English row is translated word by word; words that the lexicon lacks stay English.
+
+    Raises:
+        SystemExit: the lexicon is missing.
+    """
+    same = hinglish_top(data, folder)
+    path = _lexicon(data, folder, source="en", target="hinglish")
+    if path is None:
+        raise SystemExit(f"{data.parent}: has no {_INDUCED}. benchmarks/README.md says its layout.")
+    words = read_lexicon(path)
+    rows = read_tsv(folder / "test" / "kb.tsv").select(
+        "row_id",
+        translation=pl.col("query").map_elements(
+            lambda text: by_lexicon(text, words)[0], return_dtype=pl.String
+        ),
+    )
+    write_tsv(rows, folder / "by_lexicon.tsv")
+    config = _hinglish(folder / "test" / "kb.tsv", folder / "by_lexicon.tsv")
+    return dataclasses.replace(same, name="hinglish_lexicon", config=_config(config, folder))
+
+
+def _hinglish(knowledge_base: Path, translations: Path) -> dict[str, Any]:
+    return {
+        "knowledge_base": {"path": str(knowledge_base)},
+        "languages": [{"code": LANGUAGE, "name": "Hinglish", "translations": str(translations)}],
+    }
 
 
 def banking77_ar(data: Path, folder: Path) -> Dataset:
@@ -109,11 +140,26 @@ def banking77_ar(data: Path, folder: Path) -> Dataset:
         dict(questions.select("query_id", "part").iter_rows()),
         reported="test",
         control="english",
+        lexicon=None,
     )
+
+
+def _lexicon(data: Path, folder: Path, *, source: str, target: str) -> Path | None:
+    """The lexicon as Monoglot reads one, the best-scored translation of a word first."""
+    induced = data.parent / _INDUCED
+    if not induced.is_file():
+        return None
+    words = read_tsv(induced).with_columns(pl.col("score_sym").cast(pl.Float64))
+    best = words.sort(source, "score_sym", target, descending=[False, True, False])
+    path = folder / f"lexicon_{source}.tsv"
+    single = best.filter(~pl.col(source).str.contains(r"\s"))
+    write_tsv(single.select(source=source, target=target), path)
+    return path
 
 
 DATASETS: dict[str, Callable[[Path, Path], Dataset]] = {
     "hinglish_top": hinglish_top,
+    "hinglish_lexicon": hinglish_lexicon,
     "banking77_ar": banking77_ar,
 }
 

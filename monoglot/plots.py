@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -280,6 +281,13 @@ def panels(groups: Mapping[str, Sequence[Bar]], title: str) -> str:
     size = (2 * width, 18 + height * ((len(groups) + 1) // 2))
     sheet = f'<style>{_STYLE}</style><rect width="{size[0]}" height="{size[1]}" class="sheet"/>'
     return svg(*size, title, sheet + "".join(cells))
+
+
+def standalone(drawn: str) -> str:
+    """A picture with the colours that a page gives it otherwise, to be a file of its own."""
+    palette = Path(__file__).with_name("palette.css").read_text(encoding="utf-8")
+    font = 'text { font: 13px system-ui, "Segoe UI", Roboto, sans-serif; }'
+    return drawn.replace("</title>", f"</title><style>{palette}{font}</style>", 1)
 
 
 def svg(width: float, height: float, title: str, content: str) -> str:

@@ -1,7 +1,13 @@
 """Fixtures shared by the tests of tasks and flows."""
 
+import os
 import shutil
 from pathlib import Path
+
+# Before torch is loaded: the tests run side by side, one to a core, and idle threads that spin
+# would take the cores from one another.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import pytest
 from hypothesis import settings

@@ -7,14 +7,16 @@ import pytest
 from tiny_models import static_model
 
 from benchmarks import grid, grid_data, results_page
-from benchmarks.grid_cells import REFERENCE, cells_for
+from benchmarks.grid_cells import PEERS, REFERENCE, cells_for, peers_for
 from benchmarks.grid_data import DATASETS
 from benchmarks.grid_results import outcomes_of, pack, read, unpack
 from monoglot.config_file import load_config
+from monoglot.generation.query_translation import read_lexicon
 from monoglot.knowledge.queries import load_queries
 from monoglot.learning import training
 from monoglot.learning.grid import trials_of
 from monoglot.learning.metrics import ALL, summarise
+from tasks.systems import UNTUNED
 
 WORDS = {"WAKE": "wake up alarm", "SLEEP": "sleep night bed", "EAT": "eat food lunch"}
 NATIVE = {"WAKE": "utho jago alarm", "SLEEP": "so jao raat", "EAT": "khana khao"}
@@ -41,6 +43,9 @@ def data(tmp_path):
         (folder / f"{name}.tsv").write_text("\n".join(lines) + "\n")
     labels = "".join(f"{label}\t{words}\n" for label, words in WORDS.items())
     (folder / "labels.tsv").write_text("label\tlabel_text\n" + labels)
+    lexicon = "en\thinglish\tscore_sym\nwake\tutho\t0.9\nwake\tjago\t0.95\nnow\tabhi\t0.5\n"
+    (tmp_path / "lexicons").mkdir()
+    (tmp_path / "lexicons/en_hinglish_induced.tsv").write_text(lexicon)
     static_model(tmp_path / "model", [*WORDS.values(), *NATIVE.values(), "now abhi 0 1 2 3 4 5"])
     return folder
 
@@ -81,7 +86,7 @@ def test_the_grid_resumes_and_the_page_names_what_is_missing(
         "tf-idf.json",
         "untuned.json",
     ]
-    assert "4 cells are missing" in capsys.readouterr().err
+    assert "4 results are missing" in capsys.readouterr().err
     names = measure(*ONLY)
     cells = [name for name in names if name[-6:-5].isdigit()]
     assert cells == [
@@ -109,12 +114,15 @@ def test_the_grid_resumes_and_the_page_names_what_is_missing(
     assert summarise(outcomes, control=True)[ALL].questions == 18
 
     text = results_page.page(tmp_path / "out")
-    cells_in_all = len(cells_for("hinglish_top").changes) * 3
-    assert f"**Missing, {cells_in_all - 4} of {cells_in_all} trainings.**" in text
+    peers = [PEERS[name] for name in peers_for("hinglish_top")]
+    in_all = len(cells_for("hinglish_top").changes) * 3 + sum(
+        3 if peer.is_seeded else 1 for peer in peers
+    )
+    assert f"**Missing, {in_all - 4} of {in_all} results.**" in text
     assert "seeds 2: `algorithm1, explicit`, `random, explicit`." in text
     assert "| random, explicit | 0, 1 |" in text
     assert "9 questions (test)" in text
-    assert text.count("Nothing is measured yet.") == 1
+    assert text.count("Nothing is measured yet.") == len(DATASETS) - 1
 
 
 def test_a_cell_whose_meaning_changed_is_measured_anew(tmp_path):
@@ -143,8 +151,18 @@ def test_every_cell_is_a_config(dataset, data, tmp_path):
     cells = cells_for(dataset)
     trials = trials_of(cells, config, made.config, dataset, resplit=True)
     assert len(trials) == len(cells.changes) * len(cells.seeds)
-    assert cells.reference == REFERENCE in cells.changes
+    assert cells.reference in {REFERENCE, UNTUNED}
+    assert cells.reference == UNTUNED or cells.reference in cells.changes
     asked = load_queries(config.evaluation).rows
     assert set(asked["query_id"]) == set(made.parts)
     assert made.reported in set(made.parts.values())
     assert made.control in {None, *made.parts.values()}
+
+
+def test_the_poor_translator_is_the_lexicon(data, tmp_path):
+    made = DATASETS["hinglish_lexicon"](data, tmp_path / "work")
+    [language] = load_config(made.config).languages
+    told = pl.read_csv(language.translations, separator="\t")
+    assert told.filter(row_id="WAKE-0")["translation"].to_list() == ["jago up alarm abhi 0"]
+    assert told.height == 3 * 10
+    assert read_lexicon(made.lexicon) == {"utho": "wake", "jago": "wake", "abhi": "now"}

@@ -431,6 +431,7 @@ def test_doctor_takes_a_full_disk_and_a_closed_store_for_what_they_are(tmp_path,
     assert found["store"].state == "problem"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("prefect_api")
 @pytest.mark.parametrize("when", ["before", "during"])
 def test_a_full_disk_stops_a_run_with_one_line_and_keeps_the_store(

@@ -533,6 +533,7 @@ def some_faults(share, seed):
     return fault_of
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2])
 def test_under_a_mixture_of_faults_no_answered_row_is_asked_again(ledger, seed):
     rows = kb(200)
@@ -604,6 +605,7 @@ def child(server, path, dies_at_reply=0):
 KILLED_IN = [("POST /files", False), ("POST /batches", False), ("POST /batches", True)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("call", "done"), KILLED_IN)
 def test_kill_9_while_submitting_loses_nothing_and_buys_nothing_twice(tmp_path, call, done):
     path = tmp_path / "ledger.sqlite"
@@ -629,6 +631,7 @@ def test_kill_9_while_submitting_loses_nothing_and_buys_nothing_twice(tmp_path, 
         assert len(server.batches) == 1
 
 
+@pytest.mark.slow
 def test_kill_9_while_taking_in_records_every_reply_once(tmp_path):
     path = tmp_path / "ledger.sqlite"
     with BatchServer(line_faults=on(7, BatchFault("error", 500))) as server:
@@ -654,6 +657,7 @@ def test_kill_9_while_taking_in_records_every_reply_once(tmp_path):
         assert len(server.batches) == 2
 
 
+@pytest.mark.slow
 def test_two_processes_that_take_in_at_once_record_every_reply_once(tmp_path):
     path = tmp_path / "ledger.sqlite"
     with BatchServer() as server:

@@ -202,6 +202,7 @@ KILLED = """
 """
 
 
+@pytest.mark.slow
 def test_a_killed_sync_goes_on_where_it_was_while_the_old_version_answers(tmp_path):
     old = open_index(tmp_path).sync(knowledge_base(texts_of(60)), encode)
     script = KILLED.format(tests=os.path.dirname(__file__), folder=str(tmp_path))  # noqa: PTH120
@@ -232,6 +233,7 @@ CONCURRENT = """
 """
 
 
+@pytest.mark.slow
 def test_processes_that_sync_at_once_leave_no_row_twice(tmp_path):
     open_index(tmp_path)
     script = CONCURRENT.format(tests=os.path.dirname(__file__), folder=str(tmp_path))  # noqa: PTH120

@@ -15,7 +15,7 @@ from flows.retrain import retrain
 from monoglot.contracts import Gaps, Proposals, Triplets
 from monoglot.identity import normalised
 
-pytestmark = pytest.mark.usefixtures("prefect_api", "no_endpoint")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("prefect_api", "no_endpoint")]
 
 HINGLISH = {"code": "hi-Latn", "name": "Hinglish"}
 

@@ -16,7 +16,7 @@ from monoglot.store import Store
 from tasks.request import RunRequest
 from tasks.versions import versions
 
-pytestmark = pytest.mark.usefixtures("prefect_api", "no_endpoint")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("prefect_api", "no_endpoint")]
 
 MIXING = {"renderings": 3, "shares": {"light": 1, "balanced": 1, "heavy": 1}}
 

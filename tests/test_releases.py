@@ -283,6 +283,7 @@ HAMMER = """
 """
 
 
+@pytest.mark.slow
 def test_a_reader_sees_whole_and_matching_releases_while_two_processes_move_the_pointer(
     store, releases
 ):

@@ -80,6 +80,7 @@ def test_test_queries_are_not_templated(questions):
     assert alike == []
 
 
+@pytest.mark.slow
 def test_the_untuned_model_finds_some_and_misses_many(rows, questions):
     encoder = Encoder.load("offline-minilm")
     scores = encoder.encode(questions["text"].to_list()) @ encoder.encode(rows["query"].to_list()).T

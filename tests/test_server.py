@@ -46,6 +46,7 @@ def test_a_server_that_is_set_and_down_is_named(monkeypatch, tmp_path):
         pass
 
 
+@pytest.mark.slow
 def test_the_server_ends_when_its_command_is_killed(tmp_path):
     """The server's end of the pipe closes with the process that held the other, by any signal."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")}
@@ -66,6 +67,7 @@ def test_the_server_ends_when_its_command_is_killed(tmp_path):
         assert not answers(url)
 
 
+@pytest.mark.slow
 def test_a_server_that_cannot_start_names_its_log(tmp_path, monkeypatch):
     monkeypatch.delenv("PREFECT_API_URL", raising=False)
     home = tmp_path / "home"

@@ -1,0 +1,74 @@
+"""What the grid was measured for: the paper's order, the peers, and how fast each one learns."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from benchmarks.grid_cells import DEFAULT, GIVEN, peers_for
+from monoglot.comparison_plots import lines
+from monoglot.learning.comparison import Measured, compare
+from monoglot.plots import standalone
+from monoglot.wording import between, signed
+from tasks.ablation import mean_curve
+
+_EXPLICIT = ", explicit"
+# arXiv 2506.02527: its Algorithm 1 over random negatives over the hardest ones.
+_PAPER_ORDER = (
+    ("algorithm1, explicit", "random, explicit"),
+    ("algorithm1, explicit", "weighted, explicit"),
+    ("algorithm1, explicit", "hardest, explicit"),
+    ("random, explicit", "hardest, explicit"),
+)
+
+
+def answers(dataset: str, asked: Mapping[str, Measured], seeds: Sequence[int]) -> list[str]:
+    """Lists of pairs, each with the gain of the first over the second and whether it is real."""
+    peers = [(DEFAULT, peer) for peer in (*GIVEN, *peers_for(dataset))]
+    return [
+        *_list("The order of the paper", _PAPER_ORDER, asked, seeds),
+        *_list("The default recipe against its peers", peers, asked, seeds),
+    ]
+
+
+def _list(
+    title: str,
+    pairs: Sequence[tuple[str, str]],
+    asked: Mapping[str, Measured],
+    seeds: Sequence[int],
+) -> list[str]:
+    """The pairs of which both are measured."""
+    told = [
+        _pair(name, other, asked, seeds)
+        for name, other in pairs
+        if name in asked and other in asked
+    ]
+    return [f"**{title}**, each pair by itself:", "", *told, ""] if told else []
+
+
+def _pair(name: str, other: str, asked: Mapping[str, Measured], seeds: Sequence[int]) -> str:
+    line = compare({other: asked[other], name: asked[name]}, other, seeds, "mrr")[1]
+    if line.gain is None:
+        return f"- `{name}`, `{other}`: no seed of both is measured."
+    verdict = "a real difference" if line.is_real else "not to be told apart"
+    return (
+        f"- `{name}` against `{other}`: {signed(line.gain.mean)} MRR "
+        f"({between(line.gain.low, line.gain.high)}), {verdict}."
+    )
+
+
+def curves(found: Mapping[str, Mapping[int, Mapping[str, Any]]], folder: Path) -> list[str]:
+    """A picture, beside the result files: hit@3 against steps under the paper's objective."""
+    series = {}
+    for name, by_seed in found.items():
+        looks = [pl.DataFrame(it["curve"]) for it in by_seed.values() if it.get("curve")]
+        if looks and name.endswith(_EXPLICIT):
+            series[name.removesuffix(_EXPLICIT)] = mean_curve(looks)
+    if not series:
+        return []
+    title = "hit@3 on validation questions against steps"
+    picture = standalone(lines(series, "hit@3", title))
+    (folder / "curves.svg").write_text(picture, encoding="utf-8")
+    place = f"results/grid/{folder.name}/curves.svg"
+    return [f"{title}, explicit negatives, mean over seeds:", "", f"![{title}]({place})", ""]
