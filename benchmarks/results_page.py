@@ -151,8 +151,8 @@ def _table(
         f"whose label TF-IDF does not find first. Gain: over `{reference}`, with its 95 % interval "
         "by paired bootstrap over English sources (over questions where these are unknown), all "
         "seeds of a source drawn together; p adjusted by Holm's procedure. A gain with * is real: "
-        "p below .05 and one sign under every seed. Training s: wall clock, with other work beside "
-        "it where the CPU time, which counts the answering too, is not more than it.",
+        "p below .05 and one sign under every seed. Training s: wall clock, sometimes with other "
+        "work beside it; CPU s: of training and answering together, which that does not change.",
         "",
         verdict(lines, reference, "mrr"),
     ]
