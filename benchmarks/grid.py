@@ -110,7 +110,9 @@ def _measured(
         places, curve = places_of(place.store.table(outcomes), None), []
         changes: Changes = PEERS[trial.cell].changes
     else:
-        measured = learn_and_measure(place, trial, bench, keep_training=keep)
+        measured = learn_and_measure(
+            place, trial, bench, keep_training=keep, with_curve=trial.seed == cells.seeds[0]
+        )
         places, cost = places_in(place.store, measured), cost_of(measured)
         curve = place.store.table(measured, CURVE).to_dicts()
         changes = cells.changes[trial.cell]

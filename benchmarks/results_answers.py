@@ -71,4 +71,4 @@ def curves(found: Mapping[str, Mapping[int, Mapping[str, Any]]], folder: Path) -
     picture = standalone(lines(series, "hit@3", title))
     (folder / "curves.svg").write_text(picture, encoding="utf-8")
     place = f"results/grid/{folder.name}/curves.svg"
-    return [f"{title}, explicit negatives, mean over seeds:", "", f"![{title}]({place})", ""]
+    return [f"{title}, explicit negatives, first seed:", "", f"![{title}]({place})", ""]
