@@ -40,7 +40,7 @@ from tasks.workplace import Workplace
 RESULTS = Path(__file__).with_name("results")
 SHUFFLED = (0.0, 0.25, 0.5, 0.75, 1.0)
 LEVELS = (2, 1, 0)  # a path has a domain and the label itself; 0: all labels alike
-_STATIC = {"learning_rate": 0.01, "epochs": 10}  # its vectors have further to go
+_STATIC = {"learning_rate": 0.02, "epochs": 10, "batch_size": 128}  # vectors with further to go
 _TEST = "test"
 
 
