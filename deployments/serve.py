@@ -31,7 +31,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SAMPLE = ROOT / "monoglot/sample/monoglot.yaml"
 DEPLOYMENTS = Path(__file__).with_name("prefect.yaml")
 POOL = "monoglot"
-_START_S = 120.0
+_START_S = 300.0
 _STOP_S = 30.0
 _LOOPBACK = "127.0.0.1"
 
@@ -43,7 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--port", type=int, default=4200, help="of the UI and the API")
     parser.add_argument("--home", type=Path, default=ROOT / ".prefect", help="database and logs")
     given = parser.parse_args(arguments)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):  # a shell may have had the former ignored
+        signal.signal(number, signal.default_int_handler)
     try:
         serve(given.config, given.port, given.home)
     except MonoglotError as error:
