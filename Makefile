@@ -5,10 +5,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Another installer may stand in, for instance one that picks a build of torch:
 #   make setup INSTALL="uv pip install --python .venv/bin/python --torch-backend=cpu"
+# `make serve CONFIG=path/to/monoglot.yaml PORT=4300` serves your own, and elsewhere.
+CONFIG ?= monoglot/sample/monoglot.yaml
+PORT ?= 4200
 INSTALL ?= $(BIN)/python -m pip install --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow record-versions clean
+.PHONY: help setup demo serve test test-slow record-versions clean
 
 help:  ## Explain the commands
 	@echo "Monoglot: answer queries in any language from a knowledge base kept in one."
@@ -37,6 +40,9 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 
 demo: setup  ## Run the whole line on the bundled sample and answer three questions
 	@$(BIN)/monoglot demo
+
+serve: setup  ## Prefect's server and UI, the deployments and a worker on this machine; Ctrl-C ends all
+	@$(BIN)/python -m deployments.serve --config "$(CONFIG)" --port $(PORT)
 
 test: setup  ## Lint, format check, type check, and all tests but the slow ones
 	$(BIN)/python -m ruff check .

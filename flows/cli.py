@@ -21,6 +21,7 @@ from monoglot.learning.grid import cells_of
 from monoglot.learning.grids import read_grid
 from monoglot.outstanding import Outstanding
 from monoglot.runs import RunRecord, Runs
+from monoglot.serving.approval import Approval
 from monoglot.serving.releases import Releases
 from monoglot.standing import Inputs, refuse_without_training_data, standing
 from monoglot.store import Store
@@ -313,11 +314,13 @@ def releases(config: ConfigFile = HERE, as_json: Json = False) -> None:
     kept = Releases(Store.existing(wanted.store))
     pointer, history = kept.pointer(), kept.history()
     current = None if pointer is None else pointer.release
+    candidate = Approval(Store.existing(wanted.store)).waiting()
     if as_json:
         listed = [release.model_dump(mode="json") for release in history]
-        print_json({"current": current, "releases": listed})
+        waiting = None if candidate is None else candidate.model_dump(mode="json")
+        print_json({"current": current, "releases": listed, "candidate": waiting})
     else:
-        show.releases(make_console(), history, current)
+        show.releases(make_console(), history, current, candidate)
 
 
 @app.command()
@@ -331,6 +334,24 @@ def rollback(
     """Put an older release back into production; it stays until something changes."""
     wanted, _ = RunRequest(config_file=config).read()
     now = Releases(Store.existing(wanted.store)).rollback(release)
+    if as_json:
+        print_json({"current": now.id})
+    else:
+        show_line(f"release {now.id} is in production: {now.model_name}, {now.rows:,} rows")
+
+
+@app.command()
+def promote(
+    release: Annotated[
+        str | None,
+        typer.Argument(help="Of the candidate, or of a kept release. Left out: the candidate."),
+    ] = None,
+    config: ConfigFile = HERE,
+    as_json: Json = False,
+) -> None:
+    """Put the candidate that awaits approval, or a kept release, into production."""
+    wanted, _ = RunRequest(config_file=config).read()
+    now = Approval(Store.existing(wanted.store)).promote(release)
     if as_json:
         print_json({"current": now.id})
     else:

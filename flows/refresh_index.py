@@ -9,6 +9,7 @@ from monoglot.serving.releases import NO_RELEASE, Releases
 from monoglot.standing import reason_against_refresh
 from monoglot.store import Store
 from tasks.abstention import measure_again
+from tasks.artifacts import show_nothing
 from tasks.index import build_index
 from tasks.knowledge_base import read_knowledge_base
 from tasks.models import released_model
@@ -36,6 +37,7 @@ def refresh_index(request: RunRequest) -> RunRecord | None:
         reason = reason_against_refresh(place.store, current, rows.digest, force=request.force)
         if reason is not None:
             get_run_logger().info(f"nothing to do: {reason}", extra={"shown": True})
+            show_nothing(place.store, reason)
             return None
         model = released_model(current)
         index = build_index(place, rows, model)

@@ -9,13 +9,14 @@ from monoglot.errors import BatchPendingError
 from monoglot.generation.scripts import romanised_among
 from monoglot.generation.spending import Budget
 from monoglot.outstanding import Outstanding
-from monoglot.planning import refuse_unready
+from monoglot.planning import make_plan, refuse_unready
 from monoglot.runs import RunRecord, new_run_name
 from monoglot.serving.releases import Releases
 from monoglot.standing import Inputs, standing
 from monoglot.store import Artifact, Store
 from tasks.abstention import calibrate_chosen
 from tasks.anchors import gather_anchors
+from tasks.artifacts import show_nothing, show_plan
 from tasks.batches import take_in_batches
 from tasks.caching import waiting
 from tasks.comparison import evaluate_baselines
@@ -27,7 +28,7 @@ from tasks.merging import merge_with_base
 from tasks.models import ModelRef, base_model, released_model, trained_model
 from tasks.questions import gather_questions
 from tasks.record import keep_record
-from tasks.release import promote
+from tasks.release import hold, promote
 from tasks.report import facts_of, write_report
 from tasks.request import RunRequest
 from tasks.sources import (
@@ -65,7 +66,9 @@ def retrain(request: RunRequest) -> RunRecord | Outstanding:
         done = standing(inputs, place.store)
         if done is not None and not request.force:
             get_run_logger().info(f"nothing to do: {done.reason}", extra={"shown": True})
+            show_nothing(place.store, done.reason)
             return done.record
+        show_plan(place.store, make_plan(inputs, config, settings, place.store))
         try:
             return train_and_release(place, config, inputs)
         except BatchPendingError as pending:
@@ -109,7 +112,22 @@ def train_and_release(place: Workplace, config: Config, inputs: Inputs) -> RunRe
         place, config, systems, guards, base=base, candidate=candidate, current=current
     )
 
-    # A rejected candidate does not hold back the knowledge base: the old model answers from it.
+    if decision.promote and config.gate.approval:
+        passed = systems[candidate.digest]
+        decision = hold(
+            place,
+            passed,
+            rows,
+            decision,
+            questions=data.questions,
+            calibrated=calibrate_chosen(
+                place, config.abstention, passed, rows, config.knowledge_base.language
+            ),
+            config_digest=inputs.config,
+            reference=reference,
+        )
+
+    # A candidate that is not promoted does not hold back the knowledge base: the old model answers.
     chosen = systems[candidate.digest if decision.promote else reference.digest]
     calibrated = calibrate_chosen(
         place, config.abstention, chosen, rows, config.knowledge_base.language

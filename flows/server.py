@@ -35,7 +35,7 @@ from monoglot.errors import RunError
 _START_S = 90.0
 _STOP_S = 10.0
 _RECORDER = "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_"
-_TUNING = {
+TUNING = {
     # The recorder writes one task run at a time by default: four times the cost per task.
     f"{_RECORDER}BATCH_SIZE": "100",
     f"{_RECORDER}READ_BATCH_SIZE": "100",
@@ -44,10 +44,12 @@ _TUNING = {
     "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": (
         "prefect.server.concurrency.lease_storage.filesystem"
     ),
+}
+_BARE = {
     "PREFECT_API_BLOCKS_REGISTER_ON_START": "false",
     "PREFECT_SERVER_UI_ENABLED": "false",
 }
-_PRIVATE = {
+PRIVATE = {
     "DO_NOT_TRACK": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_TELEMETRY_ENABLE_RESOURCE_METRICS": "false",
@@ -76,7 +78,7 @@ def prefect_server(home: Path, meanwhile: Callable[[], None] | None = None) -> I
     home.mkdir(parents=True, exist_ok=True)
     log = home / "server.log"
     with _child(home, log) as (child, url):
-        settings = {"PREFECT_API_URL": url, "PREFECT_HOME": str(home), **_PRIVATE}
+        settings = {"PREFECT_API_URL": url, "PREFECT_HOME": str(home), **PRIVATE}
         with _environment(settings), _prefect_settings(url, home):
             if meanwhile is not None:
                 meanwhile()
@@ -115,7 +117,7 @@ def _child(home: Path, log: Path) -> Iterator[tuple[subprocess.Popen[bytes], str
             start_new_session=True,  # Ctrl-C is for us, who then tell the server what came of it
             stdout=stream,
             stderr=stream,
-            env={**inherited, **_TUNING, **_PRIVATE, "PREFECT_HOME": str(home)},
+            env={**inherited, **TUNING, **_BARE, **PRIVATE, "PREFECT_HOME": str(home)},
         )
     try:
         yield child, f"http://127.0.0.1:{port}/api"

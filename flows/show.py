@@ -270,18 +270,29 @@ def answers(console: Console, text: str, found: "Sequence[Answer]") -> None:
             say(console, f"        {answer.answer}")
 
 
-def releases(console: Console, history: Sequence[Release], current: str | None) -> None:
-    """All releases, the newest first."""
+def releases(
+    console: Console,
+    history: Sequence[Release],
+    current: str | None,
+    candidate: Release | None = None,
+) -> None:
+    """The candidate that awaits approval, if there is one, and all releases, the newest first."""
+    if candidate is not None:
+        _release(console, "?", candidate)
+        say(console, f"    awaits approval: `monoglot promote {candidate.id}`", "yellow")
     for release in history:
-        mark = "*" if release.id == current else " "
-        mrr = release.metrics.get("mrr")
-        measured = "" if mrr is None else f", MRR {mrr:.3f}"
-        say(
-            console,
-            f"{mark} {release.id}  {release.model_name} over {release.rows:,} rows{measured}",
-            "bold" if release.id == current else "",
-        )
-        say(console, f"    {release.reason.partition('. ')[0]}", "dim")
+        _release(console, "*" if release.id == current else " ", release)
+
+
+def _release(console: Console, mark: str, release: Release) -> None:
+    mrr = release.metrics.get("mrr")
+    measured = "" if mrr is None else f", MRR {mrr:.3f}"
+    say(
+        console,
+        f"{mark} {release.id}  {release.model_name} over {release.rows:,} rows{measured}",
+        "bold" if mark == "*" else "",
+    )
+    say(console, f"    {release.reason.partition('. ')[0]}", "dim")
 
 
 def findings(console: Console, found: Sequence[Finding]) -> None:

@@ -301,6 +301,11 @@ class GateConfig(Section):
         description="The English control may lose at most this much, and so may labels that "
         "nothing was trained on (split.untrained_labels).",
     )
+    approval: bool = Field(
+        False,
+        description="A candidate that passes waits for a person: `monoglot promote`, or the "
+        "deployment of that name, puts it into production. Nothing else waits meanwhile.",
+    )
 
 
 class OutOfScopeFile(Section):

@@ -7,6 +7,7 @@ from typing import Literal
 from monoglot.runs import RunRecord, Runs
 from monoglot.serving.manifest import Release
 from monoglot.store import Artifact
+from tasks.artifacts import show_record
 from tasks.workplace import Workplace
 
 
@@ -24,7 +25,7 @@ def keep_record(
     report: str = "",
     systems: Mapping[str, Artifact] | None = None,
 ) -> RunRecord:
-    """Write what a run did, so that the next one with the same inputs does nothing."""
+    """Write what a run did, so that the next one with the same inputs does nothing; and show it."""
     record = RunRecord(
         key=key,
         flow=flow,
@@ -40,4 +41,5 @@ def keep_record(
         stages=tuple(place.journal),
     )
     Runs(place.store).write(record)
+    show_record(place.store, record)
     return record

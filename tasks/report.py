@@ -5,18 +5,16 @@ from collections.abc import Mapping
 
 import polars as pl
 from prefect import get_run_logger, task
-from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
 from monoglot.config import Config
 from monoglot.contracts import Gaps, Rejects, empty
-from monoglot.generation.replies import Usage
 from monoglot.learning.gate import Decision
-from monoglot.report import RunReport, Spend, render_html, render_markdown
-from monoglot.runs import StageRecord
+from monoglot.report import RunReport, headline_plot, render_html, render_markdown
 from monoglot.serving.manifest import Release
 from monoglot.store import Artifact, write_atomically
 from tasks.abstention import Calibrated
+from tasks.artifacts import picture, show, spend_of
 from tasks.candidates import GAPS
 from tasks.evaluation import PROJECTION
 from tasks.systems import TUNED, UNTUNED
@@ -74,14 +72,15 @@ def write_report(
         findings=store.table(findings),
         gaps=pl.concat([empty(Gaps), *(store.table(each, GAPS) for each in gaps)]),
         stages=place.journal,
-        spend=_spend(place.journal),
+        spend=spend_of(place.journal),
         warnings=tuple(dict.fromkeys([*warnings, *notes])),
     )
     path = store.runs / run / "report.html"
     with store.explained():
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, render_html(report))
-    create_markdown_artifact(render_markdown(report), key="report", description=title)
+    plot = picture(headline_plot(report), "every system on the same questions")
+    show(store, "report", f"{render_markdown(report)}\n\n{plot}\n", title)
     get_run_logger().info(f"report: {path}", extra={"shown": True})
     return str(path.relative_to(store.root))
 
@@ -101,18 +100,3 @@ def facts_of(config: Config, rows: Artifact, anchors: Artifact, release: Release
 
 def _rejects(place: Workplace, journal: list[Artifact]) -> list[pl.DataFrame]:
     return [place.store.table(each, REJECTS) for each in journal if each.facts.get("rejected")]
-
-
-def _spend(journal: list[StageRecord]) -> list[Spend]:
-    """What the LLM was asked, by each stage whose result this run uses."""
-    return [
-        Spend(
-            stage=record.title,
-            reused=record.outcome == "reused",
-            asked=record.artifact.facts.get("asked", 0),
-            from_ledger=record.artifact.facts["from_ledger"],
-            usage=Usage(**record.artifact.facts["usage"]),
-        )
-        for record in journal
-        if record.artifact.facts.get("usage")
-    ]

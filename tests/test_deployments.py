@@ -1,38 +1,73 @@
-"""The deployments are these, and what they name exists."""
+"""The deployments are these, and what they name exists and takes what they give."""
 
 import importlib
 from pathlib import Path
 
+import pytest
 import yaml
 
-from tasks.request import RunRequest
+from tasks import request as requests
 
 FILE = Path(__file__).parents[1] / "deployments/prefect.yaml"
+DEPLOYMENTS = yaml.safe_load(FILE.read_text())["deployments"]
+HERE = {"request": {"config_file": "monoglot.yaml"}}
+NIGHTLY = {
+    "cron": "0 3 * * *",
+    "timezone": "UTC",
+    "slug": "nightly",
+    "active": True,
+    "parameters": {"request": {"config_file": "monoglot.yaml", "why": "nightly"}},
+}
+REQUESTS = [it for it in vars(requests).values() if getattr(it, "__name__", "").endswith("Request")]
+
+
+def flow_of(deployment):
+    path, _, name = deployment["entrypoint"].partition(":")
+    return getattr(importlib.import_module(path.removesuffix(".py").replace("/", ".")), name)
 
 
 def test_the_deployments_are_these():
-    deployments = yaml.safe_load(FILE.read_text())["deployments"]
     shown = {
-        it["entrypoint"]: (it["name"], [each["cron"] for each in it.get("schedules", ())])
-        for it in deployments
+        it["name"]: (it["entrypoint"], it.get("schedules", []), it.get("triggers", []))
+        for it in DEPLOYMENTS
     }
     assert shown == {
-        "flows/retrain.py:retrain": ("nightly", ["0 3 * * *"]),
-        "flows/refresh_index.py:refresh_index": ("on-demand", []),
+        "retrain": ("flows/retrain.py:retrain", [NIGHTLY], []),
+        "refresh-index": ("flows/refresh_index.py:refresh_index", [], []),
+        "ablation": ("flows/ablation.py:ablate", [], []),
+        "evaluate": ("flows/evaluate.py:evaluate", [], []),
+        "promote": ("flows/promote.py:promote", [], []),
+        "rollback": ("flows/rollback.py:rollback", [], []),
     }
-    assert {it["concurrency_limit"]["limit"] for it in deployments} == {1}
-    assert {it["work_pool"]["name"] for it in deployments} == {"monoglot"}
+    for deployment in DEPLOYMENTS:
+        assert deployment["parameters"] == HERE
+        assert deployment["concurrency_limit"] == {"limit": 1, "collision_strategy": "ENQUEUE"}
+        assert deployment["work_pool"] == {"name": "monoglot"}
 
 
-def test_every_deployment_names_a_flow_that_takes_its_parameters():
-    for deployment in yaml.safe_load(FILE.read_text())["deployments"]:
-        path, _, name = deployment["entrypoint"].partition(":")
-        flow = getattr(importlib.import_module(path.removesuffix(".py").replace("/", ".")), name)
-        [parameter] = flow.parameters.properties.values()
-        assert set(flow.parameters.properties) == {"request"}
-        assert parameter["title"] == "request"
-        RunRequest.model_validate(deployment["parameters"]["request"])
+@pytest.mark.parametrize("deployment", DEPLOYMENTS, ids=lambda it: it["name"])
+def test_a_deployments_flow_takes_its_parameters_and_those_of_its_schedules(deployment):
+    flow = flow_of(deployment)
+    assert set(flow.parameters.properties) == {"request"}
+    given = [
+        deployment["parameters"],
+        *(it["parameters"] for it in deployment.get("schedules", ())),
+    ]
+    for parameters in given:
+        request = flow.validate_parameters(parameters)["request"]
+        assert str(request.config_file) == "monoglot.yaml"
+        assert flow.flow_run_name.format(request=request)
 
 
-def test_the_form_in_prefects_ui_explains_every_field():
-    assert all(field.description for field in RunRequest.model_fields.values())
+@pytest.mark.parametrize("request_of", REQUESTS, ids=lambda it: it.__name__)
+def test_every_field_of_a_form_is_explained_and_has_a_default(request_of):
+    assert all(field.description for field in request_of.model_fields.values())
+    assert request_of().config_file == Path("monoglot.yaml")
+
+
+def test_a_run_is_named_after_what_it_does_and_why(tmp_path):
+    asked = requests.RollbackRequest(
+        config_file=tmp_path / "shop/monoglot.yaml", release="20260101-ab", why="wrong refunds"
+    )
+    name = flow_of(next(it for it in DEPLOYMENTS if it["name"] == "rollback")).flow_run_name
+    assert name.format(request=asked) == "rollback shop: wrong refunds to 20260101-ab"

@@ -1,0 +1,28 @@
+"""A person approves: the candidate, or a kept release, goes into production."""
+
+from prefect import flow, get_run_logger
+
+from monoglot.serving.approval import Approval
+from monoglot.store import Store
+from tasks.artifacts import show_release
+from tasks.request import PromoteRequest
+
+
+@flow(name="promote", flow_run_name="promote {request.title}, {request.target}")
+def promote(request: PromoteRequest) -> str:
+    """Check the candidate that awaits approval, or a kept release, and make it current.
+
+    Refused where the candidate was decided on grounds that are no more.
+
+    Returns:
+        The id of the release that is in production now.
+    """
+    config, _ = request.read()
+    store = Store.existing(config.store)
+    now = Approval(store).promote(request.release or None)
+    get_run_logger().info(
+        f"release {now.id} is in production: {now.model_name}, {now.rows:,} rows",
+        extra={"shown": True},
+    )
+    show_release(store, now)
+    return now.id

@@ -1,0 +1,95 @@
+"""A candidate that passed the gate waits for a person; the old release answers meanwhile."""
+
+import pytest
+from test_index import texts_of
+from test_releases import MODEL, OTHER_MODEL, artifact, release_of
+
+from monoglot.errors import InputError, RunError, StoreError
+from monoglot.serving.approval import Approval
+from monoglot.serving.releases import Releases
+from monoglot.store import Store
+
+BASE = "c" * 64
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store.open(str(tmp_path / "store"))
+
+
+@pytest.fixture
+def approval(store):
+    """A release in production, and a better candidate over the same rows that waits."""
+    Releases(store).promote(release_of(store, texts_of(5)))
+    kept = Approval(store)
+    kept.keep(release_of(store, texts_of(5), model_digest=OTHER_MODEL), compared_with=MODEL)
+    return kept
+
+
+def test_a_candidate_waits_and_answers_nobody(store, approval):
+    releases = Releases(store)
+    candidate = approval.waiting()
+    assert candidate.model_digest == OTHER_MODEL
+    assert releases.current().model_digest == MODEL
+    assert candidate.id not in [it.id for it in releases.history()]
+
+
+@pytest.mark.parametrize("is_named", [False, True])
+def test_an_approved_candidate_is_current_and_waits_no_more(store, approval, is_named):
+    releases, before = Releases(store), Releases(store).current()
+    candidate = approval.waiting()
+    done = approval.promote(candidate.id if is_named else None)
+    assert (releases.current(), done.id, done.previous) == (done, candidate.id, before.id)
+    assert approval.waiting() is None
+    with pytest.raises(InputError, match="no candidate awaits approval"):
+        approval.promote()
+    assert approval.promote(before.id).id == releases.current().id == before.id
+
+
+def test_the_same_candidate_again_is_the_one_that_waits_and_another_takes_its_place(
+    store, approval
+):
+    first = approval.waiting()
+    again = release_of(store, texts_of(5), model_digest=OTHER_MODEL)
+    assert approval.keep(again, compared_with=MODEL) == first
+    other = release_of(store, texts_of(5), model_digest=BASE)
+    assert approval.keep(other, compared_with=MODEL) == other == approval.waiting()
+
+
+def test_a_candidate_compared_with_a_model_that_is_gone_is_refused(store, approval):
+    Releases(store).promote(release_of(store, texts_of(5), model_digest=BASE))
+    with pytest.raises(RunError, match=r"compared with another model .*monoglot run"):
+        approval.promote()
+    assert Releases(store).current().model_digest == BASE
+    assert approval.waiting() is not None
+
+
+def test_a_candidate_of_an_earlier_knowledge_base_is_refused(store, approval):
+    now = artifact(store, "knowledge_base", "edited")
+    Releases(store).promote(release_of(store, texts_of(6), knowledge_base=now))
+    with pytest.raises(RunError, match=r"5 rows of an earlier or later knowledge base .* 6 rows"):
+        approval.promote()
+    assert Releases(store).current().rows == 6
+
+
+def test_a_candidate_whose_model_is_gone_is_refused(store, approval):
+    candidate = approval.waiting()
+    (store.folder(candidate.model) / "model" / "model.safetensors").unlink()
+    with pytest.raises(StoreError, match="its model is gone"):
+        approval.promote()
+    assert Releases(store).current().model_digest == MODEL
+
+
+def test_an_approval_killed_before_it_cleared_up_is_done(store, approval):
+    candidate = (store.releases / "candidate.json").read_bytes()
+    approved = approval.promote()
+    (store.releases / "candidate.json").write_bytes(candidate)
+    assert approval.waiting() is None
+    assert Releases(store).current() == approved
+
+
+def test_the_first_release_of_a_store_may_be_approved_too(store):
+    approval = Approval(store)
+    approval.keep(release_of(store, texts_of(4)), compared_with=BASE)
+    assert Releases(store).current() is None
+    assert approval.promote().seq == 1

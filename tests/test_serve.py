@@ -1,0 +1,218 @@
+"""`make serve` from nothing: what it starts, what it finds again, and that it ends all of it."""
+
+import http.server
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+import yaml
+
+from deployments import serve
+from monoglot.errors import RunError
+
+ROOT = Path(__file__).parents[1]
+DEPLOYED = {"retrain", "refresh-index", "ablation", "evaluate", "promote", "rollback"}
+PATIENCE = 240.0  # for a busy machine; nothing waits longer than it must
+
+
+class Server:
+    """Prefect's API at a URL."""
+
+    def __init__(self, port):
+        self.url = f"http://127.0.0.1:{port}/api"
+
+    def get(self, path):
+        with urllib.request.urlopen(self.url + path, timeout=60) as reply:
+            return json.load(reply)
+
+    def post(self, path, **body):
+        return self.post_all(path, body)
+
+    def post_all(self, path, body):
+        asked = urllib.request.Request(
+            self.url + path, json.dumps(body).encode(), {"content-type": "application/json"}
+        )
+        with urllib.request.urlopen(asked, timeout=60) as reply:
+            return json.load(reply)
+
+    def deployments(self):
+        return {it["name"]: it for it in self.post("/deployments/filter")}
+
+    def run(self, deployment, **request):
+        """Press the button, and wait until the run has ended."""
+        path = f"/deployments/{self.deployments()[deployment]['id']}/create_flow_run"
+        run = self.post(path, parameters={"request": request})["id"]
+        return until(lambda: self.ended(run))
+
+    def ended(self, run):
+        found = self.get(f"/flow_runs/{run}")
+        return found if found["state_type"] in {"COMPLETED", "FAILED", "CRASHED"} else None
+
+
+def until(there):
+    """What it gives as soon as it gives something."""
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end:
+        found = there()
+        if found:
+            return found
+        time.sleep(0.5)
+    raise AssertionError("waited in vain")
+
+
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return listener.getsockname()[1]
+
+
+def environment():
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "MONOGLOT_"))}
+    return {**kept, "PREFECT_WORKER_QUERY_SECONDS": "1"}
+
+
+def serving(config, port, home, **options):
+    command = [sys.executable, "-m", "deployments.serve", "--config", str(config)]
+    return subprocess.Popen(
+        [*command, "--port", str(port), "--home", str(home)],
+        cwd=ROOT,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        text=True,
+        **options,
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_from_nothing_to_runs_by_hand_and_by_schedule_and_back_to_nothing(line, tmp_path):
+    config, home, port = line / "monoglot.yaml", tmp_path / "home", free_port()
+    server = Server(port)
+    with serving(config, port, home) as process:
+        try:
+            assert process.stdout.readline().startswith(f"http://127.0.0.1:{port}: deployments of")
+            found = server.deployments()
+            assert set(found) == DEPLOYED
+            by_default = {"request": {"config_file": str(config)}}
+            assert all(it["parameters"] == by_default for it in found.values())
+            planned = until(lambda: server.post("/flow_runs/filter"))
+            assert {it["deployment_id"] for it in planned} == {found["retrain"]["id"]}
+            assert all(it["auto_scheduled"] for it in planned)
+
+            with serving(config, port, home) as again:
+                assert "a worker is running already" in again.stdout.readline()
+            assert again.returncode == 0
+            assert {name: it["id"] for name, it in server.deployments().items()} == {
+                name: it["id"] for name, it in found.items()
+            }
+            settings = json.load(urllib.request.urlopen(f"http://127.0.0.1:{port}/ui-settings"))
+            assert settings["api_url"] == server.url
+
+            run = server.run("evaluate", config_file=str(config), why="a look")
+            assert (run["name"], run["state_type"]) == ("evaluate line: a look", "COMPLETED")
+            [table] = server.post("/artifacts/filter")
+            assert table["flow_run_id"] == run["id"]
+            assert "| untuned, asked in English | all |" in table["data"]
+
+            missing = server.run("retrain", config_file=str(tmp_path / "none.yaml"))
+            assert missing["state_type"] == "FAILED"
+            assert "none.yaml" in missing["state"]["message"]
+            with pytest.raises(urllib.error.HTTPError, match="409") as refused:
+                server.run("retrain", config_file=str(config), force="perhaps")
+            assert "request.force" in refused.value.read().decode()
+
+            every = {"interval": 10, "anchor_date": "2026-01-01T00:00:00Z", "timezone": "UTC"}
+            server.post_all(
+                f"/deployments/{found['retrain']['id']}/schedules",
+                [{"schedule": every, "active": True}],
+            )
+            plan = until(
+                lambda: [it for it in server.post("/artifacts/filter") if "plan-" in it["key"]]
+            )
+            assert "nothing to do" in plan[0]["data"]
+        finally:
+            process.send_signal(signal.SIGINT)
+        assert process.wait(PATIENCE) == 0
+    with pytest.raises(urllib.error.URLError):
+        server.get("/health")
+    with (home / "worker.lock").open("a") as lock:  # the kernel frees it when the worker is gone
+        assert serve._is_free(lock.fileno())
+
+
+def test_what_cannot_be_served_is_refused_before_anything_starts(tmp_path, capsys):
+    home = tmp_path / "home"
+    assert serve.main(["--config", str(tmp_path / "none.yaml"), "--home", str(home)]) == 2
+    assert "none.yaml" in capsys.readouterr().out
+    assert not home.exists()
+
+
+def test_what_answers_at_the_port_and_is_not_prefect_is_named(tmp_path):
+    class Other(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_error(404)
+
+        def log_message(self, *_):
+            """Silent."""
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Other) as other:
+        threading.Thread(target=other.handle_request, daemon=True).start()
+        url = f"http://127.0.0.1:{other.server_port}/api"
+        with pytest.raises(RunError, match=r"Is it a Prefect server\? `make serve PORT="):
+            serve._answers(url)
+
+
+def test_what_the_operator_has_set_stays(tmp_path, monkeypatch):
+    database = "postgresql+asyncpg://prefect@127.0.0.1/prefect"
+    monkeypatch.setenv("PREFECT_API_URL", "http://prefect.internal:4200/api")
+    monkeypatch.setenv("PREFECT_SERVER_DATABASE_CONNECTION_URL", database)
+    found = serve.environment_of(4300, tmp_path)
+    assert found["PREFECT_API_URL"] == "http://prefect.internal:4200/api"
+    assert found["PREFECT_SERVER_DATABASE_CONNECTION_URL"] == database
+    assert found["PREFECT_SERVER_API_HOST"] == "127.0.0.1"
+    assert found["PREFECT_SERVER_ANALYTICS_ENABLED"] == "false"
+
+
+def test_every_deployment_and_schedule_runs_the_given_config(tmp_path):
+    path = serve._deployments(tmp_path / "shop.yaml", tmp_path)
+    deployed = yaml.safe_load(path.read_text())
+    for it in deployed["deployments"]:
+        given = [it, *it.get("schedules", ())]
+        assert {each["parameters"]["request"]["config_file"] for each in given} == {
+            str(tmp_path / "shop.yaml")
+        }
+    [step] = deployed["pull"]
+    assert list(step.values()) == [{"directory": str(ROOT)}]
+
+
+def test_the_files_for_containers_name_each_others_parts():
+    """No Docker daemon and no cluster in the tests: what they would look up is looked up here."""
+    folder = ROOT / "deployments"
+    compose = yaml.safe_load((folder / "docker/compose.yaml").read_text())
+    services = compose["services"]
+    for service in services.values():
+        assert set(service.get("depends_on", {})) <= set(services)
+        assert {it.partition(":")[0] for it in service["volumes"]} <= set(compose["volumes"])
+        assert all(port.startswith("127.0.0.1:") for port in service.get("ports", ()))
+    objects = list(yaml.safe_load_all((folder / "kubernetes/monoglot.yaml").read_text()))
+    named = {(it["kind"], it["metadata"]["name"]) for it in objects}
+    for it in (each for each in objects if each["kind"] == "Deployment"):
+        pod = it["spec"]["template"]
+        assert it["spec"]["selector"]["matchLabels"] == pod["metadata"]["labels"]
+        for volume in pod["spec"]["volumes"]:
+            claim = volume["persistentVolumeClaim"]["claimName"]
+            assert ("PersistentVolumeClaim", claim) in named
+        [container] = pod["spec"]["containers"]
+        mounts = [mount["name"] for mount in container["volumeMounts"]]
+        assert mounts == [volume["name"] for volume in pod["spec"]["volumes"]]
+    pool = json.loads((folder / "kubernetes/kubernetes-pool.json").read_text())
+    asked = set(re.findall(r"{{ (\w+) }}", json.dumps(pool["job_configuration"])))
+    assert asked == set(pool["variables"]["properties"])
