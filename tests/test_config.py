@@ -264,7 +264,7 @@ def test_a_pattern_for_users_queries_bears_on_no_row_of_the_knowledge_base():
     assert rows.for_rows.knowledge_base
 
 
-def test_the_recipe_in_the_docs_is_a_config():
-    config = load_config(Path(__file__).parents[1] / "docs/multilingual-e5-base.yaml")
+def test_the_recipe_for_a_gpu_is_a_config():
+    config = load_config(Path(__file__).parents[1] / "deployments/multilingual-e5-base.yaml")
     assert config.base_model == "intfloat/multilingual-e5-base"
     assert (config.fine_tuning.batch_size, config.fine_tuning.gradient_cache) == (512, True)
