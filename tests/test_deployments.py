@@ -19,6 +19,7 @@ def test_the_deployments_are_these():
     assert shown == {
         "flows/retrain.py:retrain": ("nightly", ["0 3 * * *"]),
         "flows/refresh_index.py:refresh_index": ("on-demand", []),
+        "flows/on_kb_change.py:on_kb_change": ("on-kb-change", ["*/15 * * * *"]),
     }
     assert {it["concurrency_limit"]["limit"] for it in deployments} == {1}
     assert {it["work_pool"]["name"] for it in deployments} == {"monoglot"}
