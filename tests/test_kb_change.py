@@ -40,7 +40,7 @@ def reworded(frame):
 
 
 def with_new_label(frame):
-    row = {name: None for name in frame.columns} | {"query": NEW, "label": "parrots"}
+    row = dict.fromkeys(frame.columns) | {"query": NEW, "label": "parrots"}
     return pl.concat([frame, pl.DataFrame([row], schema=frame.schema)])
 
 
