@@ -67,7 +67,7 @@ def deployment_file(folder):
 
 
 def finished(client):
-    """The ended runs of the deployment, the first one first, as (state, name)."""
+    """The ended runs of the deployment, as (state, name)."""
     runs = [it for it in client.read_flow_runs(limit=100) if it.deployment_id is not None]
     assert not [it for it in runs if it.state.is_failed() or it.state.is_crashed()]
     ended = sorted(
@@ -113,7 +113,7 @@ def test_an_edit_goes_live_by_itself_and_fifty_are_few_runs(line, api_url, tmp_p
         edited = time.monotonic()
         edit_kb(line, renamed("my parrot ate the invoice"))
         until(lambda: answers("my parrot ate the invoice"))
-        print(f"answered {time.monotonic() - edited:.0f} s after the edit")
+        sys.stdout.write(f"answered {time.monotonic() - edited:.0f} s after the edit\n")
         until(lambda: finished(client))
         assert finished(client) == [("Completed", "refresh line: added: 1, removed: 1")]
 

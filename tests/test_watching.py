@@ -1,5 +1,6 @@
 """Changes of the knowledge base's file are announced once per burst, to a real Prefect server."""
 
+import contextvars
 import json
 import threading
 import time
