@@ -39,8 +39,8 @@ def reworded(frame):
     return frame.with_columns(pl.when(first).then(pl.lit(NEW)).otherwise("query").alias("query"))
 
 
-def with_new_label(frame):
-    row = dict.fromkeys(frame.columns) | {"query": NEW, "label": "parrots"}
+def with_new_label(frame, query=NEW, label="parrots"):
+    row = dict.fromkeys(frame.columns) | {"query": query, "label": label}
     return pl.concat([frame, pl.DataFrame([row], schema=frame.schema)])
 
 
@@ -120,7 +120,7 @@ def test_a_new_label_answers_at_once_and_is_then_trained(line, monkeypatch):
     assert asked == ["parrots"]
     on_kb_change(request_of(line))  # may not pay again for what failed
     assert len(asked) == 1
-    edit_kb(line, reworded)
+    edit_kb(line, lambda kb: with_new_label(kb, "where do pigeons sleep", "pigeons"))
     with pytest.raises(BudgetError):
         on_kb_change(request_of(line))
     assert len(asked) == 2

@@ -60,8 +60,8 @@ def watching(line):
     folder = line.rename(line.with_name(f"line-{line.parent.name}"))
     request = RunRequest(config_file=folder / "monoglot.yaml")
     thread = threading.Thread(
-        target=watch,
-        args=(request, said.append),
+        target=contextvars.copy_context().run,  # Prefect's settings are those of the context
+        args=(watch, request, said.append),
         kwargs={"every": 0.05, "quiet": 0.5, "stop": stop},
     )
     thread.start()
