@@ -4,6 +4,9 @@ import contextvars
 import json
 import threading
 import time
+import urllib.request
+import uuid
+from datetime import UTC, datetime
 
 import polars as pl
 import pytest
@@ -97,6 +100,22 @@ def test_notify_tells_the_server_the_counts(line, api):
     assert sent["changes"] == expected
     assert sent["event"]["event"] == "monoglot.kb.changed"
     until(lambda: expected in received("line"))
+
+
+def test_any_system_can_post_the_event(api):
+    """As `deployments/README.md` says, with curl."""
+    event = {
+        "id": str(uuid.uuid4()),
+        "occurred": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "event": "monoglot.kb.changed",
+        "resource": {"prefect.resource.id": "monoglot.kb.posted"},
+        "payload": {"by": "curl"},
+    }
+    body, headers = json.dumps([event]).encode(), {"Content-Type": "application/json"}
+    request = urllib.request.Request(f"{api}/events", body, headers)
+    with urllib.request.urlopen(request) as reply:
+        assert reply.status == 204
+    until(lambda: received("posted") == [{"by": "curl"}])
 
 
 def test_notify_says_nothing_where_nothing_changed(line, monkeypatch):
