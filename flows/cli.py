@@ -391,18 +391,61 @@ def forget(
 
 
 @app.command()
-def doctor(config: ConfigFile = HERE, as_json: Json = False) -> None:
-    """Check versions, files, endpoint, store, disk, model, device and Prefect."""
+def doctor(
+    config: ConfigFile = HERE,
+    tell: Annotated[
+        bool,
+        typer.Option("--notify", help="Tell the webhook what is not well: for cron, say hourly."),
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Check versions, files, endpoint, store, disk, model, device, Prefect and the last check."""
     from flows import show
     from flows.doctor import examine
+    from flows.operation import tell_findings
 
-    found = examine(*RunRequest(config_file=config).read())
+    wanted, settings = RunRequest(config_file=config).read()
+    found = examine(wanted, settings)
+    if tell:
+        for line in tell_findings(wanted, settings, found):
+            show_line(line, stderr=True)
     if as_json:
         print_json([finding._asdict() for finding in found])
     else:
         show.findings(make_console(), found)
     if any(finding.state == "problem" for finding in found):
         raise typer.Exit(1)
+
+
+@app.command()
+def notify(config: ConfigFile = HERE, as_json: Json = False) -> None:
+    """Tell the Prefect server that the knowledge base changed, which starts on-kb-change."""
+    from flows.announcing import announce, difference
+
+    request = RunRequest(config_file=config)
+    changes, _ = difference(request.read()[0])
+    event = announce(request.title, changes) if changes.count else None
+    if as_json:
+        print_json({"event": event, "changes": changes.counts})
+    else:
+        show_line(f"{'told the server' if event else 'nothing to tell'}: {changes.line}")
+
+
+@app.command()
+def watch(
+    config: ConfigFile = HERE,
+    every: Annotated[float, typer.Option(min=0.1, help="Seconds between two looks.")] = 1.0,
+    quiet: Annotated[
+        float, typer.Option(min=0.0, help="Seconds without an edit before it is told.")
+    ] = 3.0,
+) -> None:
+    """Watch the knowledge base's file, and tell the Prefect server of changes until interrupted."""
+    from threading import Event
+
+    from flows.announcing import watch as watch_file
+
+    request = RunRequest(config_file=config)
+    watch_file(request, show_line, every=every, quiet=quiet, stop=Event())
 
 
 def _retrain(request: RunRequest) -> tuple[RunRecord | Outstanding, str | None]:

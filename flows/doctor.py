@@ -6,14 +6,13 @@ Looks only: nothing is created, downloaded or bought.
 import os
 import platform
 import shutil
-import urllib.request
 from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
-from typing import Literal, NamedTuple
 
 from packaging.requirements import Requirement
 
+from flows.operation import Finding, last_check, prefect_server, worker
 from monoglot.config import Config
 from monoglot.errors import MonoglotError
 from monoglot.generation.access import check_endpoint
@@ -22,14 +21,6 @@ from monoglot.settings import Settings
 from monoglot.store import Store
 
 _ENOUGH_GB = 2.0
-
-
-class Finding(NamedTuple):
-    """One thing looked at: how it is, and what to do where it is not well."""
-
-    what: str
-    state: Literal["ok", "warning", "problem"]
-    said: str
 
 
 def examine(config: Config, settings: Settings) -> list[Finding]:
@@ -43,7 +34,9 @@ def examine(config: Config, settings: Settings) -> list[Finding]:
         _disk,
         _base_model,
         _device,
-        _prefect,
+        prefect_server,
+        worker,
+        last_check,
     )
     return [look(config, settings) for look in looks]
 
@@ -197,19 +190,3 @@ def _has_mps() -> bool:
     import torch
 
     return torch.backends.mps.is_available()
-
-
-def _prefect(_config: Config, _settings: Settings) -> Finding:
-    url = os.environ.get("PREFECT_API_URL")
-    if not url:
-        return Finding("Prefect", "ok", "a temporary server is started for each command")
-    try:
-        with urllib.request.urlopen(f"{url.rstrip('/')}/health", timeout=5):  # noqa: S310
-            return Finding("Prefect", "ok", f"{url} answers")
-    except (OSError, ValueError) as error:
-        return Finding(
-            "Prefect",
-            "problem",
-            f"PREFECT_API_URL={url} does not answer ({error}). Start it, or unset the variable to "
-            "use a temporary server.",
-        )

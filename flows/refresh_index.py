@@ -13,13 +13,14 @@ from tasks.artifacts import show_nothing
 from tasks.index import build_index
 from tasks.knowledge_base import read_knowledge_base
 from tasks.models import released_model
+from tasks.notices import TOLD
 from tasks.record import keep_record
 from tasks.release import promote
 from tasks.request import RunRequest
 from tasks.workplace import Workplace
 
 
-@flow(name="refresh-index", flow_run_name="refresh {request.title}")
+@flow(name="refresh-index", flow_run_name="refresh {request.title}", **TOLD)
 def refresh_index(request: RunRequest) -> RunRecord | None:
     """Index the changed rows with the model in production, and put that version there.
 

@@ -26,6 +26,7 @@ from tasks.judgement import judge
 from tasks.knowledge_base import read_knowledge_base
 from tasks.merging import merge_with_base
 from tasks.models import ModelRef, base_model, released_model, trained_model
+from tasks.notices import TOLD
 from tasks.questions import gather_questions
 from tasks.record import keep_record
 from tasks.release import hold, promote
@@ -48,7 +49,7 @@ from tasks.versions import versions
 from tasks.workplace import Workplace
 
 
-@flow(name="retrain", flow_run_name="retrain {request.title}")
+@flow(name="retrain", flow_run_name="retrain {request.title}", **TOLD)
 def retrain(request: RunRequest) -> RunRecord | Outstanding:
     """Train a candidate on the knowledge base, and put it into production if it is better.
 

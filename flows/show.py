@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from flows.doctor import Finding
+from flows.operation import Finding
 from monoglot.generation.batch_records import Batch
 from monoglot.knowledge.changes import Changes
 from monoglot.outstanding import Outstanding

@@ -10,6 +10,7 @@ import polars as pl
 
 from monoglot.config import Config, LanguageConfig, QueriesFile
 from monoglot.contracts import Queries, UserQueries, empty
+from monoglot.due import FIRST, changes_since, work_of
 from monoglot.errors import StoreError
 from monoglot.generation import labelling, synthesis, translation
 from monoglot.generation.access import check_endpoint
@@ -25,7 +26,7 @@ from monoglot.generation.redaction import Redactor
 from monoglot.generation.replies import Usage
 from monoglot.generation.spending import batch_price_of, price_of, refuse_unpriced
 from monoglot.identity import frame_digest
-from monoglot.knowledge.changes import Changes, Work, compare, decide
+from monoglot.knowledge.changes import Changes, Work
 from monoglot.knowledge.knowledge_base import load_knowledge_base
 from monoglot.knowledge.parts import held_out_share, to_translate, topics_of
 from monoglot.knowledge.queries import load_out_of_scope, load_queries, load_translations
@@ -33,22 +34,17 @@ from monoglot.knowledge.split import split_rows
 from monoglot.knowledge.user_queries import known_candidates, load_user_queries, unasked
 from monoglot.learning.models import model_folder
 from monoglot.outstanding import Outstanding
-from monoglot.runs import Runs
 from monoglot.serving.releases import NO_RELEASE, Releases
 from monoglot.settings import Settings
 from monoglot.standing import (
     Inputs,
     asks_for_questions,
-    chosen_by_hand,
     languages_to_ask,
     reason_against_refresh,
     refuse_untranslatable,
     refuse_without_training_data,
-    standing,
 )
-from monoglot.store import Artifact, Store
-
-_FIRST = Work("retrain", ("there is no release yet",))
+from monoglot.store import Store
 
 
 @dataclass(frozen=True)
@@ -162,12 +158,10 @@ def make_plan(inputs: Inputs, config: Config, settings: Settings, store: Store |
         DataError: the knowledge base cannot be used.
     """
     loaded = load_knowledge_base(config.knowledge_base)
-    current = None if store is None else Releases(store).current()
-    served = None if store is None or current is None else _rows_of(store, current.knowledge_base)
     requests = tuple(_requests(config, settings, store, loaded.rows))
     return Plan(
-        work=_FIRST if store is None else _work(inputs, config, store, loaded.rows),
-        changes=compare(served, loaded.rows),
+        work=FIRST if store is None else work_of(inputs, config, store, loaded.rows),
+        changes=changes_since(store, loaded.rows),
         rows=loaded.rows.height,
         labels=loaded.rows["label"].n_unique(),
         rejected=loaded.rejects.height,
@@ -221,29 +215,6 @@ def _budget_warnings(
             yield f"spending.max_usd = {limits.max_usd:g} is likely to stop the run."
     if limits.max_requests is not None and calls > limits.max_requests:
         yield f"spending.max_requests = {limits.max_requests:,} will stop the run."
-
-
-def _work(inputs: Inputs, config: Config, store: Store, rows: pl.DataFrame) -> Work:
-    """The decision: changes count from the last training, or many small ones would never add up."""
-    trained, current = Runs(store).last_retrain(), Releases(store).current()
-    if trained is None or current is None:
-        return _FIRST
-    done = standing(inputs, store)
-    if done is not None:
-        return Work("nothing", (done.reason,))
-    work = decide(
-        compare(_rows_of(store, trained.knowledge_base), rows),
-        config.policy,
-        first=False,
-        config_changed=inputs.config != trained.config,
-    )
-    if work.kind == "retrain":
-        return work
-    by_hand = chosen_by_hand(store, frame_digest(rows))
-    if by_hand is not None:
-        return Work("nothing", (by_hand,))
-    since_release = compare(_rows_of(store, current.knowledge_base), rows)
-    return decide(since_release, config.policy, first=False, config_changed=False)
 
 
 def _requests(
@@ -350,11 +321,3 @@ def why_no_refresh(config: Config, store: Store, *, force: bool) -> str | None:
         raise StoreError(NO_RELEASE.format(store.root))
     rows = frame_digest(load_knowledge_base(config.knowledge_base).rows)
     return reason_against_refresh(store, current, rows, force=force)
-
-
-def _rows_of(store: Store, artifact: Artifact) -> pl.DataFrame | None:
-    """The knowledge base of an earlier run; None where it is gone."""
-    try:
-        return store.table(artifact)
-    except StoreError:
-        return None

@@ -46,6 +46,12 @@ class Settings(BaseSettings):
     )
     device: str = Field("", description="cpu, cuda, cuda:1 or mps. Empty: the best there is.")
     encode_batch: int = Field(256, ge=1, description="Texts per encoding batch.")
+    webhook_url: SecretStr = Field(
+        SecretStr(""), description="Where failures, rejections and stale stores are told, by POST."
+    )
+    stale_hours: float = Field(
+        26.0, gt=0, description="A store is stale when no run or check ended well for this long."
+    )
 
     def applied_to(self, config: Config) -> Config:
         """The config with the LLM's model name filled in from the environment if it has none."""

@@ -6,6 +6,7 @@
       index/                           LanceDB tables, one per model
       releases/                        manifests and the current pointer
       runs/                            what each run did, and its report
+      health/                          when a check ended well last; what people were told
       ledger.sqlite                    every paid LLM reply
       tmp/                             unfinished writes; swept by the next writer
       workshop/                        a store of its own: cells of ablations and tunings

@@ -83,7 +83,7 @@ def test_the_commands_are_those_of_the_readme(monoglot):
     names = [line.split()[0] for line in listed if line.startswith("  ") and line[2] != " "]
     wanted = (
         "demo init plan run batches refresh search evaluate quality ablate tune releases "
-        "rollback forget doctor"
+        "rollback forget doctor notify watch"
     )
     assert (code, names) == (0, wanted.split())
 
@@ -397,7 +397,7 @@ def test_doctor_finds_a_working_line_well(monoglot, line, monkeypatch):
     assert set(found.values()) <= {"ok", "warning"}
     assert list(found) == [
         "packages", "files", "training data", "LLM endpoint", "store", "disk", "base model",
-        "device", "Prefect",
+        "device", "Prefect", "worker", "last check",
     ]  # fmt: skip
     assert tree(line) == before
 

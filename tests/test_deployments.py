@@ -18,6 +18,16 @@ NIGHTLY = {
     "active": True,
     "parameters": {"request": {"config_file": "monoglot.yaml", "why": "nightly"}},
 }
+RECONCILE = {"cron": "*/15 * * * *", "timezone": "UTC", "slug": "reconcile", "active": True}
+CHANGED = {
+    "type": "event",
+    "name": "monoglot-kb-changed",
+    "expect": ["monoglot.kb.changed"],
+    "match": {"prefect.resource.id": "monoglot.kb.*"},
+    "threshold": 1,
+    "within": 10,
+    "schedule_after": 15,
+}
 REQUESTS = [it for it in vars(requests).values() if getattr(it, "__name__", "").endswith("Request")]
 
 
@@ -33,6 +43,7 @@ def test_the_deployments_are_these():
     }
     assert shown == {
         "retrain": ("flows/retrain.py:retrain", [NIGHTLY], []),
+        "on-kb-change": ("flows/on_kb_change.py:on_kb_change", [RECONCILE], [CHANGED]),
         "refresh-index": ("flows/refresh_index.py:refresh_index", [], []),
         "ablation": ("flows/ablation.py:ablate", [], []),
         "evaluate": ("flows/evaluate.py:evaluate", [], []),
@@ -51,7 +62,7 @@ def test_a_deployments_flow_takes_its_parameters_and_those_of_its_schedules(depl
     assert set(flow.parameters.properties) == {"request"}
     given = [
         deployment["parameters"],
-        *(it["parameters"] for it in deployment.get("schedules", ())),
+        *(it["parameters"] for it in deployment.get("schedules", ()) if "parameters" in it),
     ]
     for parameters in given:
         request = flow.validate_parameters(parameters)["request"]

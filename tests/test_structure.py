@@ -32,6 +32,7 @@ ROOMS = {
 ABOVE_THE_ROOMS = {
     "monoglot",
     "monoglot.ablation",
+    "monoglot.due",
     "monoglot.forgetting",
     "monoglot.measuring",
     "monoglot.planning",

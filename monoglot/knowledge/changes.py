@@ -49,6 +49,19 @@ class Changes:
         return sum(part.height for part in parts)
 
     @property
+    def counts(self) -> dict[str, int]:
+        """Kind of change -> rows of it, or labels; nothing of what the rows say."""
+        kinds = ("added", "removed", "edited", "relabelled", "answered")
+        rows = {kind: getattr(self, kind).height for kind in kinds}
+        return rows | {"new_labels": len(self.new_labels), "lost_labels": len(self.lost_labels)}
+
+    @property
+    def line(self) -> str:
+        """The counts that are not 0, in a line: `added: 1, edited: 2, new labels: 1`."""
+        said = [f"{kind}: {count:,}" for kind, count in self.counts.items() if count]
+        return ", ".join(said).replace("_", " ") or "no row differs"
+
+    @property
     def share(self) -> float:
         """Rows that differ in what a model is trained on, as a share of the old version's."""
         return self.learnt / max(1, self.before)

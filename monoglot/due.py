@@ -1,0 +1,108 @@
+"""What is due: nothing, a refresh of the index, or a training; decided from files and records.
+
+Loads tables and nothing heavier, so that a check every few minutes costs next to nothing where
+nothing changed.
+"""
+
+from dataclasses import dataclass
+
+import polars as pl
+
+from monoglot.config import Config
+from monoglot.errors import StoreError
+from monoglot.generation.batch_records import outstanding_in
+from monoglot.identity import frame_digest
+from monoglot.knowledge.changes import Changes, Work, compare, decide
+from monoglot.knowledge.knowledge_base import load_knowledge_base
+from monoglot.runs import Runs
+from monoglot.serving.releases import Releases
+from monoglot.settings import Settings
+from monoglot.standing import Inputs, chosen_by_hand, standing
+from monoglot.store import Artifact, Store
+
+FIRST = Work("retrain", ("there is no release yet",))
+
+
+@dataclass(frozen=True)
+class Due:
+    """What the knowledge base as it is now asks for.
+
+    Attributes:
+        work: nothing, refresh or retrain, with the reasons.
+        changes: since the release in production; all rows are added where there is none.
+        rows: digest of the rows, as their stage stores them.
+        has_release: whether there is a release in production, which can be refreshed.
+    """
+
+    work: Work
+    changes: Changes
+    rows: str
+    has_release: bool
+
+
+def due_now(config: Config, settings: Settings, store: Store | None) -> Due:
+    """Read the knowledge base and decide by the policy; changes nothing.
+
+    Looks at the knowledge base alone: another config, file or version of the code waits for the
+    scheduled retrain, or an edited answer would wait for a training it has nothing to do with.
+    Batches that are out ask for a retrain, which takes in what has come back.
+
+    Args:
+        config: names the knowledge base, and the policy.
+        settings: without an endpoint nothing can come back.
+        store: None: there is none yet.
+
+    Raises:
+        DataError: the knowledge base cannot be used.
+    """
+    rows = load_knowledge_base(config.knowledge_base).rows
+    work = FIRST if store is None else _work_for(config, store, rows, config_changed=False)
+    out = store and settings.has_endpoint and outstanding_in(store.ledger_path)
+    if out and work.kind != "retrain":
+        reasons = work.reasons if work.kind == "refresh" else ()
+        work = Work("retrain", (*reasons, out.line))
+    current = None if store is None else Releases(store).current()
+    return Due(work, changes_since(store, rows), frame_digest(rows), current is not None)
+
+
+def changes_since(store: Store | None, rows: pl.DataFrame) -> Changes:
+    """What differs from the knowledge base that the release in production was made from."""
+    current = None if store is None else Releases(store).current()
+    if store is None or current is None:
+        return compare(None, rows)
+    return compare(_rows_of(store, current.knowledge_base), rows)
+
+
+def work_of(inputs: Inputs, config: Config, store: Store, rows: pl.DataFrame) -> Work:
+    """The decision of `monoglot plan`: on the knowledge base, all other files, config and code."""
+    trained, current = Runs(store).last_retrain(), Releases(store).current()
+    if trained is None or current is None:
+        return FIRST
+    done = standing(inputs, store)
+    if done is not None:
+        return Work("nothing", (done.reason,))
+    return _work_for(config, store, rows, config_changed=inputs.config != trained.config)
+
+
+def _work_for(config: Config, store: Store, rows: pl.DataFrame, *, config_changed: bool) -> Work:
+    """Changes count from the last training, or many small ones would never add up."""
+    trained, current = Runs(store).last_retrain(), Releases(store).current()
+    if trained is None or current is None:
+        return FIRST
+    since_training = compare(_rows_of(store, trained.knowledge_base), rows)
+    work = decide(since_training, config.policy, first=False, config_changed=config_changed)
+    if work.kind == "retrain":
+        return work
+    by_hand = chosen_by_hand(store, frame_digest(rows))
+    if by_hand is not None:
+        return Work("nothing", (by_hand,))
+    since_release = compare(_rows_of(store, current.knowledge_base), rows)
+    return decide(since_release, config.policy, first=False, config_changed=False)
+
+
+def _rows_of(store: Store, artifact: Artifact) -> pl.DataFrame | None:
+    """The knowledge base of an earlier run; None where it is gone."""
+    try:
+        return store.table(artifact)
+    except StoreError:
+        return None
