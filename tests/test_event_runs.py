@@ -119,7 +119,7 @@ def test_an_edit_goes_live_by_itself_and_fifty_are_few_runs(line, api_url, tmp_p
 
         for number in range(50):
             edit_kb(line, renamed(f"invoice {number} was eaten by a parrot"))
-            time.sleep(0.3)
+            time.sleep(0.05)
         until(lambda: answers("invoice 49 was eaten by a parrot"))
         time.sleep(30)  # for a run too many
         until(lambda: all(it.state.is_final() for it in client.read_flow_runs()))
