@@ -2,6 +2,7 @@
 
 from prefect import flow, get_run_logger
 
+from flows.cleaning import tidy
 from monoglot.errors import StoreError
 from monoglot.identity import digest
 from monoglot.runs import RunRecord, new_run_name
@@ -60,7 +61,7 @@ def refresh_index(request: RunRequest) -> RunRecord | None:
             reason="the knowledge base changed; the model is kept",
         )
         key = digest({"refresh": rows.digest, "model": model.digest})
-        return keep_record(
+        record = keep_record(
             place,
             key,
             new_run_name(key),
@@ -71,3 +72,5 @@ def refresh_index(request: RunRequest) -> RunRecord | None:
             promoted=False,
             reasons=(release.reason,),
         )
+        tidy(place.store, config.retention, key)
+        return record

@@ -4,6 +4,7 @@ from typing import cast
 
 from prefect import flow, get_run_logger
 
+from flows.cleaning import tidy
 from monoglot.config import Config
 from monoglot.errors import BatchPendingError
 from monoglot.generation.scripts import romanised_among
@@ -67,9 +68,11 @@ def retrain(request: RunRequest) -> RunRecord | Outstanding:
             get_run_logger().info(f"nothing to do: {done.reason}", extra={"shown": True})
             return done.record
         try:
-            return train_and_release(place, config, inputs)
+            record = train_and_release(place, config, inputs)
         except BatchPendingError as pending:
             return cast("Outstanding", waiting(pending))  # the state, of which callers get the data
+        tidy(place.store, config.retention, inputs.key)
+        return record
 
 
 def train_and_release(place: Workplace, config: Config, inputs: Inputs) -> RunRecord:

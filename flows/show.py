@@ -4,7 +4,7 @@ Texts of users and files are never read as markup.
 """
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
@@ -270,7 +270,9 @@ def answers(console: Console, text: str, found: "Sequence[Answer]") -> None:
             say(console, f"        {answer.answer}")
 
 
-def releases(console: Console, history: Sequence[Release], current: str | None) -> None:
+def releases(
+    console: Console, history: Sequence[Release], current: str | None, pinned: Collection[str]
+) -> None:
     """All releases, the newest first."""
     for release in history:
         mark = "*" if release.id == current else " "
@@ -278,7 +280,8 @@ def releases(console: Console, history: Sequence[Release], current: str | None) 
         measured = "" if mrr is None else f", MRR {mrr:.3f}"
         say(
             console,
-            f"{mark} {release.id}  {release.model_name} over {release.rows:,} rows{measured}",
+            f"{mark} {release.id}  {release.model_name} over {release.rows:,} rows{measured}"
+            + (", pinned" if release.id in pinned else ""),
             "bold" if release.id == current else "",
         )
         say(console, f"    {release.reason.partition('. ')[0]}", "dim")
