@@ -122,9 +122,8 @@ def clean(store: Store, config: RetentionConfig, key: str) -> Leavings:
     Raises:
         StoreError: the store cannot be written, or a manifest cannot be read.
     """
-    releases = Releases(store)
+    retired = Releases(store).retire(config.releases)
     before = time.time() - config.grace_hours * 3600
-    retired = releases.retire(config.releases)
     things = list(_things(store, set(), key, before))
     with store.explained():
         for thing in things:
@@ -139,10 +138,10 @@ def clean(store: Store, config: RetentionConfig, key: str) -> Leavings:
 def _things(store: Store, retiring: Collection[str], key: str, before: float) -> Iterator[Thing]:
     live, held = _needs(store, retiring, key, before)
     yield from _artifacts(store, live, held, before)
-    yield from _index(store, live, held, before)
     yield from _runs(store, retiring, key, before)
     for folder in sorted((store.root / "tmp").glob("resume-*")):
         yield Thing("unfinished", folder, _size(folder), _is_older(folder, before))
+    yield from _index(store, live, held, before)  # last, since LanceDB may refuse
 
 
 def _needs(store: Store, retiring: Collection[str], key: str, before: float) -> tuple[Needs, Needs]:
