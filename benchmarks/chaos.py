@@ -164,12 +164,13 @@ class Line:
 
 def disturb(line: Line, fault: str, moment: float, endpoint_dead: threading.Event) -> str:
     """One disturbed run; what came of it: `exit 0`, `exit 1: <last line>`, `killed`."""
-    if fault == "clock jump":
-        return _outcome(line.start(_JUMP.format(days=400 if moment % 1 < 0.5 else -400)))
-    if fault == "disk full":
-        return _outcome(line.start(preexec_fn=_no_large_files))
-    if fault == "read-only":
-        return _outcome(line.start(user=_NOBODY, group=_NOBODY, extra_groups=[]))
+    from_the_start: dict[str, dict[str, Any]] = {
+        "clock jump": {"before": _JUMP.format(days=400 if moment % 1 < 0.5 else -400)},
+        "disk full": {"preexec_fn": _no_large_files},
+        "read-only": {"user": _NOBODY, "group": _NOBODY, "extra_groups": []},
+    }
+    if fault in from_the_start:
+        return _outcome(line.start(**from_the_start[fault]))
     if fault == "endpoint dead":
         endpoint_dead.set()
         try:

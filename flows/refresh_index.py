@@ -2,6 +2,7 @@
 
 from prefect import flow, get_run_logger
 
+from flows.claim import claim
 from flows.cleaning import tidy
 from monoglot.errors import StoreError
 from monoglot.identity import digest
@@ -28,7 +29,7 @@ def refresh_index(request: RunRequest) -> RunRecord | None:
     """
     config, settings = request.read()
     place = Workplace(Store.existing(config.store), settings)
-    with place.store.writer():
+    with claim(place.store):
         releases = Releases(place.store)
         seen, current = releases.pointer(), releases.current()
         if current is None:

@@ -4,6 +4,7 @@ from typing import cast
 
 from prefect import flow, get_run_logger
 
+from flows.claim import claim
 from flows.cleaning import tidy
 from monoglot.config import Config
 from monoglot.errors import BatchPendingError
@@ -61,7 +62,7 @@ def retrain(request: RunRequest) -> RunRecord | Outstanding:
     if store is None or request.force or standing(inputs, store) is None:
         refuse_unready(config, settings, store)  # a check that finds nothing to do needs nothing
     place = Workplace(Store.open(config.store), settings, budget=Budget(config.spending))
-    with place.store.writer():
+    with claim(place.store):
         take_in_batches(place)
         done = standing(inputs, place.store)
         if done is not None and not request.force:

@@ -63,7 +63,8 @@ def refusal_allowed():
     try:
         yield
     except StoreError as error:
-        assert "tagged version" in str(error)
+        if "tagged version" not in str(error):
+            raise
 
 
 def kept_artifact(store, stage, name, file):
