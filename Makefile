@@ -11,7 +11,7 @@ PORT ?= 4200
 INSTALL ?= $(BIN)/python -m pip install --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test test-slow record-versions clean
+.PHONY: help setup demo serve test test-slow chaos chaos-quick record-versions clean
 
 help:  ## Explain the commands
 	@echo "Monoglot: answer queries in any language from a knowledge base kept in one."
@@ -52,6 +52,12 @@ test: setup  ## Lint, format check, type check, and all tests but the slow ones
 
 test-slow: setup  ## The slow tests: whole runs, killed, faulted, batched, limited, ablated
 	$(BIN)/python -m pytest -n auto --dist worksteal -m slow
+
+chaos: setup  ## Fifty runs while processes are killed and disks fill up; writes benchmarks/results
+	$(BIN)/python -m benchmarks.chaos
+
+chaos-quick: setup  ## The same with one run of each disturbance: a few minutes, writes to /tmp
+	$(BIN)/python -m benchmarks.chaos --runs 8 --results $${TMPDIR:-/tmp}/monoglot-chaos
 
 record-versions: setup  ## Record the code of each stage after its version was bumped, or rightly kept
 	@$(BIN)/python tests/test_stage_versions.py

@@ -312,15 +312,18 @@ def releases(config: ConfigFile = HERE, as_json: Json = False) -> None:
 
     wanted, _ = RunRequest(config_file=config).read()
     kept = Releases(Store.existing(wanted.store))
-    pointer, history = kept.pointer(), kept.history()
+    pointer, history, pinned = kept.pointer(), kept.history(), kept.pinned()
     current = None if pointer is None else pointer.release
     candidate = Approval(Store.existing(wanted.store)).waiting()
     if as_json:
-        listed = [release.model_dump(mode="json") for release in history]
+        listed = [
+            release.model_dump(mode="json") | {"pinned": release.id in pinned}
+            for release in history
+        ]
         waiting = None if candidate is None else candidate.model_dump(mode="json")
         print_json({"current": current, "releases": listed, "candidate": waiting})
     else:
-        show.releases(make_console(), history, current, candidate)
+        show.releases(make_console(), history, current, pinned, candidate)
 
 
 @app.command()
@@ -356,6 +359,52 @@ def promote(
         print_json({"current": now.id})
     else:
         show_line(f"release {now.id} is in production: {now.model_name}, {now.rows:,} rows")
+
+
+@app.command()
+def pin(release: Annotated[str, typer.Argument(help="Its id.")], config: ConfigFile = HERE) -> None:
+    """Keep a release whatever comes after it: no clean-up removes it."""
+    wanted, _ = RunRequest(config_file=config).read()
+    kept = Releases(Store.existing(wanted.store)).pin(release)
+    show_line(f"release {kept.id} is pinned")
+
+
+@app.command()
+def unpin(
+    release: Annotated[str, typer.Argument(help="Its id.")], config: ConfigFile = HERE
+) -> None:
+    """Let a pinned release go in its turn."""
+    wanted, _ = RunRequest(config_file=config).read()
+    freed = Releases(Store.existing(wanted.store)).unpin(release)
+    show_line(f"release {freed.id} is not pinned")
+
+
+@app.command()
+def clean(
+    config: ConfigFile = HERE,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would go.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Remove without asking.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Remove what no kept release, pinned release or present config needs; show it first."""
+    from flows import cleaning as show
+    from monoglot.retention import clean as remove
+    from monoglot.retention import find_leavings
+
+    wanted, settings = RunRequest(config_file=config).read()
+    store = Store.existing(wanted.store)
+    key = Inputs.of(wanted, settings, versions()).key
+    console = make_console(stderr=as_json)
+    found = find_leavings(store, wanted.retention, key)
+    show.show_leavings(console, found, wanted.retention)
+    going = bool(found.releases or found.due) and not dry_run
+    going = going and (yes or (not as_json and typer.confirm("Remove it?")))
+    if going:
+        with Store.open(wanted.store).writer():
+            found = remove(store, wanted.retention, key)  # as it is now that nobody else writes
+        show_line(f"removed: {show.summary(found)}", stderr=as_json)
+    if as_json:
+        print_json(show.as_json(store, found, removed=going))
 
 
 @app.command()

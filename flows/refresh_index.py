@@ -2,6 +2,8 @@
 
 from prefect import flow, get_run_logger
 
+from flows.claim import claim
+from flows.cleaning import tidy
 from monoglot.errors import StoreError
 from monoglot.identity import digest
 from monoglot.runs import RunRecord, new_run_name
@@ -29,7 +31,7 @@ def refresh_index(request: RunRequest) -> RunRecord | None:
     """
     config, settings = request.read()
     place = Workplace(Store.existing(config.store), settings)
-    with place.store.writer():
+    with claim(place.store):
         releases = Releases(place.store)
         seen, current = releases.pointer(), releases.current()
         if current is None:
@@ -63,7 +65,7 @@ def refresh_index(request: RunRequest) -> RunRecord | None:
             reason="the knowledge base changed; the model is kept",
         )
         key = digest({"refresh": rows.digest, "model": model.digest})
-        return keep_record(
+        record = keep_record(
             place,
             key,
             new_run_name(key),
@@ -74,3 +76,5 @@ def refresh_index(request: RunRequest) -> RunRecord | None:
             promoted=False,
             reasons=(release.reason,),
         )
+        tidy(place.store, config.retention, key)
+        return record

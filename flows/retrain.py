@@ -4,6 +4,8 @@ from typing import cast
 
 from prefect import flow, get_run_logger
 
+from flows.claim import claim
+from flows.cleaning import tidy
 from monoglot.config import Config
 from monoglot.errors import BatchPendingError
 from monoglot.generation.scripts import romanised_among
@@ -62,7 +64,7 @@ def retrain(request: RunRequest) -> RunRecord | Outstanding:
     if store is None or request.force or standing(inputs, store) is None:
         refuse_unready(config, settings, store)  # a check that finds nothing to do needs nothing
     place = Workplace(Store.open(config.store), settings, budget=Budget(config.spending))
-    with place.store.writer():
+    with claim(place.store):
         take_in_batches(place)
         done = standing(inputs, place.store)
         if done is not None and not request.force:
@@ -71,9 +73,11 @@ def retrain(request: RunRequest) -> RunRecord | Outstanding:
             return done.record
         show_plan(place.store, make_plan(inputs, config, settings, place.store))
         try:
-            return train_and_release(place, config, inputs)
+            record = train_and_release(place, config, inputs)
         except BatchPendingError as pending:
             return cast("Outstanding", waiting(pending))  # the state, of which callers get the data
+        tidy(place.store, config.retention, inputs.key)
+        return record
 
 
 def train_and_release(place: Workplace, config: Config, inputs: Inputs) -> RunRecord:

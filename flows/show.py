@@ -4,7 +4,7 @@ Texts of users and files are never read as markup.
 """
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
@@ -274,6 +274,7 @@ def releases(
     console: Console,
     history: Sequence[Release],
     current: str | None,
+    pinned: Collection[str],
     candidate: Release | None = None,
 ) -> None:
     """The candidate that awaits approval, if there is one, and all releases, the newest first."""
@@ -281,15 +282,16 @@ def releases(
         _release(console, "?", candidate)
         say(console, f"    awaits approval: `monoglot promote {candidate.id}`", "yellow")
     for release in history:
-        _release(console, "*" if release.id == current else " ", release)
+        mark = "*" if release.id == current else " "
+        _release(console, mark, release, ", pinned" if release.id in pinned else "")
 
 
-def _release(console: Console, mark: str, release: Release) -> None:
+def _release(console: Console, mark: str, release: Release, note: str = "") -> None:
     mrr = release.metrics.get("mrr")
     measured = "" if mrr is None else f", MRR {mrr:.3f}"
     say(
         console,
-        f"{mark} {release.id}  {release.model_name} over {release.rows:,} rows{measured}",
+        f"{mark} {release.id}  {release.model_name} over {release.rows:,} rows{measured}{note}",
         "bold" if mark == "*" else "",
     )
     say(console, f"    {release.reason.partition('. ')[0]}", "dim")

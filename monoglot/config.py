@@ -352,6 +352,25 @@ class PolicyConfig(Section):
     retrain_on_new_label: bool = Field(True, description="Retrain when a label is new.")
 
 
+class RetentionConfig(Section):
+    """How long the store keeps what nothing in production needs. Bears no identity."""
+
+    releases: int = Field(
+        5,
+        ge=1,
+        description="So many of the newest releases are kept to roll back to; beside them the "
+        "current one, the one before it, and what `monoglot pin` pinned. The rest goes at the end "
+        "of a run, or by `monoglot clean`.",
+    )
+    grace_hours: float = Field(
+        24.0,
+        ge=0.0,
+        description="Files that nothing needs stay this long: for services that still hold an "
+        "older release, and for runs that wait for a batch. Longer than your services take to "
+        "call `Retriever.refresh()`.",
+    )
+
+
 class Config(Section):
     """The whole of `monoglot.yaml`. See `config_file.load_config` for reading it."""
 
@@ -395,6 +414,7 @@ class Config(Section):
     gate: GateConfig = GateConfig()
     abstention: AbstentionConfig = AbstentionConfig()
     policy: PolicyConfig = PolicyConfig()
+    retention: RetentionConfig = RetentionConfig()
 
     @model_validator(mode="after")
     def _explicit_has_negatives(self) -> "Config":

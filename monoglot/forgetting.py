@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import polars as pl
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from monoglot.config import Config
 from monoglot.errors import RunError
@@ -23,7 +23,7 @@ from monoglot.generation.forgetting import LedgerMatches, find_in_ledger, forget
 from monoglot.identity import digest, frame_digest
 from monoglot.knowledge.knowledge_base import fingerprint
 from monoglot.matching import Pattern
-from monoglot.runs import RunRecord
+from monoglot.runs import Runs
 from monoglot.serving.forgetting import TableMatches, find_in_index, forget_in_table
 from monoglot.serving.manifest import Release
 from monoglot.serving.releases import MODEL_FOLDER, Releases
@@ -192,7 +192,7 @@ def _keep_rows(store: Store, rows: pl.DataFrame) -> Artifact:
 
 def _trace_models(store: Store, found: Found) -> None:
     """Which models were trained on what was found, and which releases answer with them."""
-    for record in _records(store):
+    for record in Runs(store).records():
         stages = [stage for stage in record.stages if stage.key.stage in _LEARNED_FROM]
         if not any(stage.artifact.location in found.artifacts for stage in stages):
             continue
@@ -201,14 +201,6 @@ def _trace_models(store: Store, found: Found) -> None:
                 found.models[stage.artifact.digest] = record.run
     history = Releases(store).history()
     found.releases = [it.id for it in history if it.model_digest in found.models]
-
-
-def _records(store: Store) -> Iterator[RunRecord]:
-    for path in sorted(store.runs.glob("*.json")):
-        try:
-            yield RunRecord.model_validate_json(path.read_text(encoding="utf-8"))
-        except (OSError, ValidationError):  # the pointers, or a damaged record
-            continue
 
 
 def _files_of(artifact: Path) -> Iterator[Path]:

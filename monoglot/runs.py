@@ -10,7 +10,7 @@ there is nothing to do, and that can be told without loading Prefect or torch.
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -102,6 +102,7 @@ def config_digest(
             "base_model": base_model_digest,
             "store": "",
             "spending": None,
+            "retention": None,
             "knowledge_base": config.knowledge_base.model_copy(update={"path": None}),
             "generation": config.generation if asks_llm else None,
             "user_queries": config.user_queries if asks_llm else None,
@@ -141,6 +142,13 @@ class Runs:
             return RunRecord.model_validate_json(text)
         except (OSError, ValidationError):
             return None
+
+    def records(self) -> Iterator[RunRecord]:
+        """Every run record that can be read."""
+        for path in sorted(self._store.runs.glob("*.json")):
+            record = self.find(path.stem)  # None: the pointers, or a damaged one
+            if record is not None:
+                yield record
 
     def last(self) -> RunRecord | None:
         """The run that ended last, or None."""

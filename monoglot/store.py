@@ -9,6 +9,7 @@
       health/                          when a check ended well last; what people were told
       ledger.sqlite                    every paid LLM reply
       tmp/                             unfinished writes; swept by the next writer
+      running.json                     which flow run holds the writer lock (`flows.claim`)
       workshop/                        a store of its own: cells of ablations and tunings
 
 An artifact is written under a temporary name, gets its record last, and is then renamed: if the

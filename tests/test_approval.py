@@ -1,10 +1,15 @@
 """A candidate that passed the gate waits for a person; the old release answers meanwhile."""
 
+import os
+import time
+
 import pytest
 from test_index import texts_of
 from test_releases import MODEL, OTHER_MODEL, artifact, release_of
 
+from monoglot.config import RetentionConfig
 from monoglot.errors import InputError, RunError, StoreError
+from monoglot.retention import clean
 from monoglot.serving.approval import Approval
 from monoglot.serving.releases import Releases
 from monoglot.store import Store
@@ -93,3 +98,14 @@ def test_the_first_release_of_a_store_may_be_approved_too(store):
     approval.keep(release_of(store, texts_of(4)), compared_with=BASE)
     assert Releases(store).current() is None
     assert approval.promote().seq == 1
+
+
+def test_a_clean_up_leaves_what_waits(store, approval):
+    then = time.time() - 3600
+    for path in store.root.rglob("*"):
+        os.utime(path, (then, then))
+    found = clean(store, RetentionConfig(releases=1, grace_hours=0), key="of no run")
+    assert "index table" not in {thing.kind for thing in found.due}
+    waited = approval.waiting()
+    assert approval.promote() == Releases(store).current()
+    assert Releases(store).current().id == waited.id

@@ -37,6 +37,7 @@ ABOVE_THE_ROOMS = {
     "monoglot.measuring",
     "monoglot.planning",
     "monoglot.report",
+    "monoglot.retention",
     "monoglot.standing",
     "monoglot.tuning",
     "monoglot.yields",

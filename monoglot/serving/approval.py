@@ -15,6 +15,8 @@ from monoglot.store import Store, write_atomically
 
 _AGAIN = "`monoglot run` compares anew"
 
+CANDIDATE = "candidate.json"
+
 
 class Candidate(BaseModel):
     """A release that could be, and what the gate compared it with.
@@ -36,7 +38,7 @@ class Approval:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._releases = Releases(store)
-        self._path = store.releases / "candidate.json"
+        self._path = store.releases / CANDIDATE
 
     def keep(self, release: Release, *, compared_with: str) -> Release:
         """Keep a candidate until it is approved, or another one takes its place.

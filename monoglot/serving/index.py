@@ -2,7 +2,8 @@
 
 A table grows by versions. A release names one version and reads that one for ever, while the next
 is being written: `Index.at` never follows. Nothing here tags a version or cleans one up, since a
-release may name it, and a tag on an old version makes LanceDB's `optimize` fail.
+release may name it, and a tag on an old version makes LanceDB's `optimize` fail: that is what
+`pruning` does, which knows the versions that are named.
 """
 
 from dataclasses import asdict, dataclass

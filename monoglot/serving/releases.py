@@ -2,6 +2,8 @@
 
     releases/
       manifests/<id>.json   one per release, written once; only `forget` changes it
+      pins/<id>             an empty file: this release is never retired
+      retired/<id>.json     manifests of releases that are gone, until their files are
       current.json          {seq, release, ...}: the pointer, replaced whole
       lock                  held for the moment in which the pointer moves
 
@@ -21,7 +23,7 @@ from monoglot.errors import InputError, StaleVectorsError, StoreBusyError, Store
 from monoglot.serving.index import Index
 from monoglot.serving.manifest import Pointer, Release, now_utc
 from monoglot.serving.verification import check_index
-from monoglot.store import Store, unwritable, write_atomically
+from monoglot.store import Store, sync_folder, unwritable, write_atomically
 
 __all__ = ["MODEL_FOLDER", "NO_RELEASE", "Pointer", "Release", "Releases"]
 
@@ -211,6 +213,76 @@ class Releases:
             if target.id != current.id:
                 self._move(now, target, f"rolled back from {current.id}")
             return target
+
+    def pinned(self) -> frozenset[str]:
+        """Ids of the releases that are never retired."""
+        return frozenset(path.name for path in (self._folder / "pins").glob("[!.]*"))
+
+    def pin(self, release: str) -> Release:
+        """Keep a release whatever comes after it.
+
+        Raises:
+            InputError: there is none with this id.
+            StoreError: the store cannot be written.
+        """
+        with self._moving():  # it cannot be retired meanwhile
+            found = self.get(release)
+            (self._folder / "pins").mkdir(exist_ok=True)
+            write_atomically(self._folder / "pins" / release, "")
+            return found
+
+    def unpin(self, release: str) -> Release:
+        """Let a release be retired in its turn; nothing happens to one that was not pinned.
+
+        Raises:
+            InputError: there is none with this id.
+            StoreError: the store cannot be written.
+        """
+        with self._moving():
+            found = self.get(release)
+            (self._folder / "pins" / release).unlink(missing_ok=True)
+            return found
+
+    def expendable(self, keep: int) -> list[Release]:
+        """The releases that `retire` would retire, the newest first.
+
+        Never the current one, the one that `rollback` goes back to, or a pinned one.
+
+        Args:
+            keep: how many of the newest stay. Newest by `seq`, since a clock can jump.
+        """
+        current = self.current()
+        if current is None:
+            return []
+        staying = self.pinned() | {current.id, current.previous}
+        by_seq = sorted(self.history(), key=lambda release: (release.seq, release.id), reverse=True)
+        return [release for release in by_seq[keep:] if release.id not in staying]
+
+    def retire(self, keep: int) -> list[Release]:
+        """Take the releases that are not kept out of the history; their files stay for now.
+
+        One rename each, while the pointer cannot move: a release is there whole, or is not there.
+        Nobody can roll back to it or pin it any more, so that its files can go later.
+
+        Args:
+            keep: see `expendable`.
+
+        Raises:
+            StoreError: the store cannot be written.
+        """
+        with self._moving():
+            going = self.expendable(keep)
+            (self._folder / "retired").mkdir(exist_ok=True)
+            for release in going:
+                target = self.retired_manifest(release.id)
+                self._manifest(release.id).touch()  # its age from now on: since it was retired
+                self._manifest(release.id).rename(target)
+                sync_folder(target.parent)
+            return going
+
+    def retired_manifest(self, release: str) -> Path:
+        """Where the manifest of a retired release is, until its files are removed."""
+        return self._folder / "retired" / f"{release}.json"
 
     def _forget_killed(self, now: Pointer | None) -> None:
         """Remove what a promotion killed before the pointer moved has left: it was never live."""

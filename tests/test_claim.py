@@ -1,0 +1,73 @@
+"""A flow run whose process was killed is closed by the next one on its store, and by no other."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from uuid import UUID
+
+import pytest
+from prefect import flow
+from prefect.client.orchestration import get_client
+from prefect.runtime import flow_run
+
+from flows.claim import claim
+from monoglot.store import Store
+
+DIE = """
+    import os, signal, sys
+    from prefect import flow
+    from prefect.runtime import flow_run
+    from flows.claim import claim
+    from monoglot.store import Store
+
+    @flow(name="dies")
+    def dies(store: str):
+        with claim(Store.open(store)):
+            print(flow_run.id, flush=True)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    dies(sys.argv[1])
+"""
+
+
+@flow(name="claims")
+def claims(store: str) -> str:
+    with claim(Store.open(store)):
+        return str(flow_run.id)
+
+
+def state_of(run):
+    with get_client(sync_client=True) as client:
+        return client.read_flow_run(UUID(run)).state
+
+
+@pytest.mark.usefixtures("prefect_api")
+def test_the_next_run_on_the_store_closes_a_killed_one(tmp_path):
+    one, other = str(tmp_path / "one"), str(tmp_path / "other")
+    died = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(DIE), one],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=dict(os.environ),
+    )
+    assert died.returncode == -signal.SIGKILL, died.stderr
+    dead = died.stdout.strip()
+    claims(other)
+    assert state_of(dead).is_running()
+    alive = claims(one)
+    assert state_of(dead).is_crashed()
+    assert "its process was killed" in state_of(dead).message
+    assert state_of(alive).is_completed()
+    claims(one)
+    assert state_of(alive).is_completed()
+    assert not (tmp_path / "one" / "running.json").exists()
+
+
+@pytest.mark.usefixtures("prefect_api")
+def test_a_claim_that_cannot_be_read_holds_up_no_run(tmp_path):
+    Store.open(str(tmp_path))
+    (tmp_path / "running.json").write_text("{")
+    assert state_of(claims(str(tmp_path))).is_completed()

@@ -1,0 +1,256 @@
+"""Random histories of releases, pins, rollbacks and clean-ups, killed at random file operations."""
+
+import os
+import shutil
+import tempfile
+import time
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from unittest import mock
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from test_index import DIMENSIONS, encode, knowledge_base
+
+from monoglot.config import RetentionConfig
+from monoglot.errors import InputError, StoreError
+from monoglot.retention import clean, find_leavings
+from monoglot.serving import pruning
+from monoglot.serving.index import Index
+from monoglot.serving.releases import Release, Releases
+from monoglot.store import Key, Store
+
+KEPT = 2
+NO_GRACE = RetentionConfig(releases=KEPT, grace_hours=0.0)
+DAY = RetentionConfig(releases=KEPT, grace_hours=24.0)
+MARGIN = 0.3
+NO_RUN = "0" * 64
+
+
+class Killed(BaseException):
+    """Stands in for `kill -9`: nothing in the product catches it."""
+
+
+@contextmanager
+def killed_at(number):
+    """Die at the number-th rename or removal of a file; what a killed process leaves, stays."""
+    left = [number]
+
+    def dying(real):
+        def operation(*given, **named):
+            left[0] -= 1
+            if left[0] < 0:
+                raise Killed
+            return real(*given, **named)
+
+        return operation
+
+    with (
+        mock.patch.object(Path, "rename", dying(Path.rename)),
+        mock.patch.object(Path, "unlink", dying(Path.unlink)),
+        mock.patch.object(os, "unlink", dying(os.unlink)),
+        mock.patch.object(os, "rmdir", dying(os.rmdir)),
+        suppress(Killed),
+    ):
+        yield
+
+
+@contextmanager
+def refusal_allowed():
+    """LanceDB may refuse to remove versions: here they are made within moments of each other."""
+    try:
+        yield
+    except StoreError as error:
+        if "tagged version" not in str(error):
+            raise
+
+
+def kept_artifact(store, stage, name, file):
+    """An artifact as a stage writes it."""
+    key = Key.of(stage, 1, {}, name)
+    found = store.find(key)
+    if found is None:
+        with store.writing(key) as draft:
+            (draft.folder / file).parent.mkdir(exist_ok=True)
+            (draft.folder / file).write_bytes(name.encode())
+        found = store.find(key)
+    return found
+
+
+class Histories(RuleBasedStateMachine):
+    """The model keeps, per release, what it must answer; the store is real."""
+
+    @initialize()
+    def a_store(self):
+        self.folder = Path(tempfile.mkdtemp())
+        self.store = Store.open(str(self.folder / "store"))
+        self.store.ledger_path.write_bytes(b"paid")
+        self.releases = Releases(self.store)
+        self.texts: dict[str, list[str]] = {}
+        self.order: list[str] = []
+        self.pins: set[str] = set()
+        self.models = self.rows = 0
+        self.promote(model=True)
+
+    def teardown(self):
+        if hasattr(self, "folder"):
+            shutil.rmtree(self.folder)
+
+    @rule(model=st.booleans())
+    def promote(self, model):
+        """A new model, or the same one over changed rows: a new version of its table."""
+        self.models += model
+        self.rows += 1
+        name = f"{self.models:064x}"
+        texts = [f"question {self.rows} {number}" for number in range(3)]
+        with self.store.writer():
+            index = Index.of_model(self.store.index_uri, name[::-1], DIMENSIONS)
+            done = index.sync(knowledge_base(texts), encode)
+            made = self.releases.promote(
+                Release(
+                    model=kept_artifact(self.store, "training", name, "model/model.safetensors"),
+                    model_name="tiny",
+                    model_digest=name[::-1],
+                    index_table=done.table,
+                    index_version=done.version,
+                    index_content=done.content,
+                    rows=done.rows,
+                    knowledge_base=kept_artifact(self.store, "kb", str(texts), "table"),
+                    kb_fingerprint="f" * 64,
+                    config_digest="c" * 64,
+                )
+            )
+        self.texts[made.id] = texts
+        self.order.append(made.id)
+
+    @rule(data=st.data())
+    def roll_back(self, data):
+        listed = [release.id for release in self.releases.history()]
+        chosen = data.draw(st.sampled_from(listed))
+        assert self.releases.rollback(chosen).id == chosen
+
+    @rule(data=st.data())
+    def pin_or_unpin(self, data):
+        listed = [release.id for release in self.releases.history()]
+        chosen = data.draw(st.sampled_from(listed))
+        if chosen in self.pins:
+            self.releases.unpin(chosen)
+        else:
+            self.releases.pin(chosen)
+        self.pins ^= {chosen}
+
+    @rule(config=st.sampled_from((NO_GRACE, DAY)))
+    def clean(self, config):
+        found = find_leavings(self.store, config, NO_RUN)
+        current = self.releases.current()
+        staying = {*self.order[-KEPT:], *self.pins, current.id, current.previous}
+        expected = [it.id for it in self.releases.history() if it.id in staying]
+        with self.store.writer(), refusal_allowed():
+            done = clean(self.store, config, NO_RUN)
+            assert [it.id for it in done.releases] == [it.id for it in found.releases]
+        assert [it.id for it in self.releases.history()] == expected
+        if config is NO_GRACE:
+            left = find_leavings(self.store, config, NO_RUN)
+            assert left.releases == []
+            assert {thing.kind for thing in left.things} <= {"index versions", "index table"}
+
+    @rule(config=st.sampled_from((NO_GRACE, DAY)), number=st.integers(0, 30))
+    def clean_and_die(self, config, number):
+        with self.store.writer(), refusal_allowed(), killed_at(number):
+            clean(self.store, config, NO_RUN)
+
+    @invariant()
+    def what_is_listed_answers(self):
+        listed = self.releases.history()
+        current = self.releases.current()
+        must = {current.id, *self.pins, *self.order[-KEPT:]} - {None}
+        assert must <= {release.id for release in listed}
+        assert self.releases.pinned() >= self.pins
+        for release in listed:
+            self.releases.verify(release)
+            index = self.releases.index(release)
+            found = index.search(encode(self.texts[release.id]), 1)
+            assert found["query"].to_list() == self.texts[release.id]
+        for gone in set(self.texts) - {release.id for release in listed}:
+            with pytest.raises(InputError, match="no such release"):
+                self.releases.rollback(gone)
+        for folder in (self.store.root / "artifacts").glob("*/*"):
+            # Whole, or gone: nothing findable lacks a file.
+            assert (folder / "record.json").exists()
+            assert len([it for it in folder.rglob("*") if it.is_file()]) == 2
+        assert self.store.ledger_path.read_bytes() == b"paid"
+
+
+@pytest.fixture(autouse=True)
+def often_and_at_once(monkeypatch):
+    """Versions are worth removing from the second on, and need no hour between them."""
+    monkeypatch.setattr(pruning, "WORTH_PRUNING", 2)
+    monkeypatch.setattr(pruning, "_MARGIN", MARGIN)
+
+
+class TestHistories(Histories.TestCase):
+    settings = settings(
+        max_examples=5,
+        stateful_step_count=10,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+    )
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store.open(str(tmp_path / "store"))
+
+
+def sync(store, number):
+    index = Index.of_model(store.index_uri, "a" * 64, DIMENSIONS)
+    return index.sync(knowledge_base([f"question {number} {row}" for row in range(3)]), encode)
+
+
+def test_versions_go_up_to_the_oldest_that_is_named_and_files_with_them(store, monkeypatch):
+    monkeypatch.setattr(pruning, "_MARGIN", 1.0)
+    made = [sync(store, number) for number in range(3)]
+    time.sleep(1.5)
+    made += [sync(store, number) for number in range(3, 6)]
+    named = {made[3].version, made[5].version}
+    folder = Path(store.index_uri) / f"{made[0].table}.lance"
+    before = len(list((folder / "data").iterdir()))
+    assert pruning.prune(store, made[0].table, named, time.time()) >= 3
+    assert len(list((folder / "data").iterdir())) < before
+    for number in (3, 4, 5):
+        index = Index.at(store.index_uri, made[0].table, made[number].version)
+        assert index.content == index.content_of_rows() == made[number].content
+    with pytest.raises(StoreError):
+        Index.at(store.index_uri, made[1].table, made[1].version)
+    again = sync(store, 5)
+    assert (again.content, again.encoded) == (made[5].content, 0)
+
+
+def test_a_clock_that_jumps_while_versions_are_removed_removes_none(store, monkeypatch):
+    made = [sync(store, number) for number in range(4)]
+    time.sleep(0.3)
+    # As if LanceDB's clock were ahead: what it takes for old includes the version that is named.
+    monkeypatch.setattr(pruning, "_MARGIN", -0.1)
+    with pytest.raises(StoreError, match="tagged version"):
+        pruning.prune(store, made[0].table, {made[2].version}, time.time())
+    for done in made:
+        index = Index.at(store.index_uri, done.table, done.version)
+        assert index.content_of_rows() == done.content
+
+
+def test_the_tags_of_a_killed_clean_up_are_cleared_by_the_next(store, monkeypatch):
+    monkeypatch.setattr(pruning, "_MARGIN", 1.0)
+    made = [sync(store, number) for number in range(4)]
+    time.sleep(1.5)
+    again = sync(store, 9)
+    with monkeypatch.context() as patch:
+        patch.setattr("lancedb.table.Tags.delete", mock.Mock(side_effect=Killed))
+        patch.setattr("lancedb.table.LanceTable.optimize", mock.Mock(side_effect=Killed))
+        with pytest.raises(Killed):
+            pruning.prune(store, made[0].table, {made[1].version, again.version}, time.time())
+    assert pruning.prune(store, made[0].table, {again.version}, time.time()) > 0
+    assert Index.at(store.index_uri, again.table, again.version).content == again.content
+    with pytest.raises(StoreError):
+        Index.at(store.index_uri, made[1].table, made[1].version)
