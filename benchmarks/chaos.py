@@ -59,9 +59,18 @@ FAULTS = (
     "read-only",
 )
 _FILE_LIMIT = 100_000
-_NOBODY = 65534
 _TRIES = 5  # undisturbed runs until the edit must answer
 _RUN = "from flows.cli import main; main()"
+# Root's Python may be out of this user's reach: what a run needs is loaded before.
+_UNPRIVILEGED = """
+import os
+import flows.cli, flows.show, monoglot.planning
+from flows import running
+running._load()
+os.setgroups([])
+os.setgid(65534)
+os.setuid(65534)
+"""
 _JUMP = """
 import datetime, time
 import monoglot.serving.manifest as manifest
@@ -167,7 +176,7 @@ def disturb(line: Line, fault: str, moment: float, endpoint_dead: threading.Even
     from_the_start: dict[str, dict[str, Any]] = {
         "clock jump": {"before": _JUMP.format(days=400 if moment % 1 < 0.5 else -400)},
         "disk full": {"preexec_fn": _no_large_files},
-        "read-only": {"user": _NOBODY, "group": _NOBODY, "extra_groups": []},
+        "read-only": {"before": _UNPRIVILEGED},
     }
     if fault in from_the_start:
         return _outcome(line.start(**from_the_start[fault]))
@@ -243,6 +252,8 @@ def chaos(folder: Path, runs: int, seed: int) -> dict[str, Any]:
         fine_tuning={"epochs": 12, "batch_size": 32, "learning_rate": 0.02},
         retention={"releases": 2, "grace_hours": 0.01},
     )
+    for path in folder.rglob("*"):  # for the user who may read alone
+        path.chmod(0o755 if path.is_dir() else 0o644)
     with llm.LLMServer(faults=fault_of) as endpoint:
         line = Line(folder, endpoint)
         steady = pl.read_csv(folder / "kb.csv")["query"][0]
@@ -334,7 +345,7 @@ def main(given: Sequence[str] | None = None) -> None:
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder to write to")
     chosen = parser.parse_args(given)
     with tempfile.TemporaryDirectory() as folder:
-        Path(folder).chmod(0o755)  # for the user who may read alone
+        Path(folder).chmod(0o755)
         made = chaos(Path(folder), chosen.runs, chosen.seed)
     record = {"benchmark": "chaos", "seed": chosen.seed, "provenance": provenance(), **made}
     chosen.results.mkdir(parents=True, exist_ok=True)
