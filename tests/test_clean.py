@@ -17,7 +17,7 @@ from monoglot.serving.releases import Releases
 from monoglot.store import Store
 from tasks.request import RunRequest
 
-pytestmark = pytest.mark.usefixtures("prefect_api", "no_endpoint")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("prefect_api", "no_endpoint")]
 TWO_DAYS = 2 * 86400
 
 

@@ -349,7 +349,7 @@ def test_prefect_keeps_the_report(line):
     record = retrain(request_of(line))
     with get_client(sync_client=True) as client:
         kept = client.request("POST", "/artifacts/filter", json={"sort": "CREATED_DESC"}).json()
-    [report] = [it for it in kept if it["key"].startswith("report-")][:1]
+    [report] = [it for it in kept if (it["key"] or "").startswith("report-")][:1]
     assert report["type"] == "markdown"
     assert record.reasons[0][:20] in report["data"].replace("\\", "")
 

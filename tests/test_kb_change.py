@@ -16,7 +16,7 @@ from monoglot.serving.releases import Releases
 from monoglot.store import Store
 from tasks.request import RunRequest
 
-pytestmark = pytest.mark.usefixtures("prefect_api", "no_endpoint")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("prefect_api", "no_endpoint")]
 
 NEW = "my parrot ate the invoice, print me another copy"
 

@@ -19,7 +19,7 @@ from monoglot.store import Store
 from tasks import artifacts
 from tasks.request import EvaluationRequest, PromoteRequest, RollbackRequest, RunRequest
 
-pytestmark = pytest.mark.usefixtures("prefect_api", "no_endpoint")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("prefect_api", "no_endpoint")]
 
 
 # Any other model passes, and waits.

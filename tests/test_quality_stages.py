@@ -25,7 +25,7 @@ from tasks.request import RunRequest
 from tasks.versions import versions
 from tasks.workplace import REJECTS
 
-pytestmark = pytest.mark.usefixtures("prefect_api")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("prefect_api")]
 
 RANK = 1
 

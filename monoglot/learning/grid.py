@@ -35,6 +35,7 @@ FIXED = frozenset(
         "guards",
         "abstention",
         "policy",
+        "retention",
     )
 )
 # Bears on how a cell learns alone. A section that is named nowhere here bears on both.
