@@ -62,6 +62,10 @@ class Server:
         run = self.post(path, parameters={"request": request})["id"]
         return until(lambda: self.ended(run))
 
+    def artifacts(self):
+        """Those that the UI lists: with a key."""
+        return [it for it in self.post("/artifacts/filter") if it["key"]]
+
     def ended(self, run):
         found = self.get(f"/flow_runs/{run}")
         return found if found["state_type"] in {"COMPLETED", "FAILED", "CRASHED"} else None
@@ -112,9 +116,10 @@ def test_from_nothing_to_runs_by_hand_and_by_schedule_and_back_to_nothing(line, 
             assert set(found) == DEPLOYED
             by_default = {"request": {"config_file": str(config)}}
             assert all(it["parameters"] == by_default for it in found.values())
-            planned = until(lambda: server.post("/flow_runs/filter"))
-            assert {it["deployment_id"] for it in planned} == {found["retrain"]["id"]}
-            assert all(it["auto_scheduled"] for it in planned)
+            scheduled = {found[name]["id"] for name in ("retrain", "on-kb-change")}
+            planned = lambda: server.post("/flow_runs/filter")  # noqa: E731
+            until(lambda: {it["deployment_id"] for it in planned()} == scheduled)
+            assert all(it["auto_scheduled"] for it in planned())
 
             with serving(config, port, home) as again:
                 assert "a worker is running already" in again.stdout.readline()
@@ -127,7 +132,7 @@ def test_from_nothing_to_runs_by_hand_and_by_schedule_and_back_to_nothing(line, 
 
             run = server.run("evaluate", config_file=str(config), why="a look")
             assert (run["name"], run["state_type"]) == ("evaluate line: a look", "COMPLETED")
-            [table] = server.post("/artifacts/filter")
+            [table] = server.artifacts()
             assert table["flow_run_id"] == run["id"]
             assert "| untuned, asked in English | all |" in table["data"]
 
@@ -143,9 +148,7 @@ def test_from_nothing_to_runs_by_hand_and_by_schedule_and_back_to_nothing(line, 
                 f"/deployments/{found['retrain']['id']}/schedules",
                 [{"schedule": every, "active": True}],
             )
-            plan = until(
-                lambda: [it for it in server.post("/artifacts/filter") if "plan-" in it["key"]]
-            )
+            plan = until(lambda: [it for it in server.artifacts() if it["key"].startswith("plan-")])
             assert "nothing to do" in plan[0]["data"]
         finally:
             process.send_signal(signal.SIGINT)
