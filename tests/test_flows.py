@@ -121,6 +121,7 @@ def test_training_shares_nothing_with_evaluation(finished_line):
     assert not set(anchors["source_row_id"]) & set(index_set)
 
 
+@pytest.mark.slow
 def test_what_the_evaluation_asks_is_taken_out_of_training(tmp_path):
     """A question's text among the translations, and a row that is a question in English."""
     write_line(tmp_path)
@@ -169,6 +170,7 @@ def test_the_same_inputs_again_do_nothing(line):
     assert plan_of(line).work.kind == "nothing"
 
 
+@pytest.mark.slow
 def test_force_reuses_every_stage_and_leaves_what_is_right(line):
     before = current_of(line)
     record = retrain(request_of(line, force=True))
@@ -176,6 +178,7 @@ def test_force_reuses_every_stage_and_leaves_what_is_right(line):
     assert current_of(line) == before
 
 
+@pytest.mark.slow
 def test_a_settings_change_that_bears_identity_recomputes_only_what_depends_on_it(line):
     configure(line, gate={"metric": "hit@1"})
     assert plan_of(line).work.kind == "retrain"
@@ -210,6 +213,7 @@ def test_an_edited_row_is_planned_refreshed_and_found(line):
     assert refresh_index(request_of(line)) is None
 
 
+@pytest.mark.slow
 def test_an_edited_answer_trains_no_other_model(line):
     edit_kb(line, lambda frame: frame.with_columns(answer=pl.col("answer") + " Thank you."))
     outcomes = outcomes_of(retrain(request_of(line)))
@@ -218,6 +222,7 @@ def test_an_edited_answer_trains_no_other_model(line):
     assert Retriever(line / "store").search("order", k=1)[0].answer.endswith("Thank you.")
 
 
+@pytest.mark.slow
 def test_many_small_refreshes_add_up_to_a_retraining(line):
     configure(line, policy={"retrain_share": 0.05})
     retrain(request_of(line))
@@ -238,6 +243,7 @@ def test_many_small_refreshes_add_up_to_a_retraining(line):
     assert made.work.kind == "retrain"
 
 
+@pytest.mark.slow
 def test_a_rejected_candidate_does_not_hold_back_the_knowledge_base(line):
     before = current_of(line)
     edit_kb(line, reworded)
@@ -258,6 +264,7 @@ def test_a_rejected_candidate_does_not_hold_back_the_knowledge_base(line):
     ]
 
 
+@pytest.mark.slow
 def test_without_a_release_a_rejected_candidate_leaves_the_untuned_model(tmp_path):
     record = retrain(request_of(write_line(tmp_path, gate={"min_gain": 0.9}).parent))
     current = current_of(tmp_path)
@@ -266,6 +273,7 @@ def test_without_a_release_a_rejected_candidate_leaves_the_untuned_model(tmp_pat
     assert Retriever(tmp_path / "store").search(first_query(tmp_path), k=1)[0].score > 0.99
 
 
+@pytest.mark.slow
 def test_a_release_chosen_by_hand_stays_until_something_changes(line):
     first = current_of(line)
     edit_kb(line, reworded)
@@ -280,6 +288,7 @@ def test_a_release_chosen_by_hand_stays_until_something_changes(line):
     assert current_of(line).index_content == second.index_content
 
 
+@pytest.mark.slow
 def test_a_rollback_after_a_retraining_is_not_undone_by_the_next_check(line):
     edit_kb(line, reworded)
     record = retrain(request_of(line))
@@ -293,6 +302,7 @@ def test_a_rollback_after_a_retraining_is_not_undone_by_the_next_check(line):
     assert current_of(line).id != first.id
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flow", [retrain, refresh_index])
 def test_a_rollback_made_while_a_run_is_under_way_is_not_overruled(line, monkeypatch, flow):
     edit_kb(line, reworded)
@@ -312,6 +322,7 @@ def test_a_rollback_made_while_a_run_is_under_way_is_not_overruled(line, monkeyp
     assert len(releases.history()) == 2
 
 
+@pytest.mark.slow
 def test_inputs_that_come_back_are_put_into_production_again(line):
     original = (line / "kb.csv").read_bytes()
     edit_kb(line, reworded)
@@ -322,6 +333,7 @@ def test_inputs_that_come_back_are_put_into_production_again(line):
     assert Retriever(line / "store").search(first_query(line), k=1)[0].score > 0.99
 
 
+@pytest.mark.slow
 def test_without_an_evaluation_file_held_out_translations_are_asked(tmp_path):
     write_line(tmp_path, evaluation={}, split={"evaluation_share": 0.3})
     record = retrain(request_of(tmp_path))
@@ -336,6 +348,7 @@ def test_without_an_evaluation_file_held_out_translations_are_asked(tmp_path):
     assert warning.partition(":")[0] in (store.root / record.report).read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_without_any_question_nothing_new_goes_live(tmp_path):
     write_line(tmp_path, evaluation={}, split={"evaluation_share": 0.0})
     record = retrain(request_of(tmp_path))
@@ -344,6 +357,7 @@ def test_without_any_question_nothing_new_goes_live(tmp_path):
     assert current_of(tmp_path).model is None
 
 
+@pytest.mark.slow
 def test_prefect_keeps_the_report(line):
     configure(line, gate={"metric": "hit@3"})
     record = retrain(request_of(line))
@@ -354,6 +368,7 @@ def test_prefect_keeps_the_report(line):
     assert record.reasons[0][:20] in report["data"].replace("\\", "")
 
 
+@pytest.mark.slow
 def test_native_queries_alone_train_a_model(tmp_path):
     write_line(tmp_path, languages=[], evaluation={}, training={"path": "queries.csv"})
     record = retrain(request_of(tmp_path))
@@ -364,6 +379,7 @@ def test_native_queries_alone_train_a_model(tmp_path):
     assert trained + asked == given
 
 
+@pytest.mark.slow
 def test_a_label_that_the_knowledge_base_lacks_is_warned_of_and_the_run_goes_on(tmp_path):
     write_line(tmp_path)
     questions = pl.read_csv(tmp_path / "queries.csv")
@@ -391,6 +407,7 @@ def by_llm(folder, *codes):
     return write_line(folder, languages=languages, fine_tuning={"epochs": 1})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rows_per_request", [1, 7])
 def test_exactly_the_changed_training_rows_are_bought(
     tmp_path, endpoint, monkeypatch, rows_per_request
@@ -428,6 +445,7 @@ def test_exactly_the_changed_training_rows_are_bought(
     assert facts["encoded"] == 2
 
 
+@pytest.mark.slow
 def test_a_language_more_costs_that_language_and_one_less_costs_nothing(tmp_path, endpoint):
     by_llm(tmp_path, "hi-Latn")
     retrain(request_of(tmp_path))
@@ -444,6 +462,7 @@ def test_a_language_more_costs_that_language_and_one_less_costs_nothing(tmp_path
     assert endpoint.requests == []
 
 
+@pytest.mark.slow
 def test_synthetic_queries_are_trained_on(tmp_path, endpoint):
     write_line(tmp_path, generation={"synthetic_per_label": 5}, fine_tuning={"epochs": 1})
     record = retrain(request_of(tmp_path))
@@ -462,6 +481,7 @@ def test_an_endpoint_that_is_down_is_refused_before_any_work(tmp_path, endpoint,
     assert not (tmp_path / "store").exists()
 
 
+@pytest.mark.slow
 def test_a_check_that_finds_nothing_to_do_needs_no_endpoint(tmp_path, endpoint, monkeypatch):
     by_llm(tmp_path, "hi-Latn")
     configure(tmp_path, quality={"min_round_trip": 0.01})
@@ -487,6 +507,7 @@ def test_a_second_run_on_the_same_store_is_refused_by_name(line):
         retrain(request_of(line))
 
 
+@pytest.mark.slow
 def test_training_that_was_interrupted_goes_on_at_its_checkpoint(tmp_path, monkeypatch):
     from monoglot.learning import training
 
@@ -510,6 +531,7 @@ def test_training_that_was_interrupted_goes_on_at_its_checkpoint(tmp_path, monke
     assert not list((tmp_path / "store/tmp").iterdir())
 
 
+@pytest.mark.slow
 def test_an_index_that_is_gone_is_built_again(line):
     shutil.rmtree(line / "store/index")
     record = retrain(request_of(line, force=True))
