@@ -47,8 +47,10 @@ serve: setup  ## Prefect's server and UI, the deployments and a worker on this m
 test: setup  ## Lint, format check, type check, and all tests but the slow ones
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
-	$(BIN)/python -m mypy
-	$(BIN)/python -m pytest -n auto --dist worksteal -m "not slow"
+	@# Side by side: the tests wait for processes that they start, and leave a core idle meanwhile.
+	$(BIN)/python -m mypy & types=$$!; \
+	$(BIN)/python -m pytest -n auto --dist worksteal -m "not slow"; tests=$$?; \
+	wait $$types && exit $$tests
 
 test-slow: setup  ## The slow tests: whole runs, killed, faulted, batched, limited, ablated
 	$(BIN)/python -m pytest -n auto --dist worksteal -m slow
