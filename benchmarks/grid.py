@@ -36,7 +36,7 @@ from benchmarks.grid_results import (
 from benchmarks.provenance import provenance
 from flows.ablation import can_resplit, data_key, learn_and_measure, measure_untuned, prepare
 from flows.server import prefect_server
-from monoglot.learning.grid import Cells, Changes, Trial, trials_of
+from monoglot.learning.grid import Cells, Trial, trials_of
 from monoglot.store import Artifact, Store
 from tasks.baseline import evaluate_tfidf
 from tasks.cells import CURVE, HELD_BACK, INDEX_SET, Bench
@@ -64,8 +64,14 @@ def measure_grid(
         *peer_trials(peers, config, dataset, cells.seeds, resplit=resplit),
     )
 
+    changes = {**cells.changes, **{name: PEERS[name].changes for name in peers}}
+
     def missing() -> tuple[Trial, ...]:
-        lacking = [it for it in trials if not is_done(_path(folder, it), settings_in(it.config))]
+        lacking = [
+            trial
+            for trial in trials
+            if not is_done(_path(folder, trial), changes[trial.cell], settings_in(trial.config))
+        ]
         return tuple(sorted(lacking, key=lambda trial: trial.seed))
 
     wanted = missing()
@@ -82,8 +88,14 @@ def measure_grid(
             if deadline.is_over:
                 break
             with results.noting(trial):
-                told = _measured(place, trial, benches[data_key(trial)], cells, keep=trial in kept)
-                write_json(_path(folder, trial), told)
+                told = _measured(
+                    place,
+                    trial,
+                    benches[data_key(trial)],
+                    keep=trial in kept,
+                    with_curve=trial.seed == cells.seeds[0],
+                )
+                write_json(_path(folder, trial), {"changes": changes[trial.cell], **told})
                 print(_path(folder, trial).name, file=sys.stderr)
     return len(missing())
 
@@ -100,7 +112,7 @@ def _keeping_weights(wanted: Sequence[Trial]) -> list[Trial]:
 
 
 def _measured(
-    place: Workplace, trial: Trial, bench: Bench, cells: Cells, *, keep: bool
+    place: Workplace, trial: Trial, bench: Bench, *, keep: bool, with_curve: bool
 ) -> dict[str, Any]:
     """Train a cell or a peer, ask it all questions, and tell what a result file holds."""
     forget_peak()
@@ -108,18 +120,13 @@ def _measured(
     if trial.cell in PEERS:
         outcomes, cost = measure_peer(place, trial, bench)
         places, curve = places_of(place.store.table(outcomes), None), []
-        changes: Changes = PEERS[trial.cell].changes
     else:
-        measured = learn_and_measure(
-            place, trial, bench, keep_training=keep, with_curve=trial.seed == cells.seeds[0]
-        )
+        measured = learn_and_measure(place, trial, bench, keep_training=keep, with_curve=with_curve)
         places, cost = places_in(place.store, measured), cost_of(measured)
         curve = place.store.table(measured, CURVE).to_dicts()
-        changes = cells.changes[trial.cell]
     return {
         "cell": trial.cell,
         "seed": trial.seed,
-        "changes": changes,
         "settings": settings_in(trial.config),
         "cost": None if cost is None else dataclasses.asdict(cost),
         "provenance": provenance(),

@@ -51,13 +51,16 @@ def settings_in(config: Config) -> dict[str, Any]:
     return {name: section.model_dump(mode="json") for name, section in sections.items()}
 
 
-def is_done(path: Path, settings: Mapping[str, Any]) -> bool:
-    """Whether a cell with these settings is measured.
+def is_done(path: Path, changes: Mapping[str, Any], settings: Mapping[str, Any]) -> bool:
+    """Whether a cell of this meaning and these settings is measured.
 
     A default that has changed since makes it another cell; a setting that is new since does not,
     since its default is what was done before.
     """
-    return path.exists() and _agrees(read(path)["settings"], settings)
+    if not path.exists():
+        return False
+    found = read(path)
+    return bool(found["changes"] == changes) and _agrees(found["settings"], settings)
 
 
 def _agrees(before: Any, now: Any) -> bool:

@@ -6,23 +6,22 @@ need them: a run with nothing to do takes a second.
 """
 
 import dataclasses
-import json
 import sys
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from flows.console import make_console, stage_row
+from flows import operator_commands
+from flows.console import make_console, print_json, show_line, stage_row
+from flows.options import HERE, ConfigFile, Force, Json
 from monoglot.errors import MonoglotError
 from monoglot.generation.batch_records import outstanding_in
 from monoglot.learning.grid import cells_of
 from monoglot.learning.grids import read_grid
 from monoglot.outstanding import Outstanding
 from monoglot.runs import RunRecord, Runs
-from monoglot.serving.approval import Approval
-from monoglot.serving.releases import Releases
 from monoglot.standing import Inputs, refuse_without_training_data, standing
 from monoglot.store import Store
 from tasks.request import AblationRequest, RunRequest, TuningRequest
@@ -36,27 +35,11 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Answer queries in any language from a knowledge base kept in one.",
 )
-ConfigFile = Annotated[Path, typer.Option("--config", "-c", help="The monoglot.yaml to use.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
-Force = Annotated[
-    bool,
-    typer.Option("--force", help="Also where nothing changed or a release was chosen by hand."),
-]
-HERE = Path("monoglot.yaml")
 DEMO_QUESTIONS = (
     "mera parcel kahan pahuncha",
     "password bhul gaya hu",
     "coupon code lag nahi raha",
 )
-
-
-def main() -> None:
-    """Entry point of the `monoglot` command."""
-    try:
-        app()
-    except MonoglotError as error:
-        make_console(stderr=True).print(f"monoglot: {error}", style="red", markup=False)
-        sys.exit(error.exit_code)
 
 
 @app.command()
@@ -305,196 +288,17 @@ def tune(
         show_tuning(make_console(), report, Store.existing(wanted.store).workshop, backup)
 
 
-@app.command()
-def releases(config: ConfigFile = HERE, as_json: Json = False) -> None:
-    """List the releases, the newest first; the one in production is marked."""
-    from flows import show
-
-    wanted, _ = RunRequest(config_file=config).read()
-    kept = Releases(Store.existing(wanted.store))
-    pointer, history, pinned = kept.pointer(), kept.history(), kept.pinned()
-    current = None if pointer is None else pointer.release
-    candidate = Approval(Store.existing(wanted.store)).waiting()
-    if as_json:
-        listed = [
-            release.model_dump(mode="json") | {"pinned": release.id in pinned}
-            for release in history
-        ]
-        waiting = None if candidate is None else candidate.model_dump(mode="json")
-        print_json({"current": current, "releases": listed, "candidate": waiting})
-    else:
-        show.releases(make_console(), history, current, pinned, candidate)
+for command in operator_commands.COMMANDS:
+    app.command()(command)
 
 
-@app.command()
-def rollback(
-    release: Annotated[
-        str | None, typer.Argument(help="Its id. Left out: the one before the current.")
-    ] = None,
-    config: ConfigFile = HERE,
-    as_json: Json = False,
-) -> None:
-    """Put an older release back into production; it stays until something changes."""
-    wanted, _ = RunRequest(config_file=config).read()
-    now = Releases(Store.existing(wanted.store)).rollback(release)
-    if as_json:
-        print_json({"current": now.id})
-    else:
-        show_line(f"release {now.id} is in production: {now.model_name}, {now.rows:,} rows")
-
-
-@app.command()
-def promote(
-    release: Annotated[
-        str | None,
-        typer.Argument(help="Of the candidate, or of a kept release. Left out: the candidate."),
-    ] = None,
-    config: ConfigFile = HERE,
-    as_json: Json = False,
-) -> None:
-    """Put the candidate that awaits approval, or a kept release, into production."""
-    wanted, _ = RunRequest(config_file=config).read()
-    now = Approval(Store.existing(wanted.store)).promote(release)
-    if as_json:
-        print_json({"current": now.id})
-    else:
-        show_line(f"release {now.id} is in production: {now.model_name}, {now.rows:,} rows")
-
-
-@app.command()
-def pin(release: Annotated[str, typer.Argument(help="Its id.")], config: ConfigFile = HERE) -> None:
-    """Keep a release whatever comes after it: no clean-up removes it."""
-    wanted, _ = RunRequest(config_file=config).read()
-    kept = Releases(Store.existing(wanted.store)).pin(release)
-    show_line(f"release {kept.id} is pinned")
-
-
-@app.command()
-def unpin(
-    release: Annotated[str, typer.Argument(help="Its id.")], config: ConfigFile = HERE
-) -> None:
-    """Let a pinned release go in its turn."""
-    wanted, _ = RunRequest(config_file=config).read()
-    freed = Releases(Store.existing(wanted.store)).unpin(release)
-    show_line(f"release {freed.id} is not pinned")
-
-
-@app.command()
-def clean(
-    config: ConfigFile = HERE,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would go.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Remove without asking.")] = False,
-    as_json: Json = False,
-) -> None:
-    """Remove what no kept release, pinned release or present config needs; show it first."""
-    from flows import cleaning as show
-    from monoglot.retention import clean as remove
-    from monoglot.retention import find_leavings
-
-    wanted, settings = RunRequest(config_file=config).read()
-    store = Store.existing(wanted.store)
-    key = Inputs.of(wanted, settings, versions()).key
-    console = make_console(stderr=as_json)
-    found = find_leavings(store, wanted.retention, key)
-    show.show_leavings(console, found, wanted.retention)
-    going = bool(found.releases or found.due) and not dry_run
-    going = going and (yes or (not as_json and typer.confirm("Remove it?")))
-    if going:
-        with Store.open(wanted.store).writer():
-            found = remove(store, wanted.retention, key)  # as it is now that nobody else writes
-        show_line(f"removed: {show.summary(found)}", stderr=as_json)
-    if as_json:
-        print_json(show.as_json(store, found, removed=going))
-
-
-@app.command()
-def forget(
-    pattern: Annotated[str, typer.Argument(help="Regular expression, whatever its case.")],
-    config: ConfigFile = HERE,
-    literal: Annotated[bool, typer.Option("--literal", help="The text as it is.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Remove without asking.")] = False,
-    as_json: Json = False,
-) -> None:
-    """Remove a text from ledger, artifacts, index, reports and logs; show first what would go."""
-    from flows import forgetting as show
-    from monoglot.forgetting import find
-    from monoglot.forgetting import forget as remove
-    from monoglot.matching import Pattern
-
-    sought = Pattern(pattern, literal=literal)
-    wanted, _ = RunRequest(config_file=config).read()
-    store = Store.existing(wanted.store)
-    console = make_console(stderr=as_json)
-    found, release = find(wanted, store, sought), None
-    show.show_found(console, found)
-    going = found.is_in_store and (
-        yes or (not as_json and typer.confirm("Remove it from the store?"))
-    )
-    if going:
-        with Store.open(wanted.store).writer():
-            found = find(wanted, store, sought)  # as it is now that nobody else writes
-            release = remove(store, found, sought)
-        show.show_done(console, found, release)
-    if as_json:
-        print_json(show.as_json(found, release, removed=going))
-
-
-@app.command()
-def doctor(
-    config: ConfigFile = HERE,
-    tell: Annotated[
-        bool,
-        typer.Option("--notify", help="Tell the webhook what is not well: for cron, say hourly."),
-    ] = False,
-    as_json: Json = False,
-) -> None:
-    """Check versions, files, endpoint, store, disk, model, device, Prefect and the last check."""
-    from flows import show
-    from flows.doctor import examine
-    from flows.operation import tell_findings
-
-    wanted, settings = RunRequest(config_file=config).read()
-    found = examine(wanted, settings)
-    if tell:
-        for line in tell_findings(wanted, settings, found):
-            show_line(line, stderr=True)
-    if as_json:
-        print_json([finding._asdict() for finding in found])
-    else:
-        show.findings(make_console(), found)
-    if any(finding.state == "problem" for finding in found):
-        raise typer.Exit(1)
-
-
-@app.command()
-def notify(config: ConfigFile = HERE, as_json: Json = False) -> None:
-    """Tell the Prefect server that the knowledge base changed, which starts on-kb-change."""
-    from flows.announcing import announce, difference
-
-    request = RunRequest(config_file=config)
-    changes, _ = difference(request.read()[0])
-    event = announce(request.title, changes) if changes.count else None
-    if as_json:
-        print_json({"event": event, "changes": changes.counts})
-    else:
-        show_line(f"{'told the server' if event else 'nothing to tell'}: {changes.line}")
-
-
-@app.command()
-def watch(
-    config: ConfigFile = HERE,
-    every: Annotated[float, typer.Option(min=0.1, help="Seconds between two looks.")] = 1.0,
-    quiet: Annotated[
-        float, typer.Option(min=0.0, help="Seconds without an edit before it is told.")
-    ] = 3.0,
-) -> None:
-    """Watch the knowledge base's file, and tell the Prefect server of changes until interrupted."""
-    from threading import Event
-
-    from flows.announcing import watch as watch_file
-
-    request = RunRequest(config_file=config)
-    watch_file(request, show_line, every=every, quiet=quiet, stop=Event())
+def main() -> None:
+    """Entry point of the `monoglot` command."""
+    try:
+        app()
+    except MonoglotError as error:
+        make_console(stderr=True).print(f"monoglot: {error}", style="red", markup=False)
+        sys.exit(error.exit_code)
 
 
 def _retrain(request: RunRequest) -> tuple[RunRecord | Outstanding, str | None]:
@@ -519,13 +323,3 @@ def _retrain(request: RunRequest) -> tuple[RunRecord | Outstanding, str | None]:
 
     refuse_unready(config, settings, store)
     return run_retrain(request, config, make_console(stderr=True)), None
-
-
-def show_line(text: str, *, stderr: bool = False) -> None:
-    """Print a line as it is."""
-    make_console(stderr=stderr).print(text, markup=False)
-
-
-def print_json(value: Any) -> None:
-    """Print a value for programs."""
-    sys.stdout.write(json.dumps(value, indent=1, ensure_ascii=False) + "\n")

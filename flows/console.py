@@ -5,10 +5,12 @@ go where Prefect sends them.
 """
 
 import contextlib
+import json
 import logging
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import (
@@ -36,6 +38,16 @@ def make_console(*, stderr: bool = False) -> Console:
     if not console.is_terminal:
         console.width = _OFF_TERMINAL
     return console
+
+
+def show_line(text: str, *, stderr: bool = False) -> None:
+    """Print a line as it is."""
+    make_console(stderr=stderr).print(text, markup=False)
+
+
+def print_json(value: Any) -> None:
+    """Print a value for programs."""
+    sys.stdout.write(json.dumps(value, indent=1, ensure_ascii=False) + "\n")
 
 
 class _Lines(logging.Handler):

@@ -40,10 +40,11 @@ def on_kb_change(request: RunRequest) -> Due | State[Due]:
     """
     config, settings = request.read()
     due = due_now(config, settings, Store.if_any(config.store))
-    explain(due, request.title)
     if due.work.kind == "nothing":
+        explain(due, request.title, None)
         return _ended("Nothing", due.work.reasons[0], due)
     store = Store.open(config.store)
+    explain(due, request.title, store)
     try:
         with store.writer():
             pass  # to find out, before a flow fails of it, whether another run writes

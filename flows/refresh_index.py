@@ -17,7 +17,7 @@ from tasks.knowledge_base import read_knowledge_base
 from tasks.models import released_model
 from tasks.notices import TOLD
 from tasks.record import keep_record
-from tasks.release import promote
+from tasks.release import make_release, promote
 from tasks.request import RunRequest
 from tasks.workplace import Workplace
 
@@ -52,18 +52,18 @@ def refresh_index(request: RunRequest) -> RunRecord | None:
             rows=rows,
             kb_language=config.knowledge_base.language,
         )
-        release = promote(
-            place,
+        refreshed = make_release(
+            place.store,
             model,
             index,
             rows,
-            seen=seen,
             evaluation=measured.evaluation,
             questions=measured.questions,
             calibrated=measured.calibrated,
             config_digest=current.config_digest,
             reason="the knowledge base changed; the model is kept",
         )
+        release = promote(place, refreshed, seen=seen)
         key = digest({"refresh": rows.digest, "model": model.digest})
         record = keep_record(
             place,
@@ -73,7 +73,7 @@ def refresh_index(request: RunRequest) -> RunRecord | None:
             config=current.config_digest,
             rows=rows,
             release=release,
-            promoted=False,
+            verdict="unchanged",
             reasons=(release.reason,),
         )
         tidy(place.store, config.retention, key)

@@ -13,10 +13,11 @@ from monoglot.generation.spending import Budget
 from monoglot.outstanding import Outstanding
 from monoglot.planning import make_plan, refuse_unready
 from monoglot.runs import RunRecord, new_run_name
+from monoglot.serving.manifest import Release
 from monoglot.serving.releases import Releases
 from monoglot.standing import Inputs, standing
 from monoglot.store import Artifact, Store
-from tasks.abstention import calibrate_chosen
+from tasks.abstention import Calibrated, calibrate_chosen
 from tasks.anchors import gather_anchors
 from tasks.artifacts import show_nothing, show_plan
 from tasks.batches import take_in_batches
@@ -31,7 +32,7 @@ from tasks.models import ModelRef, base_model, released_model, trained_model
 from tasks.notices import TOLD
 from tasks.questions import gather_questions
 from tasks.record import keep_record
-from tasks.release import hold, promote
+from tasks.release import hold, make_release, promote
 from tasks.report import facts_of, write_report
 from tasks.request import RunRequest
 from tasks.sources import (
@@ -44,7 +45,7 @@ from tasks.sources import (
     user_labels_of,
 )
 from tasks.split import split
-from tasks.systems import by_name, measure
+from tasks.systems import System, by_name, measure
 from tasks.training import train
 from tasks.triplets import draw_triplets
 from tasks.versions import versions
@@ -117,38 +118,31 @@ def train_and_release(place: Workplace, config: Config, inputs: Inputs) -> RunRe
         place, config, systems, guards, base=base, candidate=candidate, current=current
     )
 
-    if decision.promote and config.gate.approval:
-        passed = systems[candidate.digest]
-        decision = hold(
-            place,
-            passed,
-            rows,
-            decision,
-            questions=data.questions,
-            calibrated=calibrate_chosen(
-                place, config.abstention, passed, rows, config.knowledge_base.language
-            ),
-            config_digest=inputs.config,
-            reference=reference,
+    def release_of(system: System) -> tuple[Release, Calibrated]:
+        calibrated = calibrate_chosen(
+            place, config.abstention, system, rows, config.knowledge_base.language
         )
+        made = make_release(
+            place.store,
+            system.model,
+            system.index,
+            rows,
+            evaluation=system.outcomes,
+            questions=data.questions,
+            calibrated=calibrated,
+            config_digest=inputs.config,
+            reason=" ".join(decision.reasons),
+        )
+        return made, calibrated
 
+    if decision.promote and config.gate.approval:
+        held, _ = release_of(systems[candidate.digest])
+        decision = hold(place, held, decision, reference=reference)
     # A candidate that is not promoted does not hold back the knowledge base: the old model answers.
-    chosen = systems[candidate.digest if decision.promote else reference.digest]
-    calibrated = calibrate_chosen(
-        place, config.abstention, chosen, rows, config.knowledge_base.language
+    chosen, calibrated = release_of(
+        systems[candidate.digest if decision.promote else reference.digest]
     )
-    release = promote(
-        place,
-        chosen.model,
-        chosen.index,
-        rows,
-        seen=seen,
-        evaluation=chosen.outcomes,
-        questions=data.questions,
-        calibrated=calibrated,
-        config_digest=inputs.config,
-        reason=" ".join(decision.reasons),
-    )
+    release = promote(place, chosen, seen=seen)
     run = new_run_name(inputs.key)
     report = write_report(
         place,
@@ -171,7 +165,7 @@ def train_and_release(place: Workplace, config: Config, inputs: Inputs) -> RunRe
         config=inputs.config,
         rows=rows,
         release=release,
-        promoted=decision.promote,
+        verdict=decision.verdict,
         reasons=decision.reasons,
         report=report,
         systems=compared,

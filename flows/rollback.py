@@ -1,10 +1,11 @@
 """An older release answers again."""
 
-from prefect import flow, get_run_logger
+from prefect import flow
 
 from monoglot.serving.releases import Releases
 from monoglot.store import Store
 from tasks.artifacts import show_release
+from tasks.release import tell_in_production
 from tasks.request import RollbackRequest
 
 
@@ -20,9 +21,6 @@ def rollback(request: RollbackRequest) -> str:
     config, _ = request.read()
     store = Store.existing(config.store)
     now = Releases(store).rollback(request.release or None)
-    get_run_logger().info(
-        f"release {now.id} is in production: {now.model_name}, {now.rows:,} rows",
-        extra={"shown": True},
-    )
+    tell_in_production(now)
     show_release(store, now)
     return now.id

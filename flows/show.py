@@ -15,6 +15,7 @@ from rich.text import Text
 from flows.operation import Finding
 from monoglot.generation.batch_records import Batch
 from monoglot.knowledge.changes import Changes
+from monoglot.learning_config import Verdict
 from monoglot.outstanding import Outstanding
 from monoglot.planning import Plan, Request
 from monoglot.runs import RunRecord
@@ -178,7 +179,8 @@ def run_as_json(
         "waiting": dataclasses.asdict(out) if out else None,
     }
     if record is not None:
-        told |= record.model_dump(mode="json", include={"run", "release", "promoted", "reasons"})
+        told |= record.model_dump(mode="json", include={"run", "release", "verdict", "reasons"})
+        told["promoted"] = record.promoted
         told["report"] = str(store.root / record.report) if record.report else None
         told["stages"] = [
             {
@@ -207,10 +209,16 @@ def changed_rows(changes: Changes) -> dict[str, list[str]]:
     }
 
 
+_VERDICTS: Mapping[Verdict, str] = {
+    "promoted": "The tuned model is in production",
+    "awaits approval": "The tuned model awaits approval, the one before answers",
+}
+
+
 def run(console: Console, store: Store, record: RunRecord) -> None:
     """What a finished run left: the table of systems, and the report."""
     results(console, store, record.systems)
-    verdict = "The tuned model is in production" if record.promoted else "No new model"
+    verdict = _VERDICTS.get(record.verdict, "No new model")
     say(console, f"{verdict}: release {record.release}", "bold")
     for reason in record.reasons:
         say(console, f"  {reason}")
@@ -219,21 +227,21 @@ def run(console: Console, store: Store, record: RunRecord) -> None:
 
 def results(console: Console, store: Store, systems: Mapping[str, Artifact]) -> None:
     """Before and after: every system on the same questions, and in English."""
-    from monoglot.learning.metrics import ALL, summarise
+    from monoglot.learning.metrics import ALL, by_system
 
-    rows = []
-    for control in (False, True):
-        for name, outcomes in systems.items():
-            scores = summarise(store.table(outcomes), control=control).get(ALL)
-            if scores is not None:
-                shown = f"{name}, asked in English" if control else name
-                rows.append((shown, *(scores.micro[metric] for metric in _SHOWN_METRICS)))
+    rows = [
+        (title, *(scores.micro[metric] for metric in _SHOWN_METRICS))
+        for title, language, scores in by_system(
+            {name: store.table(each) for name, each in systems.items()}
+        )
+        if language == ALL
+    ]
     console.print(table(("system", *_SHOWN_METRICS), rows, numbers=4))
 
 
 def measurement(console: Console, measured: "Measurement") -> None:
     """Release and untuned model on a file's questions."""
-    from monoglot.learning.metrics import summarise
+    from monoglot.learning.metrics import by_system
 
     warn(console, measured.warnings)
     say(console, f"Release {measured.release.id}")
@@ -242,15 +250,13 @@ def measurement(console: Console, measured: "Measurement") -> None:
             ("system", "language", "n", *_SHOWN_METRICS, "macro mrr"),
             (
                 (
-                    f"{name}, asked in English" if control else name,
+                    title,
                     language,
                     scores.questions,
                     *(scores.micro[metric] for metric in _SHOWN_METRICS),
                     scores.macro.get("mrr"),
                 )
-                for control in (False, True)
-                for name, outcomes in measured.systems.items()
-                for language, scores in summarise(outcomes, control=control).items()
+                for title, language, scores in by_system(measured.systems)
             ),
             numbers=6,
         )

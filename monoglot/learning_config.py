@@ -283,6 +283,10 @@ class MergingConfig(Section):
     )
 
 
+# What becomes of a candidate; unchanged: the training gave the model that is in production already.
+Verdict = Literal["promoted", "awaits approval", "rejected", "unchanged"]
+
+
 class GateConfig(Section):
     """When a candidate replaces the release in production."""
 

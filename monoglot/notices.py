@@ -16,7 +16,7 @@ from monoglot.settings import Settings
 from monoglot.store import Store
 
 _TIMEOUT_S = 10.0
-Event = Literal["failed", "rejected", "spending_stop", "stale", "unwell"]
+Event = Literal["failed", "rejected", "awaits_approval", "spending_stop", "stale", "unwell"]
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from monoglot.config import Config, RedactionConfig
 from monoglot.identity import digest, identity_of
+from monoglot.learning_config import Verdict
 from monoglot.store import Artifact, Key, Store, write_atomically
 
 
@@ -60,7 +61,7 @@ class RunRecord(BaseModel):
         config: digest of all but the knowledge base; see `config_digest`.
         knowledge_base: the rows it worked on.
         release: id of the release that was current when the run ended.
-        promoted: whether it put a new model into production.
+        verdict: what became of its candidate; a refresh has none, and leaves the model unchanged.
         reasons: of the gate, or of the refresh.
         report: path of the report in the store; empty: it wrote none.
         systems: name -> outcomes of each system that was evaluated.
@@ -76,11 +77,16 @@ class RunRecord(BaseModel):
     config: str
     knowledge_base: Artifact
     release: str
-    promoted: bool
+    verdict: Verdict
     reasons: tuple[str, ...]
     report: str
     systems: dict[str, Artifact]
     stages: tuple[StageRecord, ...]
+
+    @property
+    def promoted(self) -> bool:
+        """Whether it put a new model into production."""
+        return self.verdict == "promoted"
 
 
 def config_digest(

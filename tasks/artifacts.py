@@ -14,7 +14,7 @@ from prefect.artifacts import create_markdown_artifact
 
 from monoglot.generation.replies import Usage
 from monoglot.identity import digest
-from monoglot.learning.metrics import summarise
+from monoglot.learning.metrics import by_system
 from monoglot.planning import Plan
 from monoglot.report import Spend
 from monoglot.runs import RunRecord, StageRecord
@@ -76,11 +76,10 @@ def show_nothing(store: Store, reason: str) -> None:
 
 def show_record(store: Store, record: RunRecord) -> None:
     """What a finished run measured, decided, left in production and bought."""
-    verdict = "promoted" if record.promoted else "not promoted"
-    title = "Gate: promoted" if record.promoted else "Gate: not promoted"
-    if record.flow == "refresh":
-        verdict, title = "refreshed", "Refreshed: the model is kept"
-    show(store, "gate", f"# {title}\n\n{_bullets(record.reasons)}", f"run {record.run}: {verdict}")
+    title = (
+        f"Gate: {record.verdict}" if record.flow == "retrain" else "Refreshed: the model is kept"
+    )
+    show(store, "gate", f"# {title}\n\n{_bullets(record.reasons)}", f"run {record.run}: {title}")
     if record.systems:
         outcomes = {name: store.table(each) for name, each in record.systems.items()}
         show_evaluation(store, outcomes, f"Run {record.run}")
@@ -91,15 +90,8 @@ def show_record(store: Store, record: RunRecord) -> None:
 def show_evaluation(store: Store, systems: Mapping[str, pl.DataFrame], heading: str) -> None:
     """Every system by language on the same questions, and each again asked in English."""
     rows = [
-        (
-            f"{name}, asked in English" if control else name,
-            language,
-            scores.questions,
-            *(number(scores.micro[metric]) for metric in _SHOWN),
-        )
-        for control in (False, True)
-        for name, outcomes in systems.items()
-        for language, scores in summarise(outcomes, control=control).items()
+        (title, language, scores.questions, *(number(scores.micro[it]) for it in _SHOWN))
+        for title, language, scores in by_system(systems)
     ]
     heads = ("System", "Language", "Questions", "MRR", "hit@1", "hit@3", "hit@5")
     text = _table(heads, rows) if rows else "No questions were asked."

@@ -1,21 +1,21 @@
 """The decision about a changed knowledge base, told where people look: log, run name, artifact."""
 
-import re
 from collections.abc import Iterator
 
 import polars as pl
 from prefect import get_run_logger
-from prefect.artifacts import create_markdown_artifact
 from prefect.client.orchestration import get_client
 from prefect.runtime import flow_run
 
 from monoglot.due import Due
+from monoglot.store import Store
 from monoglot.wording import markdown
+from tasks.artifacts import show
 
 _NAMED = 20
 
 
-def explain(due: Due, title: str) -> None:
+def explain(due: Due, title: str, store: Store | None) -> None:
     """Tell what is done and why, in a run of Prefect.
 
     A run with nothing to do leaves a line and its name; an artifact for each, every few minutes,
@@ -24,17 +24,14 @@ def explain(due: Due, title: str) -> None:
     Args:
         due: the decision.
         title: what the run is named after.
+        store: what it is about; None where nothing is done.
     """
     reasons = "; ".join(due.work.reasons)
     get_run_logger().info(f"{due.work.kind}: {reasons}", extra={"shown": True})
     name = f"{due.work.kind} {title}"
-    if due.work.kind != "nothing":
+    if store is not None:
         name += f": {due.changes.line}"
-        create_markdown_artifact(
-            _page(due),
-            key=f"decision-{_slug(title)}",
-            description=f"Why {title} is refreshed or retrained",
-        )
+        show(store, "decision", _page(due), f"Why {title} is refreshed or retrained")
     with get_client(sync_client=True) as client:
         client.update_flow_run(flow_run.id, name=name)
 
@@ -58,8 +55,3 @@ def _named(rows: pl.DataFrame) -> Iterator[str]:
         yield f"- {markdown(query or before)}" + (f" ({markdown(label)})" if label else "")
     if rows.height > _NAMED:
         yield f"- and {rows.height - _NAMED:,} more"
-
-
-def _slug(title: str) -> str:
-    """A title as the key of an artifact, which has small letters, digits and dashes."""
-    return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-") or "store"

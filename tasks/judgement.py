@@ -45,7 +45,9 @@ def judge(
     """
     reference = base.digest if current is None else current.model_digest
     if candidate.digest == reference:
-        decision = Decision(False, ("The training gave the model that is in production already.",))
+        decision = Decision(
+            "unchanged", ("The training gave the model that is in production already.",)
+        )
     else:
         against = UNTUNED if current is None else f"release {current.id}"
         before = {base.digest: UNTUNED, reference: against}
@@ -60,8 +62,8 @@ def judge(
             ],
         )
         decision = decide(measured, config.gate)
-    verdict = "promoted" if decision.promote else "not promoted"
-    get_run_logger().info(f"gate: {verdict}. {' '.join(decision.reasons)}", extra={"shown": True})
+    said = f"gate: {decision.verdict}. {' '.join(decision.reasons)}"
+    get_run_logger().info(said, extra={"shown": True})
     return decision
 
 

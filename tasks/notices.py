@@ -13,30 +13,45 @@ from prefect.logging.loggers import flow_run_logger
 
 from monoglot.errors import BudgetError, InputError, MonoglotError
 from monoglot.health import Health
-from monoglot.notices import Notice, tell
+from monoglot.learning_config import Verdict
+from monoglot.notices import Event, Notice, tell
 from monoglot.runs import RunRecord
 from monoglot.settings import Settings, read_settings
 from monoglot.store import Store
 from tasks.request import RunRequest
 
 AnyFlow = Flow[..., Any]
+_STAYS = "The model in production stays and answers from the new rows"
+# What becomes of a candidate -> what a person should know of it: kind, what happened, what to do.
+_VERDICTS: dict[Verdict, tuple[Event, str, str]] = {
+    "rejected": (
+        "rejected",
+        "the gate rejected the new model of",
+        f"{_STAYS}; more or better training data, or another `gate:`, changes the verdict.",
+    ),
+    "awaits approval": (
+        "awaits_approval",
+        "a person is to approve the new model of",
+        f"{_STAYS} until `monoglot promote`, or the deployment `promote`, is run.",
+    ),
+}
 
 
 def note_success(flow: AnyFlow, run: FlowRun, state: State[Any]) -> None:
-    """The store's last good check is now; a candidate that the gate rejected is news."""
+    """The store's last good check is now; a candidate that was rejected, or waits, is news."""
     title, settings, store = _about(run)
     if store is None:
         return
     Health(store).note_good()
     record = state.result(raise_on_failure=False) if flow.name == "retrain" else None
-    if isinstance(record, RunRecord) and not record.promoted and _is_of(record, run):
+    if isinstance(record, RunRecord) and record.verdict in _VERDICTS and _is_of(record, run):
+        event, happened, to_do = _VERDICTS[record.verdict]
         notice = Notice(
-            "rejected",
-            f"the gate rejected the new model of {title}",
+            event,
+            f"{happened} {title}",
             str(store.root),
             " ".join(record.reasons),
-            f"read {store.root / record.report}. The model in production stays and answers from "
-            "the new rows; more or better training data, or another `gate:`, changes the verdict.",
+            f"read {store.root / record.report}. {to_do}",
             run.name,
         )
         _tell(run, settings, notice, store)

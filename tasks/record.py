@@ -4,6 +4,7 @@ import time
 from collections.abc import Mapping
 from typing import Literal
 
+from monoglot.learning_config import Verdict
 from monoglot.runs import RunRecord, Runs
 from monoglot.serving.manifest import Release
 from monoglot.store import Artifact
@@ -20,7 +21,7 @@ def keep_record(
     config: str,
     rows: Artifact,
     release: Release,
-    promoted: bool,
+    verdict: Verdict,
     reasons: tuple[str, ...],
     report: str = "",
     systems: Mapping[str, Artifact] | None = None,
@@ -34,7 +35,7 @@ def keep_record(
         config=config,
         knowledge_base=rows,
         release=release.id,
-        promoted=promoted,
+        verdict=verdict,
         reasons=reasons,
         report=report,
         systems=dict(systems or {}),

@@ -2,9 +2,8 @@
 
 import polars as pl
 import pytest
-import yaml
 from llm_server import LLMServer
-from tiny_line import write_line
+from tiny_line import configure, request_of, write_line
 
 from flows.retrain import retrain
 from monoglot.contracts import Findings, Outcomes
@@ -13,7 +12,6 @@ from monoglot.learning.metrics import asked
 from monoglot.planning import make_plan, refuse_unready
 from monoglot.standing import Inputs
 from monoglot.store import Store
-from tasks.request import RunRequest
 from tasks.versions import versions
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("prefect_api", "no_endpoint")]
@@ -24,15 +22,6 @@ NAMES = [
     "ST-mined negatives", "MSE distillation", "classifier", "tuned",
 ]  # fmt: skip
 SHORT = {"epochs": 20, "batch_size": 32, "learning_rate": 0.02}
-
-
-def request_of(folder, **more):
-    return RunRequest(config_file=folder / "monoglot.yaml", **more)
-
-
-def configure(folder, **settings):
-    path = folder / "monoglot.yaml"
-    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | settings))
 
 
 def trained_by(record):

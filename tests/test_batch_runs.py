@@ -6,12 +6,11 @@ import time
 
 import polars as pl
 import pytest
-import yaml
 from llm_batches import BatchFault, BatchServer, HttpFault
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.sorting import FlowRunSort
-from tiny_line import edit_kb, write_line
+from tiny_line import configure, edit_kb, store_of, write_line
 
 from flows import cli
 from flows.refresh_index import refresh_index
@@ -21,7 +20,6 @@ from monoglot.errors import EndpointError
 from monoglot.outstanding import Outstanding
 from monoglot.runs import RunRecord, Runs
 from monoglot.serving.releases import Releases
-from monoglot.store import Store
 from tasks.request import RunRequest
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("prefect_api", "no_endpoint")]
@@ -58,17 +56,8 @@ def by_batch(folder, *codes, **settings):
     )
 
 
-def configure(folder, **settings):
-    path = folder / "monoglot.yaml"
-    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | settings))
-
-
 def run(folder):
     return retrain(RunRequest(config_file=folder / "monoglot.yaml"))
-
-
-def store_of(folder):
-    return Store.existing(str(folder / "store"))
 
 
 def states_of_last_run(*titles):

@@ -127,12 +127,14 @@ def test_the_grid_resumes_and_the_page_names_what_is_missing(
 
 def test_a_cell_whose_meaning_changed_is_measured_anew(tmp_path):
     path = tmp_path / "cell.json"
-    path.write_text(json.dumps({"settings": {"fine_tuning": {"epochs": 3}}}))
-    assert grid.is_done(path, {"fine_tuning": {"epochs": 3}})
-    assert grid.is_done(path, {"fine_tuning": {"epochs": 3, "new": 1}, "new": {}})
-    assert not grid.is_done(path, {"fine_tuning": {"epochs": 4}})
-    assert not grid.is_done(path, {"fine_tuning": {}})
-    assert not grid.is_done(tmp_path / "other.json", {})
+    changes = {"fine_tuning": {"epochs": 3}}
+    path.write_text(json.dumps({"changes": changes, "settings": {"fine_tuning": {"epochs": 3}}}))
+    assert grid.is_done(path, changes, {"fine_tuning": {"epochs": 3}})
+    assert grid.is_done(path, changes, {"fine_tuning": {"epochs": 3, "new": 1}, "new": {}})
+    assert not grid.is_done(path, changes, {"fine_tuning": {"epochs": 4}})
+    assert not grid.is_done(path, changes, {"fine_tuning": {}})
+    assert not grid.is_done(path, {}, {"fine_tuning": {"epochs": 3}})
+    assert not grid.is_done(tmp_path / "other.json", {}, {})
 
 
 def test_places_are_a_character_each():

@@ -1,6 +1,5 @@
 """The knowledge base is edited; watcher, server and worker do the rest, and the row answers."""
 
-import contextlib
 import os
 import subprocess
 import sys
@@ -11,7 +10,7 @@ import polars as pl
 import pytest
 import yaml
 from prefect.client.orchestration import SyncPrefectClient
-from test_prefect_pins import api_url, stop  # noqa: F401  a server with scheduler and triggers
+from test_prefect_pins import api_url, process  # noqa: F401  a server with scheduler and triggers
 from tiny_line import edit_kb
 
 from monoglot import Retriever
@@ -34,25 +33,6 @@ def until(condition):
     while not condition():
         assert time.monotonic() < deadline, condition
         time.sleep(0.5)
-
-
-@contextlib.contextmanager
-def process(command, log, environment):
-    """A command of this project in a process group of its own, stopped at the end."""
-    with log.open("wb") as stream:
-        child = subprocess.Popen(
-            [sys.executable, *command],
-            cwd=ROOT,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=stream,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    try:
-        yield
-    finally:
-        stop(child)
 
 
 def deployment_file(folder):
@@ -106,8 +86,8 @@ def test_an_edit_goes_live_by_itself_and_fifty_are_few_runs(line, api_url, tmp_p
 
     with (
         SyncPrefectClient(api_url) as client,
-        process(worker, tmp_path / "worker.log", environment),
-        process(watch, tmp_path / "watch.log", environment),
+        process(worker, tmp_path / "worker.log", environment, ROOT),
+        process(watch, tmp_path / "watch.log", environment, ROOT),
     ):
         until(lambda: "no row differs" in (tmp_path / "watch.log").read_text())
         edited = time.monotonic()

@@ -6,10 +6,9 @@ import shutil
 
 import polars as pl
 import pytest
-import yaml
 from llm_server import LLMServer
 from prefect.client.orchestration import get_client
-from tiny_line import edit_kb, write_line
+from tiny_line import configure, edit_kb, request_of, store_of, write_line
 
 from flows.refresh_index import refresh_index
 from flows.retrain import retrain
@@ -21,20 +20,11 @@ from monoglot.runs import Runs
 from monoglot.serving.releases import Releases
 from monoglot.standing import Inputs
 from monoglot.store import Store
-from tasks.request import RunRequest
 from tasks.versions import versions
 
 pytestmark = pytest.mark.usefixtures("prefect_api", "no_endpoint")
 
 NEW_QUERY = "my parrot ate the invoice, print me another copy"
-
-
-def request_of(folder, **more):
-    return RunRequest(config_file=folder / "monoglot.yaml", **more)
-
-
-def store_of(folder):
-    return Store.existing(str(folder / "store"))
 
 
 def current_of(folder):
@@ -48,11 +38,6 @@ def stages_of(record):
 
 def outcomes_of(record):
     return {title: stage.outcome for title, stage in stages_of(record).items()}
-
-
-def configure(folder, **settings):
-    path = folder / "monoglot.yaml"
-    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | settings))
 
 
 def plan_of(folder):

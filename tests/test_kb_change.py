@@ -4,7 +4,7 @@ import polars as pl
 import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterName
-from tiny_line import edit_kb, write_line
+from tiny_line import edit_kb, request_of, store_of, write_line
 
 from flows import on_kb_change as module
 from flows.on_kb_change import on_kb_change
@@ -14,19 +14,11 @@ from monoglot.errors import BudgetError
 from monoglot.health import Health
 from monoglot.serving.releases import Releases
 from monoglot.store import Store
-from tasks.request import RunRequest
+from tasks.artifacts import artifact_key
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("prefect_api", "no_endpoint")]
 
 NEW = "my parrot ate the invoice, print me another copy"
-
-
-def request_of(folder, **more):
-    return RunRequest(config_file=folder / "monoglot.yaml", **more)
-
-
-def store_of(folder):
-    return Store.existing(str(folder / "store"))
 
 
 def due_in(folder):
@@ -95,7 +87,8 @@ def test_an_edit_goes_live_and_the_run_says_what_and_why(line):
     assert ("Completed", "refresh line: added: 1, removed: 1") in states_named("refresh line: ")
     with get_client(sync_client=True) as client:
         found = client.request("POST", "/artifacts/latest/filter", json={}).json()
-    [page] = [it["data"] for it in found if it["key"] == "decision-line"]
+    key = artifact_key(store_of(line), "decision")
+    [page] = [it["data"] for it in found if it["key"] == key]
     assert "within policy.retrain\\_share" in page
     assert f"- {NEW}" in page
     # The further ones of a burst have nothing to do, and no release is made.

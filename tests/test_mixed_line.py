@@ -4,16 +4,14 @@ import re
 
 import polars as pl
 import pytest
-import yaml
 from llm_server import LLMServer
-from tiny_line import write_line
+from tiny_line import configure, request_of, write_line
 
 from flows.retrain import retrain
 from monoglot.identity import normalised
 from monoglot.planning import make_plan
 from monoglot.standing import Inputs
 from monoglot.store import Store
-from tasks.request import RunRequest
 from tasks.versions import versions
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("prefect_api", "no_endpoint")]
@@ -34,10 +32,6 @@ def mixed_line(folder, **changes):
     write_line(
         folder, languages=[language], evaluation={}, fine_tuning={"epochs": 1, "batch_size": 32}
     )
-
-
-def request_of(folder):
-    return RunRequest(config_file=folder / "monoglot.yaml")
 
 
 def planned(folder):
@@ -116,8 +110,3 @@ def test_a_translator_that_does_not_mix_is_warned_of_in_the_run_and_its_repeat(
         configure(tmp_path, gate={"min_gain": 0.001})  # a second run, whose translations are reused
     stages = {stage.title: stage for stage in record.stages}
     assert stages["translate hi-Latn"].outcome == "reused"
-
-
-def configure(folder, **settings):
-    path = folder / "monoglot.yaml"
-    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | settings))

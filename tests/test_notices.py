@@ -7,7 +7,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 import yaml
-from tiny_line import edit_kb
+from tiny_line import configure, edit_kb, request_of, store_of
 from typer.testing import CliRunner
 
 from flows import retrain as module
@@ -20,8 +20,6 @@ from monoglot.health import Health
 from monoglot.notices import Notice, tell
 from monoglot.serving.releases import Releases
 from monoglot.settings import Settings
-from monoglot.store import Store
-from tasks.request import RunRequest
 
 pytestmark = pytest.mark.usefixtures("no_endpoint")
 
@@ -63,14 +61,6 @@ def webhook(monkeypatch):
     receiver.shutdown()
     thread.join()
     receiver.server_close()
-
-
-def request_of(folder, **more):
-    return RunRequest(config_file=folder / "monoglot.yaml", **more)
-
-
-def store_of(folder):
-    return Store.existing(str(folder / "store"))
 
 
 def break_kb(folder):
@@ -168,13 +158,30 @@ def test_a_rejected_candidate_is_told_once_and_not_by_runs_that_find_nothing(web
     path.write_text(yaml.safe_dump(config))
     current = Releases(store_of(line)).current()
     record = retrain(request_of(line))
-    assert not record.promoted
+    assert record.verdict == "rejected"
     assert webhook.events == ["rejected"]
     assert webhook.got[0]["why"] == " ".join(record.reasons)
     assert record.report in webhook.got[0]["to_do"]
     assert Releases(store_of(line)).current().model_digest == current.model_digest
     retrain(request_of(line))
     assert webhook.events == ["rejected"]
+
+
+@pytest.mark.usefixtures("prefect_api")
+def test_a_candidate_that_waits_is_told_as_such(webhook, line):
+    easy = {"approval": True, "certain": False, "min_gain": -1.0, "max_english_loss": 1.0}
+    longer = {"epochs": 41, "batch_size": 32, "learning_rate": 0.02}
+    configure(line, gate=easy, fine_tuning=longer)
+    assert retrain(request_of(line)).verdict == "awaits approval"
+    assert webhook.events == ["awaits_approval"]
+    assert "`monoglot promote`" in webhook.got[0]["to_do"]
+
+
+@pytest.mark.usefixtures("prefect_api")
+def test_a_training_that_gives_the_same_model_again_is_no_news(webhook, line):
+    configure(line, gate={"metric": "hit@3"})
+    assert retrain(request_of(line)).verdict == "unchanged"
+    assert webhook.events == []
 
 
 def test_a_stale_store_is_noticed_from_outside(webhook, line, monkeypatch):

@@ -3,9 +3,8 @@
 import json
 
 import pytest
-import yaml
 from prefect.client.orchestration import get_client
-from tiny_line import edit_kb
+from tiny_line import configure, edit_kb
 
 from flows.evaluate import evaluate
 from flows.promote import promote
@@ -25,12 +24,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("prefect_api", "no_endpo
 # Any other model passes, and waits.
 EASY = {"approval": True, "certain": False, "min_gain": -1.0, "max_english_loss": 1.0}
 LONGER = {"epochs": 41, "batch_size": 32, "learning_rate": 0.02}
-
-
-def configure(folder, **settings):
-    path = folder / "monoglot.yaml"
-    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | settings))
-    return path
 
 
 def shown(store, what):
@@ -54,7 +47,7 @@ def test_a_better_candidate_awaits_approval_and_is_approved_from_the_ui(line):
     edit_kb(line, lambda rows: rows.head(rows.height - 1))
     record = retrain(RunRequest(config_file=path))
     candidate = Approval(store).waiting()
-    assert not record.promoted
+    assert record.verdict == "awaits approval"
     assert f"monoglot promote {candidate.id}" in record.reasons[-1]
     current = releases.current()
     assert (current.model_digest, current.rows) == (before.model_digest, before.rows - 1)

@@ -5,6 +5,7 @@ which its scheduler fails on every loop while everything else works. The pins `f
 `sqlalchemy<2.1` guard against both; this test fails when they no longer do.
 """
 
+import contextlib
 import importlib
 import os
 import signal
@@ -35,24 +36,34 @@ def test_the_server_can_be_imported():
 @pytest.fixture
 def api_url(tmp_path: Path) -> Iterator[str]:
     """A Prefect server of its own on a free loopback port, stopped at the end whatever happens."""
-    port = free_port()
-    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1"]
-    with (tmp_path / "server.log").open("wb") as log:
-        server = subprocess.Popen(
-            [*command, "--port", str(port)],
-            env=server_environment(tmp_path / "home", port),
-            cwd=tmp_path,
+    port, log = free_port(), tmp_path / "server.log"
+    command = ["-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    environment = server_environment(tmp_path / "home", port)
+    with process(command, log, environment, tmp_path) as server:
+        url = f"http://127.0.0.1:{port}/api"
+        wait_until_healthy(server, url, log)
+        yield url
+
+
+@contextlib.contextmanager
+def process(
+    command: list[str], log: Path, environment: dict[str, str], folder: Path
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Python with these arguments, in a process group of its own, stopped at the end."""
+    with log.open("wb") as stream:
+        child = subprocess.Popen(
+            [sys.executable, *command],
+            cwd=folder,
+            env=environment,
             stdin=subprocess.DEVNULL,
-            stdout=log,
+            stdout=stream,
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
     try:
-        url = f"http://127.0.0.1:{port}/api"
-        wait_until_healthy(server, url, tmp_path / "server.log")
-        yield url
+        yield child
     finally:
-        stop(server)
+        stop(child)
 
 
 def test_a_schedule_creates_runs(api_url, tmp_path):

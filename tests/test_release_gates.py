@@ -6,7 +6,7 @@ import shutil
 import polars as pl
 import pytest
 import yaml
-from tiny_line import SAMPLE, edit_kb, write_line
+from tiny_line import SAMPLE, edit_kb, store_of, write_line
 
 from flows.refresh_index import refresh_index
 from flows.retrain import retrain
@@ -17,7 +17,6 @@ from monoglot.knowledge.queries import load_out_of_scope
 from monoglot.learning_config import OutOfScopeFile
 from monoglot.runs import Runs
 from monoglot.serving.releases import Releases
-from monoglot.store import Store
 from tasks.request import RunRequest
 
 pytestmark = pytest.mark.slow
@@ -74,10 +73,6 @@ def guarded(tmp_path_factory, prefect_api):
 @pytest.fixture
 def copy(guarded, tmp_path, no_endpoint):
     return shutil.copytree(guarded[0], tmp_path / "line")
-
-
-def store_of(folder):
-    return Store.existing(str(folder / "store"))
 
 
 def current_of(folder):

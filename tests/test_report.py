@@ -94,7 +94,7 @@ REPORT = RunReport(
     baseline="Untuned model",
     candidate="Tuned model",
     evaluated_on="the evaluation file",
-    decision=Decision(True, ("It is better.", "English was not checked.")),
+    decision=Decision("promoted", ("It is better.", "English was not checked.")),
     steps=pl.DataFrame({"step": [1, 2], "epoch": [1, 2], "loss": [2.0, 1.0]}),
     before=points("hi-Latn"),
     after=points("hi-Latn"),
@@ -198,7 +198,7 @@ def gated_report(language="hi-Latn", guard="clinc150"):
     return dataclasses.replace(
         REPORT,
         decision=Decision(
-            False,
+            "rejected",
             ("A guard lost.",),
             (
                 Guarded(guard, 0.01, {"the untuned model": 0.9}, "the untuned model", lost),
@@ -341,7 +341,7 @@ def test_a_report_without_anything_to_show_still_renders():
     nothing = dataclasses.replace(
         REPORT,
         systems={name: table.clear() for name, table in REPORT.systems.items()},
-        decision=Decision(False, ("Nothing was measured.",)),
+        decision=Decision("rejected", ("Nothing was measured.",)),
         steps=None,
         before=None,
         after=None,
@@ -351,14 +351,12 @@ def test_a_report_without_anything_to_show_still_renders():
         warnings=(),
     )
     text = Page(render_html(nothing)).text
-    assert "✕ Not promoted Nothing was measured." in text
+    assert "✕ Rejected Nothing was measured." in text
     assert "This run trained no model." in text
     assert "Nothing was rejected." in text
     assert "No LLM was asked." in text
     assert "Won and lost" not in text
-    assert (
-        render_markdown(nothing).strip() == "# Not promoted: Help centre\n\n- Nothing was measured."
-    )
+    assert render_markdown(nothing).strip() == "# Rejected: Help centre\n\n- Nothing was measured."
     ET.fromstring(headline_plot(nothing))
 
 

@@ -6,6 +6,9 @@ import polars as pl
 import yaml
 from tiny_models import static_model
 
+from monoglot.store import Store
+from tasks.request import RunRequest
+
 SAMPLE = Path(__file__).parents[1] / "monoglot/sample"
 LABELS = 6
 
@@ -47,3 +50,20 @@ def edit_kb(folder: Path, change) -> None:
     """Rewrite kb.csv; `change` maps a frame to a frame."""
     path = folder / "kb.csv"
     change(pl.read_csv(path)).write_csv(path)
+
+
+def configure(folder: Path, **settings) -> Path:
+    """Set whole sections of the line's `monoglot.yaml`; its path."""
+    path = folder / "monoglot.yaml"
+    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | settings))
+    return path
+
+
+def request_of(folder: Path, **more) -> RunRequest:
+    """What a flow is asked to do with the line in a folder."""
+    return RunRequest(config_file=folder / "monoglot.yaml", **more)
+
+
+def store_of(folder: Path) -> Store:
+    """The line's store."""
+    return Store.existing(str(folder / "store"))

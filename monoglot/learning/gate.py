@@ -20,7 +20,7 @@ import polars as pl
 
 from monoglot.learning.bootstrap import Interval, paired_bootstrap
 from monoglot.learning.metrics import ALL, asked, summarise
-from monoglot.learning_config import GateConfig
+from monoglot.learning_config import GateConfig, Verdict
 
 _FEW = 30
 UNTUNED = "the untuned model"
@@ -99,17 +99,22 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Decision:
-    """Whether the candidate goes into production, and why, one reason a sentence.
+    """What becomes of the candidate, and why, one reason a sentence.
 
     Attributes:
-        promote: whether it does.
+        verdict: what becomes of it.
         reasons: why, with the figures.
         guards: what else must not get worse, as it was measured.
     """
 
-    promote: bool
+    verdict: Verdict
     reasons: tuple[str, ...]
     guards: tuple[Guarded, ...] = ()
+
+    @property
+    def promote(self) -> bool:
+        """Whether it goes into production now."""
+        return self.verdict == "promoted"
 
 
 def compare(
@@ -203,7 +208,7 @@ def decide(comparison: Comparison, config: GateConfig) -> Decision:
     """Promote the candidate if it is better by the configured rule and not worse in English."""
     if comparison.target is None:
         return Decision(
-            False,
+            "rejected",
             (
                 "Nothing was measured: there is no evaluation question. Give a file under "
                 "evaluation.path, or set split.evaluation_share above 0.",
@@ -213,7 +218,8 @@ def decide(comparison: Comparison, config: GateConfig) -> Decision:
     kept_english, about_english = _keeps_english(comparison.english, config)
     kept = kept_english and all(guard.kept for guard in comparison.guards)
     about_guards = (_about(guard) for guard in comparison.guards)
-    return Decision(better and kept, (why, about_english, *about_guards), comparison.guards)
+    verdict: Verdict = "promoted" if better and kept else "rejected"
+    return Decision(verdict, (why, about_english, *about_guards), comparison.guards)
 
 
 def _is_better(target: Measured, comparison: Comparison, config: GateConfig) -> tuple[bool, str]:

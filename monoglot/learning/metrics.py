@@ -6,7 +6,7 @@ macro values over labels, so that a rare label weighs as much as a common one. A
 label the knowledge base lacks is a miss and is counted.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import polars as pl
@@ -80,6 +80,15 @@ def summarise(
         for (language,), part in sorted(chosen.partition_by("language", as_dict=True).items())
     }
     return {name: _scores(part, macro_min) for name, part in (parts | {ALL: chosen}).items()}
+
+
+def by_system(systems: Mapping[str, pl.DataFrame]) -> Iterator[tuple[str, str, Scores]]:
+    """Title, language and scores: each system in each language, then each asked in English."""
+    for control in (False, True):
+        for name, outcomes in systems.items():
+            title = f"{name}, asked in English" if control else name
+            for language, scores in summarise(outcomes, control=control).items():
+                yield title, language, scores
 
 
 def _scores(part: pl.DataFrame, macro_min: int) -> Scores:

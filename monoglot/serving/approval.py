@@ -14,7 +14,6 @@ from monoglot.serving.releases import Releases
 from monoglot.store import Store, write_atomically
 
 _AGAIN = "`monoglot run` compares anew"
-
 CANDIDATE = "candidate.json"
 
 
@@ -50,7 +49,7 @@ class Approval:
             StoreError: a part of it is gone, or the store cannot be written.
         """
         waiting = self.waiting()
-        if waiting is not None and _parts(waiting) == _parts(release):
+        if waiting is not None and waiting.answers_like(release):
             return waiting
         self._releases.verify(release)
         kept = Candidate(release=release, compared_with=compared_with)
@@ -128,7 +127,3 @@ class Approval:
             ) from error
         released = {release.id for release in self._releases.history()}
         return None if found.release.id in released else found
-
-
-def _parts(release: Release) -> tuple[object, ...]:
-    return (release.model_digest, release.index_content, release.abstention)

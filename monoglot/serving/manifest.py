@@ -71,6 +71,11 @@ class Release(BaseModel):
     previous: str | None = None
     seq: int = 0
 
+    def answers_like(self, other: "Release") -> bool:
+        """Whether another release has the same model, rows and thresholds."""
+        ours = self.model_digest, self.index_content, self.abstention
+        return ours == (other.model_digest, other.index_content, other.abstention)
+
 
 class Pointer(BaseModel):
     """Which release is current. `seq` grows by one with every move, back or forth."""
