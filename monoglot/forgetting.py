@@ -22,6 +22,7 @@ from monoglot.generation.batch_records import outstanding_in
 from monoglot.generation.forgetting import LedgerMatches, find_in_ledger, forget_in_ledger
 from monoglot.identity import digest, frame_digest
 from monoglot.knowledge.knowledge_base import fingerprint
+from monoglot.knowledge.sources import rows_in
 from monoglot.matching import Pattern
 from monoglot.runs import Runs
 from monoglot.serving.forgetting import TableMatches, find_in_index, forget_in_table
@@ -46,6 +47,7 @@ class Found:
         resumable: folders of unfinished work, which may hold anything.
         manifests: of releases that name it, in a path or a reason; they stay.
         own: the user's file -> its matching lines (of a Parquet file: rows), from 1.
+        elsewhere: place of a knowledge base that was fetched -> the same, in what came last.
         models: digests of models that were trained on the text.
         releases: ids of releases that answer with such a model.
     """
@@ -57,6 +59,7 @@ class Found:
     resumable: list[Path] = field(default_factory=list)
     manifests: list[Path] = field(default_factory=list)
     own: dict[Path, list[int]] = field(default_factory=dict)
+    elsewhere: dict[str, list[int]] = field(default_factory=dict)
     models: dict[str, str] = field(default_factory=dict)
     releases: list[str] = field(default_factory=list)
 
@@ -107,6 +110,8 @@ def find(config: Config, store: Store, pattern: Pattern) -> Found:
     manifests = sorted((store.releases / "manifests").glob("*.json"))
     found.manifests = [path for path in manifests if pattern.in_file(path) is not None]
     found.own = {path: lines for path in _paths_in(config) if (lines := _lines(path, pattern))}
+    last = rows_in(store).items()
+    found.elsewhere = {it: lines for it, path in last if (lines := _lines(path, pattern))}
     _trace_models(store, found)
     return found
 
@@ -213,9 +218,16 @@ def _files_of(artifact: Path) -> Iterator[Path]:
 def _other_files(store: Store) -> Iterator[Path]:
     """Files that are removed one by one: records and reports of runs, Prefect's database, logs.
 
-    And all of the workshop, where an artifact without its file is computed again.
+    And what was fetched of knowledge bases, and all of the workshop, where an artifact without
+    its file is computed again.
     """
-    for folder in (store.runs, store.root / ".prefect", store.root / "tmp", store.workshop):
+    for folder in (
+        store.runs,
+        store.sources,
+        store.root / ".prefect",
+        store.root / "tmp",
+        store.workshop,
+    ):
         for path in sorted(folder.rglob("*")):
             if path.is_file() and not path.name.startswith("resume-"):
                 yield path
