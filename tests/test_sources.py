@@ -16,6 +16,8 @@ from socket import create_server
 
 import polars as pl
 import pytest
+import yaml
+from test_cli import apart
 
 from monoglot.config import Config, KnowledgeBaseConfig
 from monoglot.config_file import load_config
@@ -25,6 +27,7 @@ from monoglot.identity import identity_of
 from monoglot.knowledge.knowledge_base import fingerprint, load_knowledge_base
 from monoglot.knowledge.sources import count_rows, fetched
 from monoglot.matching import Pattern
+from monoglot.serving.releases import Releases
 from monoglot.settings import Settings
 from monoglot.store import Store
 
@@ -495,3 +498,47 @@ def test_what_was_fetched_is_forgotten_and_the_place_is_told(fetch, sqlite, tmp_
     assert not base.file.exists()
     assert isinstance(fetch(sql=QUERY, url_env="MONOGLOT_KB_URL")[0], KnowledgeBaseConfig)
     assert issubclass(DataError, InputError)
+
+
+def into_sqlite(file, path):
+    """The rows of a CSV file as the table `kb` of a database."""
+    kb = pl.read_csv(file, infer_schema=False)
+    with contextlib.closing(sqlite3.connect(path)) as db, db:
+        db.execute(f"CREATE TABLE kb ({', '.join(kb.columns)})")
+        db.executemany(f"INSERT INTO kb VALUES ({', '.join('?' * kb.width)})", kb.rows())
+
+
+@pytest.mark.slow
+def test_a_knowledge_base_that_moves_into_a_database_costs_nothing(line):
+    into_sqlite(line / "kb.csv", line / "shop.db")
+    (line / "kb.csv").unlink()
+    config, url = line / "monoglot.yaml", f"sqlite:///{line}/shop.db?timeout=17.25"
+    wanted = yaml.safe_load(config.read_text())
+    wanted["knowledge_base"] = {"sql": "SELECT * FROM kb ORDER BY rowid", "url_env": "SHOP_DB"}
+    config.write_text(yaml.safe_dump(wanted))
+    release = Releases(Store.existing(str(line / "store"))).current()
+
+    unset = apart("plan", "-c", config)
+    assert (unset.returncode, "SHOP_DB is not set" in unset.stderr) == (2, True), unset.stderr
+    moved = apart("run", "-c", config, "--json", SHOP_DB=url)
+    assert moved.returncode == 0, moved.stderr
+    outcomes = {stage["title"]: stage["outcome"] for stage in json.loads(moved.stdout)["stages"]}
+    done = {title for title, outcome in outcomes.items() if outcome == "done"}
+    assert done == {"knowledge base"}
+    assert Releases(Store.existing(str(line / "store"))).current().kb_fingerprint == (
+        release.kb_fingerprint
+    )
+
+    again = apart("run", "-c", config, SHOP_DB=url)
+    assert (again.returncode, "LOADED []" in again.stderr) == (0, True), again.stderr
+    assert "nothing to do: files, config and code are those of run" in again.stderr
+    with contextlib.closing(sqlite3.connect(line / "shop.db")) as db, db:
+        db.execute("UPDATE kb SET answer = 'Another.' WHERE rowid = 3")
+    planned = apart("plan", "-c", config, SHOP_DB=url)
+    assert "Decision: refresh" in planned.stdout, planned.stdout
+    refreshed = apart("refresh", "-c", config, SHOP_DB=url)
+    assert refreshed.returncode == 0, refreshed.stderr
+    doctor = apart("doctor", "-c", config, SHOP_DB=url)
+    assert "the query to SHOP_DB: 72 rows" in " ".join(doctor.stdout.split())
+    for path in line.rglob("*"):  # the address went into no log, record, or database of Prefect
+        assert not path.is_file() or b"timeout=17.25" not in path.read_bytes(), path
