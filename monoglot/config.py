@@ -450,6 +450,16 @@ class RetentionConfig(Section):
     )
 
 
+class ReviewConfig(Section):
+    """Queries that services logged, for people to label (`monoglot review`). No identity."""
+
+    log: Path | None = Field(
+        None,
+        description="Folder of the query log, where services do not write it into the store "
+        "(queries/ there).",
+    )
+
+
 class Config(Section):
     """The whole of `monoglot.yaml`. See `config_file.load_config` for reading it."""
 
@@ -494,6 +504,7 @@ class Config(Section):
     abstention: AbstentionConfig = AbstentionConfig()
     policy: PolicyConfig = PolicyConfig()
     retention: RetentionConfig = RetentionConfig()
+    review: ReviewConfig = ReviewConfig()
 
     @model_validator(mode="after")
     def _explicit_has_negatives(self) -> "Config":

@@ -7,6 +7,7 @@
       releases/                        manifests and the current pointer
       runs/                            what each run did, and its report
       health/                          when a check ended well last; what people were told
+      queries/                         what services were asked, where they log it (query_log.py)
       sources/                         knowledge bases that were fetched, for three days
       ledger.sqlite                    every paid LLM reply
       tmp/                             unfinished writes; swept by the next writer

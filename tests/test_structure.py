@@ -36,9 +36,12 @@ ABOVE_THE_ROOMS = {
     "monoglot.forgetting",
     "monoglot.measuring",
     "monoglot.planning",
+    "monoglot.query_log",
     "monoglot.report",
     "monoglot.retention",
+    "monoglot.reviewing",
     "monoglot.standing",
+    "monoglot.taking",
     "monoglot.tuning",
     "monoglot.yields",
 }
