@@ -497,6 +497,47 @@ def watch(
     watch_file(request, show_line, every=every, quiet=quiet, stop=Event())
 
 
+@app.command()
+def review(
+    *,
+    out: Annotated[
+        Path | None, typer.Option(help="Write them into this new .csv or .tsv file, to fill in.")
+    ] = None,
+    top: Annotated[int, typer.Option(min=1, help="How many at most.")] = 200,
+    days: Annotated[float | None, typer.Option(min=0, help="How far to look back.")] = None,
+    take: Annotated[
+        Path | None, typer.Option(help="Take a filled-in file: append its rows to a file of yours.")
+    ] = None,
+    into: Annotated[
+        str, typer.Option(help="What they become: training, evaluation or knowledge_base.")
+    ] = "training",
+    new_labels: Annotated[
+        bool, typer.Option("--new-labels", help="Labels may be new to the knowledge base.")
+    ] = False,
+    config: ConfigFile = HERE,
+    as_json: Json = False,
+) -> None:
+    """List the logged queries that need a person, or take back what people made of them."""
+    from flows import reviewing as show
+    from monoglot.reviewing import to_review, write_review
+
+    if take is not None:
+        taken = show.take_file(RunRequest(config_file=config), take, into, new_labels=new_labels)
+        if as_json:
+            print_json(show.taken_as_json(taken))
+        else:
+            show.show_taken(make_console(), taken)
+        return
+    wanted, _ = RunRequest(config_file=config).read()
+    found = to_review(wanted, Store.existing(wanted.store), top=top, days=days)
+    if out is not None:
+        write_review(found, out)
+    if as_json:
+        print_json(show.review_as_json(found, out))
+    else:
+        show.show_review(make_console(), found, out)
+
+
 def _retrain(request: RunRequest) -> tuple[RunRecord | Outstanding, str | None]:
     """Run the line, or find the run that makes it needless; and why nothing was done, or None.
 

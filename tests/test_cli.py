@@ -83,7 +83,7 @@ def test_the_commands_are_those_of_the_readme(monoglot):
     names = [line.split()[0] for line in listed if line.startswith("  ") and line[2] != " "]
     wanted = (
         "demo init plan run batches refresh search evaluate quality ablate tune releases "
-        "rollback promote pin unpin clean forget doctor notify watch"
+        "rollback promote pin unpin clean forget doctor notify watch review"
     )
     assert (code, names) == (0, wanted.split())
 
