@@ -396,8 +396,8 @@ def test_doctor_finds_a_working_line_well(monoglot, line, monkeypatch):
     assert code == 0
     assert set(found.values()) <= {"ok", "warning"}
     assert list(found) == [
-        "packages", "files", "training data", "LLM endpoint", "store", "disk", "base model",
-        "device", "Prefect", "worker", "last check",
+        "packages", "files", "knowledge base", "training data", "LLM endpoint", "store", "disk",
+        "base model", "device", "Prefect", "worker", "last check",
     ]  # fmt: skip
     assert tree(line) == before
 

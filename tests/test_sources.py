@@ -6,6 +6,7 @@ import os
 import shutil
 import sqlite3
 import subprocess
+import tempfile
 import threading
 import time
 import urllib.request
@@ -19,6 +20,7 @@ import pytest
 import yaml
 from test_cli import apart
 
+from flows import announcing
 from monoglot.config import Config, KnowledgeBaseConfig
 from monoglot.config_file import load_config
 from monoglot.errors import ConfigError, DataError, InputError, MonoglotError, SourceError
@@ -30,6 +32,7 @@ from monoglot.matching import Pattern
 from monoglot.serving.releases import Releases
 from monoglot.settings import Settings
 from monoglot.store import Store
+from tasks.request import RunRequest
 
 # An id that is a number, an answer with two lines and quotes, two scripts, and what is rejected.
 ROWS = [
@@ -191,8 +194,11 @@ def postgres(tmp_path_factory):
     folder = found[-1] if found else Path(shutil.which("initdb") or "").parent
     if not (folder / "initdb").exists():
         pytest.skip("no PostgreSQL server on this machine (apt-get install postgresql)")
-    home = Path("/tmp") / f"monoglot-pg-{os.getpid()}"  # a socket's path must be short
-    home.mkdir()
+    with tempfile.TemporaryDirectory() as home:  # a socket's path must be short
+        yield from _serving(folder, Path(home))
+
+
+def _serving(folder, home):
     user = "postgres" if os.getuid() == 0 else None  # which refuses to run as root
     (home / "password").write_text(SECRET)
     if user:
@@ -216,7 +222,6 @@ def postgres(tmp_path_factory):
     finally:
         server.terminate()
         server.wait(30)
-        shutil.rmtree(home)
 
 
 def _filled(url):
@@ -475,6 +480,32 @@ def test_guards_are_fetched_as_well_and_files_stay_as_they_are(sqlite, tmp_path)
     there = fetched(config, Settings()).guards[0].knowledge_base
     assert load_knowledge_base(there).rows.height == 3
     assert there.shown == "the query to MONOGLOT_KB_URL"
+    again = Config.model_validate(fetched(config, Settings()).model_dump())  # as a grid's cells are
+    assert again.guards[0].knowledge_base.file == there.file
+
+
+def test_a_watcher_reads_a_database_again_and_again(sqlite, tmp_path, monkeypatch):
+    config, told, said, stop = tmp_path / "monoglot.yaml", [], [], threading.Event()
+    base = {"sql": QUERY, "url_env": "MONOGLOT_KB_URL", **MANY}
+    config.write_text(json.dumps({"knowledge_base": base, "store": "store"}))
+    monkeypatch.setattr(announcing, "_ELSEWHERE_S", 0.05)
+    monkeypatch.setattr(announcing, "announce", lambda _, changes: told.append(changes.count))
+
+    def say(line):
+        said.append(line)
+        with contextlib.closing(sqlite3.connect(sqlite)) as db, db:
+            if len(said) == 2:
+                db.execute("INSERT INTO kb VALUES (8, 'one more', 'money', NULL)")
+            if len(said) == 3:
+                db.execute("ALTER TABLE kb RENAME TO gone")
+            if len(said) == 4:
+                stop.set()
+
+    request = RunRequest(config_file=config)
+    announcing.watch(request, say, every=0.0, quiet=3.0, stop=stop)
+    assert said[0] == "reading the query to MONOGLOT_KB_URL every 0.05 s"
+    assert told == [3, 4]
+    assert said[3].startswith("waiting: the query to MONOGLOT_KB_URL: the database refuses it")
 
 
 def test_doctor_s_look_counts_rows_and_keeps_nothing(sqlite, monkeypatch):
