@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from monoglot import QueryLog
+from monoglot import QueryLog, query_log
 from monoglot.config import Config, RedactionConfig
 from monoglot.errors import ConfigError
 from monoglot.forgetting import find, forget
@@ -58,7 +58,8 @@ def test_personal_data_is_never_written(tmp_path):
 
 
 def ask_much(folder, name, count, start):
-    log = QueryLog(folder, max_mb=100)
+    query_log._AT_ONCE = 3  # so that processes take turns, and full files are put aside meanwhile
+    log = QueryLog(folder, max_mb=1.0)
     start.wait(60)
     threads = [
         threading.Thread(target=lambda t=t: [ask(log, f"{name} {t} {n}") for n in range(count)])
@@ -80,15 +81,17 @@ def test_threads_of_many_processes_lose_and_mix_nothing(tmp_path):
     ]
     for process in processes:
         process.start()
+    processes.append(spawn.Process(target=ask_much, args=(tmp_path, "c", 250, start)))
+    processes[-1].start()
     start.set()
-    ask_much(tmp_path, "c", 250, start)
     for process in processes:
         process.join(120)
-    assert [process.exitcode for process in processes] == [0, 0]
+    assert [process.exitcode for process in processes] == [0, 0, 0]
     noted = read_log(tmp_path / "queries")
     wanted = {f"{name} {t} {n}" for name in "abc" for t in range(4) for n in range(250)}
     assert (noted.unreadable, noted.lost, len(noted.queries)) == (0, 0, 3000)
     assert {query.text for query in noted.queries} == wanted
+    assert 4 <= len(log_files(tmp_path / "queries")) <= 10
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
