@@ -49,7 +49,7 @@ def ablate(request: AblationRequest) -> AblationReport:
 
     Finished cells are found again, and one that was killed goes on at its last checkpoint.
     """
-    config, settings = request.read()
+    config, settings = request.read_fetched()
     grid, where = read_grid(request.grid, config)
     seeds = tuple(dict.fromkeys(request.seeds)) or grid.seeds
     cells = cells_of(grid.model_copy(update={"seeds": seeds}), where)

@@ -15,7 +15,7 @@ from typing import Any
 
 from monoglot.config import Config
 from monoglot.due import changes_since
-from monoglot.errors import ConfigError, DataError, RunError
+from monoglot.errors import ConfigError, InputError, RunError
 from monoglot.identity import frame_digest
 from monoglot.knowledge.changes import Changes
 from monoglot.knowledge.knowledge_base import load_knowledge_base
@@ -25,6 +25,7 @@ from tasks.request import RunRequest
 
 EVENT = "monoglot.kb.changed"
 _AT_MOST_S = 60.0
+_ELSEWHERE_S = 10.0  # between two looks at a database or server, at least
 
 
 def difference(config: Config) -> tuple[Changes, str]:
@@ -84,7 +85,9 @@ def watch(
     quiet: float,
     stop: threading.Event,
 ) -> None:
-    """Announce every change of the knowledge base's file until told to stop.
+    """Announce every change of the knowledge base until told to stop.
+
+    A file is looked at; what lives elsewhere is fetched, at most every ten seconds.
 
     A file that cannot be used, half-written or wrong, is told of and waited on; an event that the
     server does not take is sent again. What was edited while nobody watched is announced first.
@@ -100,12 +103,17 @@ def watch(
     config, _ = request.read()
     path = config.knowledge_base.path
     settling, last, told = Settling(quiet, max(quiet, _AT_MOST_S)), "", ""
-    say(f"watching {path}")
+    if path is None:  # nothing tells of a change but reading it, which others pay for
+        every, quiet = max(every, _ELSEWHERE_S), 0.0
+        say(f"reading {config.knowledge_base.shown} every {every:g} s")
+    else:
+        say(f"watching {path}")
     while not stop.is_set():
-        if settling.is_ready(signature(path), time.monotonic()):
+        if path is None or settling.is_ready(signature(path), time.monotonic()):
             try:
-                line, told = _announce_new(config, request.title, told)
-            except DataError as error:
+                wanted = request.read_fetched()[0] if path is None else config
+                line, told = _announce_new(wanted, request.title, told)
+            except InputError as error:
                 line = f"waiting: {error}"
             except RunError as error:
                 line = f"trying again: {error}"

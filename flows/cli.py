@@ -77,7 +77,7 @@ def plan(config: ConfigFile = HERE, as_json: Json = False) -> None:
     from flows import show
     from monoglot.planning import make_plan
 
-    wanted, settings = RunRequest(config_file=config).read()
+    wanted, settings = RunRequest(config_file=config).read_fetched()
     refuse_without_training_data(wanted, settings)
     store = Store.if_any(wanted.store)
     made = make_plan(Inputs.of(wanted, settings, versions()), wanted, settings, store)
@@ -137,7 +137,7 @@ def refresh(config: ConfigFile = HERE, force: Force = False, as_json: Json = Fal
     from monoglot.planning import why_no_refresh
 
     request = RunRequest(config_file=config, force=force)
-    wanted, _ = request.read()
+    wanted, _ = request.read_fetched()
     nothing = why_no_refresh(wanted, Store.existing(wanted.store), force=force)
     record = None
     if nothing is None:
@@ -250,7 +250,7 @@ def ablate(
     request = AblationRequest(
         config_file=config, grid=grid, seeds=tuple(seeds or ()), seconds=seconds
     )
-    wanted, settings = request.read()
+    wanted, settings = request.read_fetched()
     refuse_without_training_data(wanted, settings)
     cells_of(*read_grid(grid, wanted))  # a wrong grid is refused before Prefect is loaded
     report = run_ablation(request, wanted, make_console(stderr=True))
@@ -276,7 +276,7 @@ def tune(
     from monoglot.config_edit import edit_config
 
     request = TuningRequest(config_file=config, seconds=seconds, seed=seed)
-    wanted, settings = request.read()
+    wanted, settings = request.read_fetched()
     refuse_without_training_data(wanted, settings)
     report = run_tuning(request, wanted, make_console(stderr=True))
     backup = None
@@ -308,7 +308,7 @@ def _retrain(request: RunRequest) -> tuple[RunRecord | Outstanding, str | None]:
 
     What cannot end well is refused here, before a store is made or Prefect is loaded.
     """
-    config, settings = request.read()
+    config, settings = request.read_fetched()
     refuse_without_training_data(config, settings)
     store = Store.if_any(config.store)
     done = None if store is None else standing(Inputs.of(config, settings, versions()), store)

@@ -16,6 +16,7 @@ from flows.operation import Finding, last_check, prefect_server, worker
 from monoglot.config import Config
 from monoglot.errors import MonoglotError
 from monoglot.generation.access import check_endpoint
+from monoglot.knowledge.sources import count_rows
 from monoglot.learning.models import OFFLINE_MINILM, model_folder
 from monoglot.settings import Settings
 from monoglot.store import Store
@@ -28,6 +29,7 @@ def examine(config: Config, settings: Settings) -> list[Finding]:
     looks: tuple[Callable[[Config, Settings], Finding], ...] = (
         _versions,
         _files,
+        _elsewhere,
         _sources,
         _endpoint,
         _store,
@@ -91,6 +93,23 @@ def _files(config: Config, _settings: Settings) -> Finding:
     if missing:
         return Finding("files", "problem", f"{'; '.join(missing)}. Correct monoglot.yaml.")
     return Finding("files", "ok", "all files that the config names can be read")
+
+
+def _elsewhere(config: Config, settings: Settings) -> Finding:
+    """Knowledge bases that are no local files, read once."""
+    bases = {"knowledge_base": config.knowledge_base} | {
+        f"guards {it.name}: knowledge_base": it.knowledge_base
+        for it in config.guards
+        if it.knowledge_base
+    }
+    told = []
+    for field, base in bases.items():
+        if base.is_elsewhere:
+            try:
+                told.append(f"{base.shown}: {count_rows(base, field, settings):,} rows")
+            except MonoglotError as error:
+                return Finding("knowledge base", "problem", str(error))
+    return Finding("knowledge base", "ok", "; ".join(told) or "a local file")
 
 
 def _sources(config: Config, settings: Settings) -> Finding:

@@ -36,13 +36,16 @@ def by_hand(found: Found) -> list[str]:
     """What cannot be removed here: the user's own files, and what a model has learned."""
     told = []
     for path, lines in found.own.items():
-        shown = ", ".join(map(str, lines[:_LINES_SHOWN]))
-        more = f" and {len(lines) - _LINES_SHOWN:,} more" if len(lines) > _LINES_SHOWN else ""
         kind = "row" if path.suffix.lower() == ".parquet" else "line"
         told.append(
-            f"{path}: holds it in {kind} {shown}{more}. The file is yours: remove it there, or "
+            f"{path}: holds it in {kind} {_numbers(lines)}. The file is yours: remove it there, or "
             "the next run reads it again."
         )
+    told += [
+        f"{place}: held it in row {_numbers(rows)} when it was fetched last. Remove it there, or "
+        "the next run reads it again."
+        for place, rows in found.elsewhere.items()
+    ]
     told += [
         f"{path}: names it, in a path or a reason; a release needs its manifest."
         for path in found.manifests
@@ -57,11 +60,17 @@ def by_hand(found: Found) -> list[str]:
     return told
 
 
+def _numbers(lines: list[int]) -> str:
+    shown = ", ".join(map(str, lines[:_LINES_SHOWN]))
+    more = f" and {len(lines) - _LINES_SHOWN:,} more" if len(lines) > _LINES_SHOWN else ""
+    return shown + more
+
+
 def to_do(found: Found, release: Release | None) -> list[str]:
     """What must be rebuilt, and how."""
     steps = []
-    if found.own:
-        steps.append("Remove the lines named above from your files.")
+    if found.own or found.elsewhere:
+        steps.append("Remove the lines and rows named above from where they are.")
     if found.models or found.artifacts:
         steps.append(
             "`monoglot run`: computes again what was removed, and trains a model that never saw it."
@@ -91,6 +100,7 @@ def as_json(found: Found, release: Release | None, *, removed: bool) -> dict[str
         "artifacts": list(found.artifacts),
         "files": [str(path) for path in found.files],
         "your_files": {str(path): lines for path, lines in found.own.items()},
+        "elsewhere": found.elsewhere,
         "models_trained_on_it": list(found.models),
         "releases_with_these_models": found.releases,
         "release": None if release is None else release.id,

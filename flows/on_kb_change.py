@@ -38,7 +38,7 @@ def on_kb_change(request: RunRequest) -> Due | State[Due]:
     Returns:
         What was decided. The run's state is named `Nothing` or `Busy` where nothing was done.
     """
-    config, settings = request.read()
+    config, settings = request.read_fetched()
     due = due_now(config, settings, Store.if_any(config.store))
     if due.work.kind == "nothing":
         explain(due, request.title, None)

@@ -3,6 +3,7 @@
 They are of the same command line as those that train and answer (`flows.cli`).
 """
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -92,7 +93,7 @@ def clean(
     from monoglot.retention import clean as remove
     from monoglot.retention import find_leavings
 
-    wanted, settings = RunRequest(config_file=config).read()
+    wanted, settings = RunRequest(config_file=config).read_fetched()
     store = Store.existing(wanted.store)
     key = Inputs.of(wanted, settings, versions()).key
     console = make_console(stderr=as_json)
@@ -170,7 +171,7 @@ def notify(config: ConfigFile = HERE, as_json: Json = False) -> None:
     from flows.announcing import announce, difference
 
     request = RunRequest(config_file=config)
-    changes, _ = difference(request.read()[0])
+    changes, _ = difference(request.read_fetched()[0])
     event = announce(request.title, changes) if changes.count else None
     if as_json:
         print_json({"event": event, "changes": changes.counts})
@@ -194,6 +195,46 @@ def watch(
     watch_file(request, show_line, every=every, quiet=quiet, stop=Event())
 
 
+def review(
+    *,
+    out: Annotated[
+        Path | None, typer.Option(help="Write them into this new .csv or .tsv file, to fill in.")
+    ] = None,
+    top: Annotated[int, typer.Option(min=1, help="How many at most.")] = 200,
+    days: Annotated[float | None, typer.Option(min=0, help="How far to look back.")] = None,
+    take: Annotated[
+        Path | None, typer.Option(help="Take a filled-in file: append its rows to a file of yours.")
+    ] = None,
+    into: Annotated[
+        str, typer.Option(help="What they become: training, evaluation or knowledge_base.")
+    ] = "training",
+    new_labels: Annotated[
+        bool, typer.Option("--new-labels", help="Labels may be new to the knowledge base.")
+    ] = False,
+    config: ConfigFile = HERE,
+    as_json: Json = False,
+) -> None:
+    """List the logged queries that need a person, or take back what people made of them."""
+    from flows import reviewing as show
+    from monoglot.feedback.reviewing import to_review, write_review
+
+    if take is not None:
+        taken = show.take_file(RunRequest(config_file=config), take, into, new_labels=new_labels)
+        if as_json:
+            print_json(show.taken_as_json(taken))
+        else:
+            show.show_taken(make_console(), taken)
+        return
+    wanted, _ = RunRequest(config_file=config).read()
+    found = to_review(wanted, Store.existing(wanted.store), top=top, days=days)
+    if out is not None:
+        write_review(found, out)
+    if as_json:
+        print_json(show.review_as_json(found, out))
+    else:
+        show.show_review(make_console(), found, out)
+
+
 def _tell_current(now: Release, *, as_json: bool) -> None:
     if as_json:
         print_json({"current": now.id})
@@ -212,4 +253,5 @@ COMMANDS = (
     doctor,
     notify,
     watch,
+    review,
 )

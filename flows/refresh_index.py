@@ -29,7 +29,7 @@ def refresh_index(request: RunRequest) -> RunRecord | None:
     Returns:
         What was done; None where there was nothing to do.
     """
-    config, settings = request.read()
+    config, settings = request.read_fetched()
     place = Workplace(Store.existing(config.store), settings)
     with claim(place.store):
         releases = Releases(place.store)

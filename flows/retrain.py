@@ -60,7 +60,7 @@ def retrain(request: RunRequest) -> RunRecord | Outstanding:
     LLM answers by batch, the run ends in a state named `Waiting` when all it asks is submitted, and
     the next one takes in what has come back.
     """
-    config, settings = request.read()
+    config, settings = request.read_fetched()
     inputs, store = Inputs.of(config, settings, versions()), Store.if_any(config.store)
     if store is None or request.force or standing(inputs, store) is None:
         refuse_unready(config, settings, store)  # a check that finds nothing to do needs nothing

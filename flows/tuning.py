@@ -48,7 +48,7 @@ def tune(request: TuningRequest) -> TuningReport:
 
     Candidates learn under the first seed; the winner and the present recipe under all of them.
     """
-    config, settings = request.read()
+    config, settings = request.read_fetched()
     resplit = can_resplit(config, settings)
     present = trials_of(
         Cells({PRESENT: {}}, PRESENT, SEEDS), config, request.config_file, "tune", resplit=resplit

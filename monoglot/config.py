@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from monoglot.addresses import without_secrets
 from monoglot.learning_config import (
     AbstentionConfig,
     BaselinesConfig,
@@ -32,9 +33,32 @@ Script = Literal[
 
 
 class KnowledgeBaseConfig(Section):
-    """The rows that answer: a CSV, TSV, JSONL or Parquet file."""
+    """The rows that answer: a CSV, TSV, JSONL or Parquet file, or the rows of a SQL query.
 
-    path: Path = Field(description="Knowledge base file: .csv, .tsv, .jsonl or .parquet.")
+    What is no local file is fetched once at the start of a run (`knowledge.sources.fetched`),
+    which gives a config with the `path` of what came, and without the place it came from: so the
+    same rows are the same knowledge base wherever they live.
+    """
+
+    path: Path | None = Field(
+        None, description="Knowledge base file: .csv, .tsv, .jsonl or .parquet."
+    )
+    url: str | None = Field(
+        None,
+        description="Instead of path: a file's address, https://, s3://, gs:// or abfs://. Object "
+        "stores take their credentials from the environment, as their own tools do.",
+    )
+    url_env: str | None = Field(
+        None,
+        description="Environment variable that holds an address with a password or token in it, "
+        "e.g. MONOGLOT_KB_URL: of a file instead of url, or of sql's database.",
+    )
+    sql: str | None = Field(
+        None,
+        description="Instead of path: a query that gives the rows, run read-only. Its database is "
+        "a SQLAlchemy URL in url_env. End it with ORDER BY: of rows with one query the first "
+        "counts.",
+    )
     columns: dict[str, str] = Field(
         default_factory=dict,
         description="Our column name -> yours, where they differ, e.g. {query: question}. "
@@ -45,6 +69,61 @@ class KnowledgeBaseConfig(Section):
     max_reject_share: Share = Field(
         0.2, description="Stop when more than this share of the rows is rejected."
     )
+    _shown: str = ""  # what was fetched is told by where it came from
+
+    @model_validator(mode="after")
+    def _one_place(self) -> "KnowledgeBaseConfig":
+        places = [name for name in ("path", "url", "sql") if getattr(self, name) is not None]
+        if len(places) > 1:
+            raise ValueError(f"{places[1]}: {places[0]} is given as well; leave one out")
+        if not places and self.url_env is None:
+            raise ValueError("path: is required, or one of url, url_env, or sql with url_env")
+        if self.sql is not None and self.url_env is None:
+            raise ValueError(
+                "url_env: is required with sql: the environment variable that holds the "
+                "database's SQLAlchemy URL, e.g. MONOGLOT_KB_URL"
+            )
+        if self.url_env is not None and places in (["path"], ["url"]):
+            raise ValueError(f"url_env: {places[0]} is given as well; leave one out")
+        if self.url is not None and "@" in self.url.partition("://")[2].partition("/")[0]:
+            raise ValueError(  # without the address, since errors are shown and logged
+                "url: holds a user name or password; put the whole address into an environment "
+                "variable, and name that under url_env"
+            )
+        return self
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether it must be fetched before it can be read."""
+        return self.path is None
+
+    @property
+    def file(self) -> Path:
+        """The local file with the rows; the caller has fetched it where it lives elsewhere."""
+        if self.path is None:
+            raise RuntimeError("a knowledge base that lives elsewhere is fetched before it is read")
+        return self.path
+
+    @property
+    def shown(self) -> str:
+        """Where the rows are, for people: never with a password or token."""
+        if self._shown or self.path is not None:
+            return self._shown or str(self.path)
+        if self.sql is not None:
+            return f"the query to {self.url_env}"
+        return without_secrets(self.url) if self.url else f"the file that {self.url_env} names"
+
+    @property
+    def name(self) -> str:
+        """`shown`, in short."""
+        return self._shown.rpartition("/")[2] or self.file.name
+
+    def kept_in(self, path: Path, shown: str) -> "KnowledgeBaseConfig":
+        """The same knowledge base as a local file that was fetched from where `shown` says."""
+        here = {"path": path, "url": None, "url_env": None, "sql": None}
+        made = self.model_copy(update=here)
+        made._shown = shown
+        return made
 
 
 class MixingConfig(Section):
@@ -371,6 +450,16 @@ class RetentionConfig(Section):
     )
 
 
+class ReviewConfig(Section):
+    """Queries that services logged, for people to label (`monoglot review`). No identity."""
+
+    log: Path | None = Field(
+        None,
+        description="Folder of the query log, where services do not write it into the store "
+        "(queries/ there).",
+    )
+
+
 class Config(Section):
     """The whole of `monoglot.yaml`. See `config_file.load_config` for reading it."""
 
@@ -415,6 +504,7 @@ class Config(Section):
     abstention: AbstentionConfig = AbstentionConfig()
     policy: PolicyConfig = PolicyConfig()
     retention: RetentionConfig = RetentionConfig()
+    review: ReviewConfig = ReviewConfig()
 
     @model_validator(mode="after")
     def _explicit_has_negatives(self) -> "Config":

@@ -184,6 +184,7 @@ def _resolved(config: Config, folder: Path) -> Config:
                     )
                 }
             ),
+            "review": config.review.model_copy(update={"log": absolute(config.review.log)}),
             "base_model": base,
             "store": store,
         }

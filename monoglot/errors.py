@@ -8,6 +8,7 @@
     |-- RunError              exit 1: the input was fine, the work could not be done
     |   |-- StoreError        the store cannot be read or written, or has another format
     |   |-- StoreBusyError    another run holds the store's writer lock
+    |   |-- SourceError       the place where a knowledge base lives cannot be reached
     |   |-- EndpointError     the LLM endpoint cannot be reached or refuses to work
     |   |-- BudgetError       the spending limit was reached; what was bought is kept
     |   `-- StaleVectorsError vectors of one model were about to be searched with another
@@ -54,6 +55,10 @@ class StoreError(RunError):
 
 class StoreBusyError(RunError):
     """Another process is writing to this store."""
+
+
+class SourceError(RunError):
+    """A knowledge base's server, database or object store cannot be reached, or broke off."""
 
 
 class EndpointError(RunError):

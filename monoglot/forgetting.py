@@ -18,10 +18,12 @@ from pydantic import BaseModel
 
 from monoglot.config import Config
 from monoglot.errors import RunError
+from monoglot.feedback.query_log import forget_in_log, lines_with, log_folder
 from monoglot.generation.batch_records import outstanding_in
 from monoglot.generation.forgetting import LedgerMatches, find_in_ledger, forget_in_ledger
 from monoglot.identity import digest, frame_digest
 from monoglot.knowledge.knowledge_base import fingerprint
+from monoglot.knowledge.sources import rows_in
 from monoglot.matching import Pattern
 from monoglot.runs import Runs
 from monoglot.serving.forgetting import TableMatches, find_in_index, forget_in_table
@@ -46,6 +48,8 @@ class Found:
         resumable: folders of unfinished work, which may hold anything.
         manifests: of releases that name it, in a path or a reason; they stay.
         own: the user's file -> its matching lines (of a Parquet file: rows), from 1.
+        queries: file of the query log -> its lines.
+        elsewhere: place of a knowledge base that was fetched -> the same, in what came last.
         models: digests of models that were trained on the text.
         releases: ids of releases that answer with such a model.
     """
@@ -57,13 +61,15 @@ class Found:
     resumable: list[Path] = field(default_factory=list)
     manifests: list[Path] = field(default_factory=list)
     own: dict[Path, list[int]] = field(default_factory=dict)
+    queries: dict[Path, list[str]] = field(default_factory=dict)
+    elsewhere: dict[str, list[int]] = field(default_factory=dict)
     models: dict[str, str] = field(default_factory=dict)
     releases: list[str] = field(default_factory=list)
 
     @property
     def is_in_store(self) -> bool:
         """Whether there is anything to remove."""
-        return bool(self.ledger or self.tables or self.artifacts or self.files)
+        return bool(self.ledger or self.tables or self.artifacts or self.files or self.queries)
 
     @property
     def counts(self) -> dict[str, int]:
@@ -74,6 +80,7 @@ class Found:
             "index tables": len(self.tables),
             "rows in the index": sum(len(table.rows) for table in self.tables),
             "artifacts": len(self.artifacts),
+            "logged queries": sum(map(len, self.queries.values())),
             "records, reports and logs": len(self.files),
         }
 
@@ -107,6 +114,9 @@ def find(config: Config, store: Store, pattern: Pattern) -> Found:
     manifests = sorted((store.releases / "manifests").glob("*.json"))
     found.manifests = [path for path in manifests if pattern.in_file(path) is not None]
     found.own = {path: lines for path in _paths_in(config) if (lines := _lines(path, pattern))}
+    found.queries = lines_with(log_folder(config, store), pattern)
+    last = rows_in(store).items()
+    found.elsewhere = {it: lines for it, path in last if (lines := _lines(path, pattern))}
     _trace_models(store, found)
     return found
 
@@ -144,6 +154,8 @@ def forget(store: Store, found: Found, pattern: Pattern) -> Release | None:
             shutil.rmtree(folder)
         for path in found.files:
             _remove_file(path)
+        for folder in {path.parent for path in found.queries}:
+            forget_in_log(folder, pattern)
     forget_in_ledger(store.ledger_path, found.ledger)
     now = releases.current()
     if before is None or now is None or now == before:
@@ -213,9 +225,16 @@ def _files_of(artifact: Path) -> Iterator[Path]:
 def _other_files(store: Store) -> Iterator[Path]:
     """Files that are removed one by one: records and reports of runs, Prefect's database, logs.
 
-    And all of the workshop, where an artifact without its file is computed again.
+    And what was fetched of knowledge bases, and all of the workshop, where an artifact without
+    its file is computed again.
     """
-    for folder in (store.runs, store.root / ".prefect", store.root / "tmp", store.workshop):
+    for folder in (
+        store.runs,
+        store.sources,
+        store.root / ".prefect",
+        store.root / "tmp",
+        store.workshop,
+    ):
         for path in sorted(folder.rglob("*")):
             if path.is_file() and not path.name.startswith("resume-"):
                 yield path

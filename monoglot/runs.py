@@ -109,6 +109,7 @@ def config_digest(
             "store": "",
             "spending": None,
             "retention": None,
+            "review": None,
             "knowledge_base": config.knowledge_base.model_copy(update={"path": None}),
             "generation": config.generation if asks_llm else None,
             "user_queries": config.user_queries if asks_llm else None,

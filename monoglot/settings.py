@@ -53,6 +53,13 @@ class Settings(BaseSettings):
         26.0, gt=0, description="A store is stale when no run or check ended well for this long."
     )
 
+    source_timeout_s: float = Field(
+        60.0, gt=0, description="Seconds to wait for a knowledge base's server, each time."
+    )
+    source_max_mb: float = Field(
+        1000.0, gt=0, description="A fetched knowledge base that is larger than this is refused."
+    )
+
     def applied_to(self, config: Config) -> Config:
         """The config with the LLM's model name filled in from the environment if it has none."""
         if config.generation.model or not self.llm_model:

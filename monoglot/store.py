@@ -7,6 +7,8 @@
       releases/                        manifests and the current pointer
       runs/                            what each run did, and its report
       health/                          when a check ended well last; what people were told
+      queries/                         what services were asked, where they log it (feedback/)
+      sources/                         knowledge bases that were fetched, for three days
       ledger.sqlite                    every paid LLM reply
       tmp/                             unfinished writes; swept by the next writer
       running.json                     which flow run holds the writer lock (`flows.claim`)
@@ -177,6 +179,11 @@ class Store:
     def runs(self) -> Path:
         """Folder of run records and reports."""
         return self.root / "runs"
+
+    @property
+    def sources(self) -> Path:
+        """Folder of knowledge bases that were fetched from where they live."""
+        return self.root / "sources"
 
     @property
     def workshop(self) -> Path:

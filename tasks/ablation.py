@@ -63,7 +63,7 @@ def write_ablation(
     lines = compare({**first, **measured}, cells.reference, cells.seeds, metric)
     run = new_run_name(digest({"grid": cells.changes, "seeds": cells.seeds}))
     report = AblationReport(
-        title=config.knowledge_base.path.name,
+        title=config.knowledge_base.name,
         grid=grid,
         facts={"grid": grid, **facts_of(config, bench, questions, validation)},
         changes=cells.changes,

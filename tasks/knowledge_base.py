@@ -19,4 +19,4 @@ def _read(job: Job, config: KnowledgeBaseConfig) -> None:
 
 
 read_knowledge_base = stage("knowledge_base", title="knowledge base")(_read)
-read_other_base = stage("knowledge_base", title="knowledge base {config.path.name}")(_read)
+read_other_base = stage("knowledge_base", title="knowledge base {config.name}")(_read)

@@ -88,7 +88,7 @@ def write_report(
 def facts_of(config: Config, rows: Artifact, anchors: Artifact, release: Release) -> dict[str, str]:
     """What a reader wants to know of a run before its numbers."""
     return {
-        "knowledge base": f"{config.knowledge_base.path.name}: {rows.rows:,} rows, "
+        "knowledge base": f"{config.knowledge_base.name}: {rows.rows:,} rows, "
         f"{rows.facts['labels']:,} labels",
         "languages": ", ".join(language.name for language in config.languages) or "native queries",
         "base model": config.base_model,

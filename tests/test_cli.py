@@ -83,7 +83,7 @@ def test_the_commands_are_those_of_the_readme(monoglot):
     names = [line.split()[0] for line in listed if line.startswith("  ") and line[2] != " "]
     wanted = (
         "demo init plan run batches refresh search evaluate quality ablate tune releases "
-        "rollback promote pin unpin clean forget doctor notify watch"
+        "rollback promote pin unpin clean forget doctor notify watch review"
     )
     assert (code, names) == (0, wanted.split())
 
@@ -396,8 +396,8 @@ def test_doctor_finds_a_working_line_well(monoglot, line, monkeypatch):
     assert code == 0
     assert set(found.values()) <= {"ok", "warning"}
     assert list(found) == [
-        "packages", "files", "training data", "LLM endpoint", "store", "disk", "base model",
-        "device", "Prefect", "worker", "last check",
+        "packages", "files", "knowledge base", "training data", "LLM endpoint", "store", "disk",
+        "base model", "device", "Prefect", "worker", "last check",
     ]  # fmt: skip
     assert tree(line) == before
 

@@ -233,7 +233,9 @@ def test_norwegian_is_a_language(refusal, load):
 
 
 def test_the_knowledge_bases_path_is_required(refusal):
-    assert refusal("knowledge_base: {language: en}\n") == "knowledge_base.path: is required"
+    assert refusal("knowledge_base: {language: en}\n") == (
+        "knowledge_base.path: is required, or one of url, url_env, or sql with url_env"
+    )
     assert refusal("knowledge_base:\n") == "knowledge_base: is required"
 
 

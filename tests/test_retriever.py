@@ -13,6 +13,7 @@ from tiny_models import static_model
 
 import monoglot
 from monoglot.errors import InputError, StaleVectorsError, StoreError
+from monoglot.feedback.query_log import read_log
 from monoglot.learning.encoder import Encoder
 from monoglot.learning.thresholds import Abstention, Threshold
 from monoglot.serving.index import Index
@@ -321,3 +322,27 @@ def test_importing_monoglot_loads_nothing_heavy():
     assert monoglot.Retriever is Retriever
     with pytest.raises(AttributeError, match="no attribute 'Retrieval'"):
         _ = monoglot.Retrieval
+
+
+def test_searches_are_logged_and_a_log_s_trouble_is_no_search_s(store, models, caplog):
+    release = promote(store, models[0])
+    log = monoglot.QueryLog(store.root)
+    retriever = Retriever(store.root, device="cpu", log=log)
+    found = retriever.search_many(["my parcel", "refund, call 98765 43210"], k=2, language="en")
+    assert log.flush()
+    logged = read_log(store.root / "queries").queries
+    assert [query.text for query in logged] == ["my parcel", "refund, call {{phone_1}}"]
+    assert {(query.language, query.release, query.confident) for query in logged} == {
+        ("en", release.id, None)
+    }
+    assert [[it.row_id for it in query.answers] for query in logged] == [
+        [it.row_id for it in answers] for answers in found
+    ]
+
+    class Broken:
+        def __getattr__(self, name):
+            raise OSError("no disk")
+
+    broken = Retriever(store.root, device="cpu", log=Broken())
+    assert broken.search_many(["my parcel", "refund, call 98765 43210"], k=2) == found
+    assert "the log of queries failed" in caplog.text

@@ -26,6 +26,7 @@ ROOMS = {
     "generation": {"knowledge"},
     "learning": {"knowledge"},
     "serving": {"knowledge", "learning"},
+    "feedback": {"knowledge", "generation", "serving"},
     "sample": set(),
 }
 # The package's face, and what looks at all rooms: the report, plans, measurements.

@@ -27,6 +27,8 @@ def read_table(
     columns: Mapping[str, str] | None,
     required: Sequence[str],
     optional: Sequence[str],
+    *,
+    shown: str = "",
 ) -> tuple[pl.DataFrame, RejectList]:
     """Read the wanted columns of a file as texts.
 
@@ -36,6 +38,7 @@ def read_table(
             to say so.
         required: our names of columns that must be there.
         optional: our names of columns that are null where they are missing.
+        shown: what errors and rejects call the file, where it was fetched. Empty: its path.
 
     Returns:
         A frame of strings with `_row` (line of the file, or record for Parquet, from 1), and the
@@ -44,29 +47,33 @@ def read_table(
     Raises:
         DataError: the file as a whole cannot be used; says why and what to do.
     """
-    named = columns or {}
+    named, place = columns or {}, shown or str(path)
     unknown = sorted(set(named) - {*required, *optional})
     if unknown:
         raise DataError(
-            f"{path}: columns: {', '.join(unknown)} is none of ours. "
+            f"{place}: columns: {', '.join(unknown)} is none of ours. "
             f"Known: {', '.join([*required, *optional])}."
         )
-    rejects = RejectList(path)
+    rejects = RejectList(place)
     wanted = {name: named.get(name, name) for name in (*required, *optional)}
     found = _found(path, wanted, rejects)
     if found.rows.is_empty() and rejects.entries:
-        raise DataError(f"{path}: no record can be read. {rejects.first()} Mend the file.")
+        raise DataError(f"{place}: no record can be read. {rejects.first()} Mend the file.")
     needed = [*required, *(name for name in optional if name in named)]
     missing = [name for name in needed if wanted[name] not in found.names]
     if missing:
-        _refuse_missing(path, {name: wanted[name] for name in missing}, found.names, columns)
+        _refuse_missing(place, path, {name: wanted[name] for name in missing}, found.names, columns)
     if found.rows.is_empty():
-        raise DataError(f"{path}: has no rows. Add at least one, or name another file.")
+        raise DataError(f"{place}: has no rows. Add at least one, or name another file.")
     return found.rows, rejects
 
 
 def _refuse_missing(
-    path: Path, missing: Mapping[str, str], names: list[str], columns: Mapping[str, str] | None
+    place: str,
+    path: Path,
+    missing: Mapping[str, str],
+    names: list[str],
+    columns: Mapping[str, str] | None,
 ) -> NoReturn:
     shown = ", ".join(names[:_MAX_NAMES_SHOWN]) + (", ..." if len(names) > _MAX_NAMES_SHOWN else "")
     remedy = (
@@ -77,47 +84,47 @@ def _refuse_missing(
     if path.suffix.lower() == ".csv" and len(names) == 1 and {";", "\t"} & set(names[0]):
         remedy = "Its fields must be separated by commas; for tabs call it .tsv."
     raise DataError(
-        f"{path}: has no column {', '.join(missing.values())} (found: {shown or 'none'}). {remedy}"
+        f"{place}: has no column {', '.join(missing.values())} (found: {shown or 'none'}). {remedy}"
     )
 
 
 def _found(path: Path, wanted: Mapping[str, str], rejects: RejectList) -> Found:
     kind = path.suffix.lower()
     if kind not in _READERS and kind != ".parquet":
-        raise DataError(f"{path}: unknown kind of file; give {_KINDS}.")
+        raise DataError(f"{rejects.file}: unknown kind of file; give {_KINDS}.")
     try:
         if not path.is_file():
             what = "is a folder" if path.is_dir() else "no such file"
-            raise DataError(f"{path}: {what}. Check the path in monoglot.yaml.")
+            raise DataError(f"{rejects.file}: {what}. Check the path in monoglot.yaml.")
         if path.stat().st_size == 0:
-            raise DataError(f"{path}: is empty. Give a file with rows.")
+            raise DataError(f"{rejects.file}: is empty. Give a file with rows.")
         if kind == ".parquet":
-            return read_parquet(path, wanted)
-        _refuse_binary(path)
+            return read_parquet(path, wanted, rejects.file)
+        _refuse_binary(path, rejects.file)
         with path.open(encoding="utf-8-sig", newline="") as stream:
             return _READERS[kind](stream, wanted, rejects)
     except UnicodeDecodeError as error:
-        line, byte = _first_bad_byte(path)
+        line, byte = _first_bad_byte(path, rejects.file)
         raise DataError(
-            f"{path}: is not UTF-8 text (line {line}: byte 0x{byte:02x} is no part of it). "
+            f"{rejects.file}: is not UTF-8 text (line {line}: byte 0x{byte:02x} is no part of it). "
             "Save it as UTF-8."
         ) from error
     except OSError as error:
         raise DataError(
-            f"{path}: cannot be read ({error.strerror}). Check the path and its rights."
+            f"{rejects.file}: cannot be read ({error.strerror}). Check the path and its rights."
         ) from error
 
 
-def _refuse_binary(path: Path) -> None:
+def _refuse_binary(path: Path, place: str) -> None:
     with path.open("rb") as stream:
         head = stream.read(1 << 16)
     if head.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise DataError(f"{path}: is UTF-16 text. Save it as UTF-8.")
+        raise DataError(f"{place}: is UTF-16 text. Save it as UTF-8.")
     if b"\0" in head:
-        raise DataError(f"{path}: is a binary file, not text. Give {_KINDS}.")
+        raise DataError(f"{place}: is a binary file, not text. Give {_KINDS}.")
 
 
-def _first_bad_byte(path: Path) -> tuple[int, int]:
+def _first_bad_byte(path: Path, place: str) -> tuple[int, int]:
     """Line and value of the first byte that is no UTF-8."""
     with path.open("rb") as stream:
         for line, raw in enumerate(stream, start=1):
@@ -125,4 +132,4 @@ def _first_bad_byte(path: Path) -> tuple[int, int]:
                 raw.decode()
             except UnicodeDecodeError as error:
                 return line, raw[error.start]
-    raise DataError(f"{path}: changed while it was read. Run again.")
+    raise DataError(f"{place}: changed while it was read. Run again.")

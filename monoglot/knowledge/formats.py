@@ -28,8 +28,8 @@ class Found(NamedTuple):
     rows: pl.DataFrame
 
 
-def read_parquet(path: Path, wanted: Wanted) -> Found:
-    """Read a Parquet file; numbers and dates become their text.
+def read_parquet(path: Path, wanted: Wanted, place: str) -> Found:
+    """Read a Parquet file; numbers and dates become their text; errors call it `place`.
 
     Raises:
         DataError: the file is damaged, or a wanted column holds lists or structs.
@@ -40,11 +40,11 @@ def read_parquet(path: Path, wanted: Wanted) -> Found:
         chosen = [name for name in dict.fromkeys(wanted.values()) if name in schema]
         nested = next((name for name in chosen if schema[name].is_nested()), None)
         if nested is not None:
-            raise DataError(f"{path}: column {nested} is {schema[nested]}. Give it as text.")
+            raise DataError(f"{place}: column {nested} is {schema[nested]}. Give it as text.")
         frame = scan.select(pl.col(chosen).cast(pl.String)).collect()
     # A damaged page can make polars panic, which is no Exception.
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
-        raise DataError(f"{path}: is not a readable Parquet file: {error}") from error
+        raise DataError(f"{place}: is not a readable Parquet file: {error}") from error
     rows = frame.select(
         pl.int_range(1, pl.len() + 1, dtype=pl.Int64).alias(ROW),
         *(

@@ -1,7 +1,5 @@
 """The knowledge base: read, checked, with row ids and a fingerprint."""
 
-from pathlib import Path
-
 import polars as pl
 
 from monoglot.config import KnowledgeBaseConfig
@@ -36,10 +34,11 @@ def load_knowledge_base(config: KnowledgeBaseConfig) -> Loaded:
         DataError: the file cannot be used, too many rows are rejected, or one label is left.
     """
     raw, rejects = read_table(
-        config.path,
+        config.file,
         config.columns,
         ("query", "label"),
         ("row_id", "label_path", "label_text", "answer"),
+        shown=config.shown,
     )
     total = raw.height + len(rejects.entries)
     rows = raw.with_columns(
@@ -50,11 +49,11 @@ def load_knowledge_base(config: KnowledgeBaseConfig) -> Loaded:
     rows = _without_repeats(rows, rejects)
     _refuse_too_many(config, total, rejects)
     if rows.is_empty():
-        raise DataError(f"{config.path}: no row can be used. {rejects.first()} Mend the file.")
+        raise DataError(f"{config.shown}: no row can be used. {rejects.first()} Mend the file.")
     _refuse_one_label(config, rows)
     checked = KnowledgeBase.validate(rows.select(_COLUMNS), cast=True)
     return Loaded(
-        pl.DataFrame(checked).sort("row_id"), rejects.table(), _warnings(rows, config.path)
+        pl.DataFrame(checked).sort("row_id"), rejects.table(), _warnings(rows, config.shown)
     )
 
 
@@ -118,7 +117,7 @@ def _refuse_too_many(config: KnowledgeBaseConfig, total: int, rejects: RejectLis
     rules = rejected["rule"].value_counts().sort("count", "rule", descending=[True, False])
     counts = ", ".join(f"{rule} {count}" for rule, count in rules.iter_rows())
     raise DataError(
-        f"{config.path}: {rejected.height} of {total} rows are rejected ({counts}), more than "
+        f"{config.shown}: {rejected.height} of {total} rows are rejected ({counts}), more than "
         f"knowledge_base.max_reject_share ({config.max_reject_share:.0%}). {rejects.first()} "
         "Mend the file, or raise the share."
     )
@@ -128,19 +127,19 @@ def _refuse_one_label(config: KnowledgeBaseConfig, rows: pl.DataFrame) -> None:
     labels = rows["label"].unique()
     if labels.len() < 2:
         raise DataError(
-            f"{config.path}: all rows have one label ({labels[0]}); two or more are needed, or "
+            f"{config.shown}: all rows have one label ({labels[0]}); two or more are needed, or "
             "there is nothing to tell apart. Look at the column, or map another one under "
             "knowledge_base.columns."
         )
 
 
-def _warnings(rows: pl.DataFrame, path: Path) -> tuple[str, ...]:
+def _warnings(rows: pl.DataFrame, place: str) -> tuple[str, ...]:
     warnings = []
     sizes = rows.group_by("label").len()
     single = sizes.filter(pl.col("len") == 1)["label"].sort().to_list()
     if single:
         warnings.append(
-            f"{path}: {len(single)} of {sizes.height} labels have one row and so train nothing "
+            f"{place}: {len(single)} of {sizes.height} labels have one row and so train nothing "
             f"(index only): {', '.join(single[:5])}{', ...' if len(single) > 5 else ''}"
         )
     alike = (
@@ -154,7 +153,7 @@ def _warnings(rows: pl.DataFrame, path: Path) -> tuple[str, ...]:
     if alike.height:
         shown = sorted(alike[ROW].to_list())[:3]
         warnings.append(
-            f"{path}: {alike.height} queries stand under several labels but for case or "
+            f"{place}: {alike.height} queries stand under several labels but for case or "
             f"punctuation, such as rows {'; '.join(', '.join(map(str, r)) for r in shown)}"
         )
     return tuple(warnings)

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -34,9 +33,9 @@ class Loaded:
 
 @dataclass
 class RejectList:
-    """Collects rejects of one file."""
+    """Collects rejects of one file, under the name that people know it by."""
 
-    file: Path
+    file: str
     entries: list[dict[str, Any]] = field(default_factory=list)
 
     def add(
@@ -46,7 +45,7 @@ class RejectList:
         shown = None if value is None else value[:_VALUE_CHARS]
         self.entries.append(
             {
-                "file": str(self.file),
+                "file": self.file,
                 "row": row,
                 "column": column,
                 "value": shown,

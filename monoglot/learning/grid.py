@@ -30,6 +30,7 @@ FIXED = frozenset(
         "redaction",
         "quality",
         "spending",
+        "review",
         "baselines",
         "gate",
         "guards",

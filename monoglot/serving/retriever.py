@@ -10,10 +10,12 @@ service can offer it as a guess, or log it. Whether to answer with it is `Answer
 It holds one release, model and index together, until `refresh` is called and finds another one.
 """
 
+import logging
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 import polars as pl
 
@@ -26,6 +28,7 @@ from monoglot.serving.releases import NO_RELEASE, Release, Releases
 from monoglot.store import Store
 
 _QUERIES_PER_SEARCH = 256  # each reads 200 rows with their texts
+_LOGGER = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,20 @@ class Answer:
         return self.score * (1.0 if self.share is None else self.share)
 
 
+class Listener(Protocol):
+    """Told what was asked and answered, such as `monoglot.QueryLog`."""
+
+    def note(
+        self,
+        texts: Sequence[str],
+        found: Sequence[Sequence[Answer]],
+        *,
+        language: str | None,
+        release: str,
+    ) -> None:
+        """Take note of some queries, and of the answers to each."""
+
+
 @dataclass(frozen=True)
 class _Held:
     """A release with its model and its index, swapped as one."""
@@ -77,16 +94,18 @@ class Retriever:
     Args:
         store: the store's folder, as in `monoglot.yaml`.
         device: `cpu`, `cuda`, `mps`; empty for the best there is.
+        log: is told each search; its trouble is no search's. None: nobody is.
 
     Raises:
         StoreError: there is no store, no release in it yet, or a part of the release is gone.
         StaleVectorsError: the model is not the one that made the index.
     """
 
-    def __init__(self, store: str | Path, device: str = "") -> None:
+    def __init__(self, store: str | Path, device: str = "", *, log: Listener | None = None) -> None:
         self._store = Store.existing(str(store))
         self._releases = Releases(self._store)
         self._device = device
+        self._log = log
         self._refreshing = threading.Lock()
         self._held = self._load(self._current(), None)
 
@@ -142,7 +161,19 @@ class Retriever:
             for answers in _best(held.index, vectors[start : start + _QUERIES_PER_SEARCH], k)
         ]
         abstention = held.release.abstention
-        return best if abstention is None else _judged(best, abstention.score_of(language))
+        if abstention is not None:
+            best = _judged(best, abstention.score_of(language))
+        self._tell(texts, best, language, held.release.id)
+        return best
+
+    def _tell(
+        self, texts: Sequence[str], found: list[list[Answer]], language: str | None, release: str
+    ) -> None:
+        if self._log is not None:
+            try:
+                self._log.note(texts, found, language=language, release=release)
+            except Exception:
+                _LOGGER.warning("the log of queries failed", exc_info=True)
 
     def _current(self) -> Release:
         release = self._releases.current()

@@ -1,0 +1,1 @@
+"""What users really asked: logged by a service, looked at by people, taken back as rows."""
