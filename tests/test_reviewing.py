@@ -233,7 +233,7 @@ def test_new_labels_are_taken_when_told(shop):
 
 
 def test_a_file_that_changed_meanwhile_is_left_as_it_is(shop, monkeypatch):
-    from monoglot import taking
+    from monoglot.feedback import taking
 
     real = taking.appended
 
