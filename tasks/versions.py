@@ -32,7 +32,7 @@ STAGES: dict[str, StageCode] = {
     "questions": StageCode(2, ("tasks.questions",)),
     "anchors": StageCode(2, ("tasks.anchors",)),
     "triplets": StageCode(3, ("tasks.triplets",)),
-    "training": StageCode(3, ("tasks.training",)),
+    "training": StageCode(4, ("tasks.training",)),
     "merging": StageCode(1, ("tasks.merging",)),
     "index": StageCode(2, ("tasks.index",)),
     "evaluation": StageCode(2, ("tasks.evaluation",)),

@@ -1,9 +1,13 @@
 """Triplets, losses, fine-tuning with resume, and the encoder, on tiny real models."""
 
+import itertools
+
 import numpy as np
 import polars as pl
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from safetensors.torch import load_file
 from tiny_models import static_model, xlm_roberta
 
@@ -373,7 +377,7 @@ def anchored(tmp_path, rows, similarity, anchors, epochs=4, **settings):
 def test_cached_gradients_are_those_of_the_plain_pass(
     tmp_path, anchors, rows, similarity, monkeypatch, settings
 ):
-    monkeypatch.setattr(passes, "_CPU_SUB_BATCH", 3)
+    monkeypatch.setitem(passes._SIZES, "cpu", passes._Size(most=3, overhead=1))
     base = str(xlm_roberta(tmp_path / "base", all_texts()))
     found = []
     for cached in (False, True):
@@ -404,6 +408,62 @@ def test_cached_gradients_are_those_of_the_plain_pass(
     assert largest > 1e-3
     for name, gradient in plain.items():
         assert torch.allclose(gradient, again[name], atol=1e-5 * largest), name
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_the_gradients_are_those_of_one_padded_batch(tmp_path, anchors, rows, monkeypatch, cached):
+    monkeypatch.setitem(passes._SIZES, "cpu", passes._Size(most=3, overhead=1))
+    texts = [*anchors["text"], *rows["query"]]
+    weights = torch.arange(1.0, len(texts) + 1)[:, None]
+    base = str(xlm_roberta(tmp_path / "base", texts))
+
+    encoder = Encoder.load(base)
+    vectors = encoder.model(encoder.model.preprocess(texts))["sentence_embedding"]
+    (torch.nn.functional.normalize(vectors, dim=1) * weights).cos().sum().backward()
+    plain = {name: it.grad for name, it in encoder.model.named_parameters()}
+
+    encoder = Encoder.load(base)
+    passed = Passes(encoder, texts)
+    backward = passed.backward_cached if cached else passed.backward
+    twice = np.array([*range(len(texts)), 0])  # a text that stands there twice is encoded once
+    for _ in range(2):  # gradients add up, in the gathered rows as elsewhere
+        backward(twice, lambda vectors: (vectors[:-1] * weights).cos().sum())
+    assert passed.encoded == 2 * len(set(texts))
+    largest = max(float(it.abs().max()) for it in plain.values() if it is not None)
+    table = encoder.model.transformers_model.get_input_embeddings().weight
+    assert largest > 1e-3
+    assert (table.grad != 0).any()
+    for name, found in encoder.model.named_parameters():
+        if plain[name] is None:
+            assert found.grad is None, name
+        else:
+            assert torch.allclose(found.grad, 2 * plain[name], atol=1e-5 * largest), name
+
+
+@given(st.lists(st.integers(1, 60), max_size=9).map(sorted), st.integers(1, 4), st.integers(0, 50))
+def test_sub_batches_are_cut_where_it_costs_least(lengths, most, overhead):
+    def cost(ends):
+        starts = [0, *ends]
+        return sum(
+            (end - start) * lengths[end - 1] + overhead
+            for start, end in zip(starts, [*ends, len(lengths)], strict=True)
+            if end > start
+        )
+
+    def allowed(ends):
+        edges = [0, *ends, len(lengths)]
+        return all(end - start <= most for start, end in itertools.pairwise(edges))
+
+    found = passes.cuts(np.array(lengths, dtype=np.int64), most, overhead)
+    places = range(1, len(lengths))
+    ways = [
+        ends
+        for number in range(len(lengths) + 1)
+        for ends in itertools.combinations(places, number)
+        if allowed(ends)
+    ]
+    assert allowed(found)
+    assert cost(found) == min(map(cost, ways), default=0)
 
 
 def test_a_cached_training_takes_the_steps_of_a_plain_one(tmp_path, anchors, rows, similarity):
