@@ -11,7 +11,7 @@ PORT ?= 4200
 INSTALL ?= $(BIN)/python -m pip install --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test test-slow chaos chaos-quick record-versions clean
+.PHONY: help setup demo serve test test-slow test-browser bench bench-quick chaos chaos-quick record-versions clean
 
 help:  ## Explain the commands
 	@echo "Monoglot: answer queries in any language from a knowledge base kept in one."
@@ -49,17 +49,27 @@ test: setup  ## Lint, format check, type check, and all tests but the slow ones
 	$(BIN)/python -m ruff format --check .
 	@# Side by side: the tests wait for processes that they start, and leave a core idle meanwhile.
 	$(BIN)/python -m mypy & types=$$!; \
-	$(BIN)/python -m pytest -n auto --dist worksteal -m "not slow"; tests=$$?; \
+	$(BIN)/python -m pytest -n auto --dist worksteal -m "not slow and not browser"; tests=$$?; \
 	wait $$types && exit $$tests
 
 test-slow: setup  ## The slow tests: whole runs, killed, faulted, batched, limited, ablated
 	$(BIN)/python -m pytest -n auto --dist worksteal -m slow
 
+test-browser: setup  ## Prefect's UI in Chromium, which must be there (Debian: apt install chromium)
+	@$(INSTALL) -c constraints.txt --no-build-isolation -e '.[browser]'
+	$(BIN)/python -m pytest -m browser
+
+bench: setup  ## How fast everything is, up to a million rows; writes benchmarks/results (an hour)
+	$(BIN)/python -m benchmarks.speed $(if $(DATA),--data "$(DATA)")
+
+bench-quick: setup  ## The same with small sizes: under ten minutes, writes to /tmp
+	$(BIN)/python -m benchmarks.speed --quick --results $${TMPDIR:-/tmp}/monoglot-speed
+
 chaos: setup  ## Fifty runs while processes are killed and disks fill up; writes benchmarks/results
 	$(BIN)/python -m benchmarks.chaos
 
 chaos-quick: setup  ## The same with one run of each disturbance: a few minutes, writes to /tmp
-	$(BIN)/python -m benchmarks.chaos --runs 8 --results $${TMPDIR:-/tmp}/monoglot-chaos
+	$(BIN)/python -m benchmarks.chaos --runs 11 --results $${TMPDIR:-/tmp}/monoglot-chaos
 
 record-versions: setup  ## Record the code of each stage after its version was bumped, or rightly kept
 	@$(BIN)/python tests/test_stage_versions.py

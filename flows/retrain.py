@@ -6,6 +6,7 @@ from prefect import flow, get_run_logger
 
 from flows.claim import claim
 from flows.cleaning import tidy
+from flows.fine_tune import TrainingJob, require, train_here, train_on
 from monoglot.config import Config
 from monoglot.errors import BatchPendingError
 from monoglot.generation.scripts import romanised_among
@@ -46,7 +47,6 @@ from tasks.sources import (
 )
 from tasks.split import split
 from tasks.systems import System, by_name, measure
-from tasks.training import train
 from tasks.triplets import draw_triplets
 from tasks.versions import versions
 from tasks.workplace import Workplace
@@ -72,6 +72,8 @@ def retrain(request: RunRequest) -> RunRecord | Outstanding:
             get_run_logger().info(f"nothing to do: {done.reason}", extra={"shown": True})
             show_nothing(place.store, done.reason)
             return done.record
+        if settings.training_deployment:
+            require(settings.training_deployment)
         show_plan(place.store, make_plan(inputs, config, settings, place.store))
         try:
             record = train_and_release(place, config, inputs)
@@ -220,8 +222,9 @@ def fine_tune(
         epochs=config.fine_tuning.epochs,
         seed=config.fine_tuning.seed,
     )
-    return train(
-        place,
+    job = TrainingJob(
+        store=place.store.root,
+        title=config.knowledge_base.name,
         anchors=data.anchors,
         parts=data.parts,
         triplets=triplets,
@@ -230,3 +233,7 @@ def fine_tune(
         romanised=romanised_among(config.languages),
         remining=config.sampling.for_training,
     )
+    elsewhere = place.settings.training_deployment
+    if elsewhere and place.watcher is None:  # who watches a training must be where it is
+        train_on(elsewhere, job)
+    return train_here(place, job)

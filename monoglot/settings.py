@@ -46,13 +46,17 @@ class Settings(BaseSettings):
     )
     device: str = Field("", description="cpu, cuda, cuda:1 or mps. Empty: the best there is.")
     encode_batch: int = Field(256, ge=1, description="Texts per encoding batch.")
+    training_deployment: str = Field(
+        "",
+        description="Prefect deployment that trains, e.g. fine-tune/gpu, on a machine that reaches "
+        "the same store. Empty: training happens where the run does.",
+    )
     webhook_url: SecretStr = Field(
         SecretStr(""), description="Where failures, rejections and stale stores are told, by POST."
     )
     stale_hours: float = Field(
         26.0, gt=0, description="A store is stale when no run or check ended well for this long."
     )
-
     source_timeout_s: float = Field(
         60.0, gt=0, description="Seconds to wait for a knowledge base's server, each time."
     )

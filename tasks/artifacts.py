@@ -23,6 +23,7 @@ from monoglot.serving.manifest import Release
 from monoglot.serving.releases import Releases
 from monoglot.store import Store
 from monoglot.wording import dollars, markdown, number, plain
+from tasks.workplace import REJECTS
 
 _SHOWN = ("mrr", "hit@1", "hit@3", "hit@5")
 
@@ -85,6 +86,7 @@ def show_record(store: Store, record: RunRecord) -> None:
         show_evaluation(store, outcomes, f"Run {record.run}")
     show_release(store, Releases(store).get(record.release))
     show(store, "spend", _spending(record.stages), f"run {record.run}")
+    show(store, "data", _data(store, record.stages), f"run {record.run}")
 
 
 def show_evaluation(store: Store, systems: Mapping[str, pl.DataFrame], heading: str) -> None:
@@ -158,6 +160,31 @@ def _spending(stages: Iterable[StageRecord]) -> str:
     heads = ("Stage", "", "Rows", "From the ledger", "Calls", "Tokens in", "Tokens out", "Price")
     told = f"# This run bought {bought.requests:,} replies for {dollars(bought.price)}"
     return _paragraphs([told, _table(heads, rows) if rows else "The LLM was asked nothing."])
+
+
+def _data(store: Store, stages: Iterable[StageRecord]) -> str:
+    """What came in by each stage that checks rows, and what was kept out, and why."""
+    checked = [it for it in stages if "rejected" in it.artifact.facts]
+    counts = [(markdown(it.title), it.rows, it.artifact.facts["rejected"]) for it in checked]
+    lines = ["# Data", _table(("", "Rows", "Rejected"), counts)]
+    for it in checked:
+        if it.artifact.facts["rejected"]:
+            rejects = store.table(it.artifact, REJECTS)
+            first = rejects.group_by("rule", maintain_order=True).agg(
+                pl.len(), pl.col("row", "column", "reason").first()
+            )
+            rows = [
+                (rule, count, row, column, markdown(reason))
+                for rule, count, row, column, reason in first.sort(
+                    "len", "rule", descending=[True, False]
+                ).iter_rows()
+            ]
+            heads = ("Rule", "Rows", "The first: row", "Column", "Reason")
+            lines += [f"## {markdown(it.title)}", _table(heads, rows)]
+    lines.append(
+        _bullets(dict.fromkeys(w for it in stages for w in it.artifact.facts.get("warnings", ())))
+    )
+    return _paragraphs(lines)
 
 
 def _table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

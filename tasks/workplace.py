@@ -16,6 +16,7 @@ from monoglot.identity import frame_digest
 from monoglot.runs import StageRecord
 from monoglot.settings import Settings
 from monoglot.store import Artifact, Draft, Key, Store
+from tasks.progress import ProgressInUI
 
 if TYPE_CHECKING:
     from monoglot.learning.encoder import Encoder
@@ -30,18 +31,11 @@ class Progress(Protocol):
         """Tell it."""
 
 
-def _silent(_title: str) -> Progress:
-    def ignore(done: int, of: int, note: str = "") -> None:
-        """Nobody watches."""
-
-    return ignore
-
-
 # Looks at the weights during a training: (encoder, steps done, steps in all). It changes nothing.
 Watcher = Callable[["Encoder", int, int], None]
 
 # Set by who starts a flow in this process and shows bars; a flow's parameters are data alone.
-PROGRESS: ContextVar[Callable[[str], Progress]] = ContextVar("PROGRESS", default=_silent)
+PROGRESS: ContextVar[Callable[[str], Progress]] = ContextVar("PROGRESS", default=ProgressInUI)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,89 @@
+"""The index of a large knowledge base: built, refreshed after edits, and how its disk grows."""
+
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import polars as pl
+
+from benchmarks.from_tests import from_tests
+from benchmarks.speed.figures import Figure, seconds_of
+from benchmarks.speed.rows import made_rows
+from benchmarks.speed.searching import with_all_columns
+from monoglot.learning.encoder import Encoder
+from monoglot.serving import pruning
+from monoglot.serving.index import Index
+from monoglot.store import Store
+
+TITLE = "The index, built and refreshed"
+_REFRESHES = 200
+_MARGIN_S = 0.5
+
+
+def measure(*, quick: bool, data: Path | None) -> list[Figure]:
+    """Build, edits of three sizes, and many small refreshes."""
+    size = 50_000 if quick else 1_000_000
+    rows = with_all_columns(made_rows(size, max(20, size // 100), data))
+    with tempfile.TemporaryDirectory() as folder:
+        uri = str(Path(folder) / "index")
+        texts = rows["query"].head(20_000).to_list()
+        model = from_tests("tiny_models").static_model(
+            Path(folder) / "model", texts, dimensions=384
+        )
+        encoder = Encoder.load(str(model), device="cpu")
+        index = Index.of_model(uri, encoder.digest, encoder.dimensions)
+        build = seconds_of(lambda: index.sync(rows, encoder.encode))
+        figures = [Figure(f"build, {size:,} rows", build, "s")]
+        for count in (size // 10_000, size // 1_000, size // 100):
+            edited = _edited(rows, count, f"edit {count}")
+            seconds = seconds_of(lambda edited=edited: index.sync(edited, encoder.encode))
+            figures.append(Figure(f"refresh after {count:,} edits", seconds, "s"))
+            if count == size // 1_000:
+                share = seconds / build
+                figures.append(Figure("the same as a share of the build", share, "x", most=0.01))
+            rows = edited
+        recall = 1.0 if index.effort is None else index.effort.recall
+        figures.append(Figure("recall@10 afterwards, as measured", recall, "", least=0.99))
+    return figures + _growth(quick=quick, data=data)
+
+
+def _growth(*, quick: bool, data: Path | None) -> list[Figure]:
+    """Disk after many refreshes with clean-up, against a fresh index of the same rows."""
+    rows = with_all_columns(made_rows(20_000, 200, data))
+    count = 40 if quick else _REFRESHES
+    pruning._MARGIN = _MARGIN_S  # of an hour, in which nobody refreshes 200 times
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        texts = rows["query"].to_list()
+        model = from_tests("tiny_models").static_model(root / "model", texts, dimensions=384)
+        encoder = Encoder.load(str(model), device="cpu")
+        store = Store.open(root / "store")
+        index = Index.of_model(store.index_uri, encoder.digest, encoder.dimensions)
+        index.sync(rows, encoder.encode)
+        for number in range(count):
+            rows = _edited(rows, 20, f"round {number}")
+            done = index.sync(rows, encoder.encode)
+            if number % pruning.WORTH_PRUNING == pruning.WORTH_PRUNING - 1:
+                time.sleep(2 * _MARGIN_S)
+                pruning.prune(store, done.table, {done.version}, time.time())
+                index = Index.of_model(store.index_uri, encoder.digest, encoder.dimensions)
+        fresh_uri = str(root / "fresh")
+        Index.of_model(fresh_uri, encoder.digest, encoder.dimensions).sync(rows, encoder.encode)
+        ratio = _bytes(Path(store.index_uri)) / _bytes(Path(fresh_uri))
+    return [Figure(f"disk after {count} refreshes, against a fresh index", ratio, "x", most=2.0)]
+
+
+def _edited(rows: pl.DataFrame, count: int, what: str) -> pl.DataFrame:
+    """The same rows with so many reworded, spread over all of them."""
+    every = max(1, rows.height // max(1, count))
+    number = pl.int_range(pl.len())
+    chosen = (number % every == 0) & (number // every < count)
+    reworded = pl.col("query") + f" {what}"
+    return rows.with_columns(query=pl.when(chosen).then(reworded).otherwise("query"))
+
+
+def _bytes(folder: Path) -> int:
+    total = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    print(f"{folder}: {total:,} bytes", file=sys.stderr)
+    return total
