@@ -15,7 +15,7 @@ from monoglot.errors import ConfigError, InputError, RunError
 from monoglot.serving.approval import Approval
 from monoglot.serving.releases import Releases
 from monoglot.store import Store
-from tasks import artifacts
+from tasks import artifacts, progress
 from tasks.request import EvaluationRequest, PromoteRequest, RollbackRequest, RunRequest
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("prefect_api", "no_endpoint")]
@@ -138,6 +138,24 @@ def test_a_run_shows_its_plan_report_gate_release_and_spend(line):
     report, _ = shown(store, "report")
     assert "](data:image/svg+xml;base64," in report
     assert "http" not in report
+
+
+def test_a_run_shows_what_was_rejected_and_how_far_its_training_is(line, monkeypatch):
+    monkeypatch.setattr(progress, "_FIRST_S", 0.0)
+    monkeypatch.setattr(progress, "_EVERY_S", 0.1)
+    store = Store.existing(str(line / "store"))
+    with (line / "kb.csv").open("a") as rows:
+        rows.write(",cancel_order,,,\n")
+    retrain(RunRequest(config_file=configure(line, fine_tuning=LONGER)))
+    told, _ = shown(store, "data")
+    assert "| knowledge base | 72 | 1 |" in told
+    assert "| empty | 1 | 74 | query | the query is empty |" in told
+    with get_client(sync_client=True) as client:
+        asked = {"artifacts": {"type": {"any_": ["progress"]}}}
+        bars = client.request("POST", "/artifacts/filter", json=asked).json()
+    [bar] = [it for it in bars if it["description"].startswith("fine-tune: ")]
+    assert (bar["data"], bar["key"]) == (100.0, None)
+    assert bar["task_run_id"]
 
 
 def test_two_stores_never_share_a_key(tmp_path):
