@@ -60,9 +60,11 @@ test-browser: setup  ## Prefect's UI in Chromium, which must be there (Debian: a
 	$(BIN)/python -m pytest -m browser
 
 bench: setup  ## How fast everything is, up to a million rows; writes benchmarks/results (an hour)
+	@$(INSTALL) -c constraints.txt --no-build-isolation -e '.[bench]'
 	$(BIN)/python -m benchmarks.speed $(if $(DATA),--data "$(DATA)")
 
 bench-quick: setup  ## The same with small sizes: under ten minutes, writes to /tmp
+	@$(INSTALL) -c constraints.txt --no-build-isolation -e '.[bench]'
 	$(BIN)/python -m benchmarks.speed --quick --results $${TMPDIR:-/tmp}/monoglot-speed
 
 chaos: setup  ## Fifty runs while processes are killed and disks fill up; writes benchmarks/results

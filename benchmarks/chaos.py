@@ -118,9 +118,8 @@ def _kill_served(*victims: Callable[[Served], int | None]) -> Callable[[Scene], 
         killed = [kill(pid) for pid in [victim(scene.served) for victim in victims]]
         scene.served.keep()
         when = f"killed after {moment:.1f} s" if any(killed) else "too late to kill"
-        # With its worker gone, nobody tells the server of a run's end but the next run.
-        told = "" if len(victims) > 1 else f"; {scene.served.wait(run)}"
-        return when + told
+        # With its worker or server gone, nobody tells of a run's end but the next run.
+        return f"{when}; {scene.served.wait(run)}" if victims == (Served.flow,) else when
 
     return fault
 
@@ -270,6 +269,7 @@ def _all_runs(scene: Scene, runs: int) -> dict[str, Any]:
     steady = pl.read_csv(scene.line.config.with_name("kb.csv"))["query"][0]
     with Reader(scene.line.store, steady) as reader:
         disturbed = list(_disturbed(scene, runs))
+    left_open = scene.served.open_runs()
     return {
         "runs": disturbed,
         "undisturbed_s": round(scene.run_s, 1),
@@ -278,6 +278,7 @@ def _all_runs(scene: Scene, runs: int) -> dict[str, Any]:
         "failed": reader.failed,
         "half_built": reader.half_built,
         "releases_seen": len(reader.releases),
+        "left_open": left_open,
     }
 
 
@@ -320,7 +321,8 @@ def report(record: dict[str, Any]) -> str:
         f"**{len(record['half_built'])}**. Of {record['rows_bought']} texts, "
         f"**{sum(record['bought_twice'].values())}** were bought twice (one may be in flight at "
         f"each kill); {record['answers_lost_by_the_endpoint']} answers were lost by the endpoint. "
-        f"`make serve` was started again {record['restarts_of_serve']} times.",
+        f"`make serve` was started again {record['restarts_of_serve']} times; "
+        f"{record['left_open']} runs whose process is gone are still shown as running.",
         "",
         "| disturbed by | which is | runs | s to recover: median, most | runs needed, most | what "
         "the first one said |",

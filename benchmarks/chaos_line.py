@@ -211,16 +211,16 @@ class Served:
 
     def settle(self) -> None:
         """Wait until no run is under way, and none waits for a slot."""
-        wanted = {"state": {"type": {"any_": ["RUNNING", "PENDING"]}}}
         waiting = {"state": {"name": {"any_": ["AwaitingConcurrencySlot", "Late"]}}}
         self.keep()
         _until(
-            lambda: (
-                not any(
-                    self._post("/flow_runs/filter", flow_runs=each) for each in (wanted, waiting)
-                )
-            )
+            lambda: self.flow() is None and not self._post("/flow_runs/filter", flow_runs=waiting)
         )
+
+    def open_runs(self) -> int:
+        """Runs that the server takes for running: once all have ended, those nobody closed."""
+        running = {"state": {"type": {"any_": ["RUNNING"]}}}
+        return len(self._post("/flow_runs/filter", flow_runs=running))
 
     def server(self) -> int | None:
         """Process of the server."""
