@@ -53,10 +53,13 @@ def page(served):
             executable_path=CHROMIUM, args=["--no-sandbox"] if os.getuid() == 0 else []
         )
         page = browser.new_page(viewport=SIZE)
-        page.set_default_timeout(PATIENCE * 1000)
-        expect.set_options(timeout=PATIENCE * 1000)
+        page.set_default_timeout(40_000)
+        expect.set_options(timeout=60_000)
         page.on("request", lambda it: elsewhere.append(it.url) if is_elsewhere(it.url) else None)
-        yield page
+        try:
+            yield page
+        finally:
+            page.screenshot(path="/tmp/val/pics/end.png"); print(page.url)
         browser.close()
     assert elsewhere == []
 
@@ -85,10 +88,10 @@ def field(page, title):
     return page.locator(".schema-form-property").filter(has=label).last
 
 
-def submit(page):
-    """Start the run, and go to its page."""
+def submit(page, name):
+    """Start the run, and go to its page from the deployment's list, where its name comes up."""
     page.get_by_role("button", name="Submit").click()
-    page.get_by_role("button", name="View run").or_(page.get_by_text("View run")).first.click()
+    page.get_by_role("link", name=name, exact=True).first.click()
 
 
 def has_ended(page, name, state):
@@ -117,7 +120,7 @@ def test_a_run_by_the_form_its_report_and_the_way_back(served, page, line):
     field(page, "Why").locator("textarea").fill("new rows by hand")
     picture(page, "form")
     edit_kb(line, lambda kb: kb.vstack(kb.tail(1).with_columns(query=pl.lit("bill for my rabbit"))))
-    submit(page)
+    submit(page, "retrain line: new rows by hand")
     has_ended(page, "retrain line: new rows by hand", "Completed")
     picture(page, "run")
     now = current(line)
@@ -140,7 +143,7 @@ def test_a_run_by_the_form_its_report_and_the_way_back(served, page, line):
         expect(page.get_by_text(re.compile(re.escape(text), re.IGNORECASE)).first).to_be_visible()
 
     open_form(page, served, "rollback")
-    submit(page)
+    submit(page, "rollback line")
     has_ended(page, "rollback line", "Completed")
     assert current(line) == before
 
@@ -148,7 +151,7 @@ def test_a_run_by_the_form_its_report_and_the_way_back(served, page, line):
 def test_what_cannot_run_says_why_on_the_page(served, page, line):
     open_form(page, served, "retrain")
     field(page, "Config File").locator("textarea").fill(str(line / "none.yaml"))
-    submit(page)
+    submit(page, "retrain line")
     expect(page.locator(".state-badge").filter(has_text="Failed").first).to_be_visible()
     page.get_by_role("link", name="Details").or_(page.get_by_text("Details")).first.click()
     expect(page.get_by_text(re.compile("none.yaml: no such file")).first).to_be_visible()

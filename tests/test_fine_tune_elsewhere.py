@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 from prefect.client.orchestration import SyncPrefectClient
+from prefect.settings import PREFECT_API_URL, temporary_settings
 from test_prefect_pins import api_url, process  # noqa: F401  a server with scheduler and triggers
 from tiny_line import request_of, write_line
 
 from flows.retrain import retrain
-from flows.server import prefect_server
 from monoglot import Retriever
 from monoglot.errors import ConfigError
 from monoglot.store import Store
@@ -23,8 +23,7 @@ POOL = "monoglot-gpu"
 
 
 @pytest.fixture
-def environment(api_url, tmp_path, monkeypatch):  # noqa: F811
-    monkeypatch.setenv("PREFECT_API_URL", api_url)
+def environment(api_url, tmp_path):  # noqa: F811
     kept = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")}
     return kept | {
         "PREFECT_API_URL": api_url,
@@ -46,7 +45,7 @@ def prefect(environment, *command):
 def test_a_run_has_another_pool_train_and_goes_on(environment, tmp_path, monkeypatch):
     monkeypatch.setenv("MONOGLOT_TRAINING_DEPLOYMENT", "fine-tune/gpu")
     write_line(tmp_path / "line")
-    with prefect_server(tmp_path / "home"):
+    with temporary_settings({PREFECT_API_URL: environment["PREFECT_API_URL"]}):
         with pytest.raises(ConfigError, match="has no such deployment"):
             retrain(request_of(tmp_path / "line"))
 

@@ -65,7 +65,7 @@ def measure(*, quick: bool, data: Path | None) -> list[Figure]:
 
 
 def _bar(name: str) -> float | None:
-    bars = {"refresh with 3 edited rows": 30.0, "peak memory of the run": 6.0}
+    bars = {"refresh with 3 edited rows": 30.0, "peak memory of the run": 6.0, "rollback": 5.0}
     return bars.get(name)
 
 
@@ -84,6 +84,7 @@ def _measured(folder: Path, size: int, data: Path | None) -> dict[str, float]:
     )
     edited.write_csv(folder / "kb.csv")
     refreshed = _monoglot("refresh", config)
+    back = _monoglot("rollback", config)
     return {
         "plan": planned.seconds,
         **stages,
@@ -92,6 +93,7 @@ def _measured(folder: Path, size: int, data: Path | None) -> dict[str, float]:
         "run with nothing to do": nothing.seconds,
         "refresh with 3 edited rows": refreshed.seconds,
         "peak memory of the refresh": refreshed.peak_gib,
+        "rollback": back.seconds,
     }
 
 
