@@ -116,10 +116,11 @@ def _kill_served(*victims: Callable[[Served], int | None]) -> Callable[[Scene], 
         moment = scene.moment()
         time.sleep(moment)
         killed = [kill(pid) for pid in [victim(scene.served) for victim in victims]]
-        scene.served.keep()
         when = f"killed after {moment:.1f} s" if any(killed) else "too late to kill"
-        # With its worker or server gone, nobody tells of a run's end but the next run.
-        return f"{when}; {scene.served.wait(run)}" if victims == (Served.flow,) else when
+        if victims == (Served.flow,):
+            return f"{when}; {scene.served.wait(run)}"
+        scene.served.again()  # and nobody tells of the run's end but the next run
+        return when
 
     return fault
 

@@ -5,12 +5,14 @@ Processes are found by the kernel's own record of them (`/proc`), so that Linux 
 
 import contextlib
 import ctypes
+import http
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -23,6 +25,7 @@ from monoglot.errors import StoreError
 from monoglot.serving.releases import Releases
 from monoglot.store import Store
 
+_BUSY_S = 60.0
 PATIENCE_S = 300.0  # nothing takes this long; what does is a failure, and is told as one
 _RUN = "from flows.cli import main; main()"
 # Root's Python may be out of this user's reach: what a run needs is loaded before.
@@ -194,6 +197,12 @@ class Served:
             )
             _until(self._is_up)
 
+    def again(self) -> None:
+        """Start it again once it has ended, as it does when a part of it was killed."""
+        assert self._process is not None
+        self._process.wait(PATIENCE_S)
+        self.keep()
+
     def trigger(self, deployment: str) -> str:
         """Press the button; the run's id."""
         [found] = self._post("/deployments/filter", deployments={"name": {"any_": [deployment]}})
@@ -264,11 +273,19 @@ class Served:
             return {"type": "UNKNOWN", "name": "unknown", "message": None}
 
     def _post(self, path: str, **body: Any) -> Any:
+        """Ask the server; a busy one says 503, which Prefect's own client tries again as well."""
         asked = urllib.request.Request(  # noqa: S310
             self._url + path, json.dumps(body).encode(), {"content-type": "application/json"}
         )
-        with urllib.request.urlopen(asked, timeout=30) as reply:  # noqa: S310
-            return json.load(reply)
+        end = time.monotonic() + _BUSY_S
+        while True:
+            try:
+                with urllib.request.urlopen(asked, timeout=30) as reply:  # noqa: S310
+                    return json.load(reply)
+            except urllib.error.HTTPError as error:
+                if error.code != http.HTTPStatus.SERVICE_UNAVAILABLE or time.monotonic() > end:
+                    raise
+                time.sleep(1.0)
 
 
 _ENDED = frozenset(("COMPLETED", "FAILED", "CRASHED", "CANCELLED"))

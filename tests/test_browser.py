@@ -53,13 +53,10 @@ def page(served):
             executable_path=CHROMIUM, args=["--no-sandbox"] if os.getuid() == 0 else []
         )
         page = browser.new_page(viewport=SIZE)
-        page.set_default_timeout(40_000)
-        expect.set_options(timeout=60_000)
+        page.set_default_timeout(PATIENCE * 1000)
+        expect.set_options(timeout=PATIENCE * 1000)
         page.on("request", lambda it: elsewhere.append(it.url) if is_elsewhere(it.url) else None)
-        try:
-            yield page
-        finally:
-            page.screenshot(path="/tmp/val/pics/end.png"); print(page.url)
+        yield page
         browser.close()
     assert elsewhere == []
 
@@ -136,7 +133,7 @@ def test_a_run_by_the_form_its_report_and_the_way_back(served, page, line):
     plots.first.scroll_into_view_if_needed()
     picture(page, "report")
     for kind, text in (
-        ("gate", "promoted"), ("release", now), ("plan", "rows"), ("data", "Rejected"),
+        ("gate", "MRR over"), ("release", now), ("plan", "rows"), ("data", "Rejected"),
         ("spend", "$"), ("evaluation", "untuned"),
     ):  # fmt: skip
         open_artifact(page, served, kind)
@@ -154,6 +151,7 @@ def test_what_cannot_run_says_why_on_the_page(served, page, line):
     submit(page, "retrain line")
     expect(page.locator(".state-badge").filter(has_text="Failed").first).to_be_visible()
     page.get_by_role("link", name="Details").or_(page.get_by_text("Details")).first.click()
+    page.get_by_text("See More").first.click()
     expect(page.get_by_text(re.compile("none.yaml: no such file")).first).to_be_visible()
 
 
