@@ -293,7 +293,7 @@ def _disturbed(scene: Scene, runs: int) -> Iterator[dict[str, Any]]:
         scene.served.settle()
         result = {
             "fault": fault,
-            "outcome": came,
+            "outcome": came.replace(f"{scene.folder}/", ""),
             "recovered_s": round(seconds, 1),
             "tries": tries,
             "failures": failures,
@@ -341,8 +341,9 @@ def report(record: dict[str, Any]) -> str:
     lines += [
         "",
         "Seconds to recover count from the end of the disturbed run, or from the kill, to the "
-        "moment at which the edit answers, by undisturbed runs of the worker. Prefect frees the "
-        "slot of a run whose process and worker are gone when its lease ends, here after 60 s.",
+        "moment at which the edit answers, by undisturbed runs of the worker; after a run killed "
+        "with its worker, for the next one's: Prefect holds its slot of the deployment until the "
+        "lease of five minutes ends, which its flow engine fixes.",
         *([f"Left out here: {', '.join(record['left_out'])}."] if record["left_out"] else []),
         "",
         provenance_line(record["provenance"]),

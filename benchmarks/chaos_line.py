@@ -188,12 +188,7 @@ class Served:
                 ],
                 cwd=ROOT,
                 stdout=subprocess.DEVNULL,
-                env=self._line.environment
-                | {
-                    "PREFECT_WORKER_QUERY_SECONDS": "1",
-                    # Of a run whose process is gone; the runs here are over long before.
-                    "PREFECT_SERVER_CONCURRENCY_INITIAL_DEPLOYMENT_LEASE_DURATION": "60",
-                },
+                env=self._line.environment | {"PREFECT_WORKER_QUERY_SECONDS": "1"},
             )
             _until(self._is_up)
 

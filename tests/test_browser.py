@@ -140,8 +140,8 @@ def test_a_run_by_the_form_its_report_and_the_way_back(served, page, line):
         expect(page.get_by_text(re.compile(re.escape(text), re.IGNORECASE)).first).to_be_visible()
 
     open_form(page, served, "rollback")
-    submit(page, "rollback line")
-    has_ended(page, "rollback line", "Completed")
+    submit(page, "rollback line to the one before")
+    has_ended(page, "rollback line to the one before", "Completed")
     assert current(line) == before
 
 
