@@ -10,7 +10,6 @@ makes the page.
 
 import argparse
 import dataclasses
-import resource
 import sys
 import tempfile
 import time
@@ -33,6 +32,7 @@ from benchmarks.grid_results import (
     settings_in,
     write_json,
 )
+from benchmarks.memory import forget_peak, peak
 from benchmarks.provenance import provenance
 from flows.ablation import can_resplit, data_key, learn_and_measure, measure_untuned, prepare
 from flows.server import prefect_server
@@ -45,9 +45,6 @@ from tasks.request import RunRequest
 from tasks.systems import UNTUNED
 from tasks.trials import Deadline, Results, cost_of, shared_trainings
 from tasks.workplace import Workplace
-
-_STATUS = Path("/proc/self/status")
-_CLEAR = Path("/proc/self/clear_refs")
 
 
 def measure_grid(
@@ -164,21 +161,6 @@ def keep_baselines(
     ):
         told = {"cell": name, "seed": None, "changes": {}, "provenance": provenance()}
         write_json(result_path(folder, name, None), {**told, "places": places})
-
-
-def forget_peak() -> None:
-    """Have the kernel count this process's peak memory anew, where it can (Linux)."""
-    if _CLEAR.exists():
-        _CLEAR.write_text("5")
-
-
-def peak() -> int:
-    """Bytes this process held at most; elsewhere than on Linux since it began."""
-    if _STATUS.exists():
-        line = next(x for x in _STATUS.read_text().split("\n") if x.startswith("VmHWM"))
-        return int(line.split()[1]) * 1024
-    usage = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return usage if sys.platform == "darwin" else usage * 1024
 
 
 def arguments(given: Sequence[str] | None) -> argparse.Namespace:

@@ -1,11 +1,10 @@
 """Negatives by label similarity, Algorithm 1: a million anchors over 10,000 labels."""
 
-import resource
-import sys
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks.memory import forget_peak, peak
 from benchmarks.speed.figures import Figure, exponent, seconds_of
 from benchmarks.speed.rows import doubling
 from monoglot.learning.by_similarity import Material
@@ -23,11 +22,12 @@ def measure(*, quick: bool, data: Path | None) -> list[Figure]:
     del data
     most, times = (125_000, 3) if quick else (1_000_000, 5)
     sizes = list(doubling(most, times))
-    before = _peak_gib()
+    forget_peak()
+    before = peak()
     seconds = [_seconds(size) for size in sizes]
     return [
         Figure(f"{most:,} anchors, {_LABELS:,} labels, k = 3", seconds[-1], "s", most=5.0),
-        Figure("memory that this took", _peak_gib() - before, "GiB", most=2.0),
+        Figure("memory that this took", (peak() - before) / 2**30, "GiB", most=2.0),
         Figure(f"exponent, {sizes[0]:,} to {most:,}", exponent(sizes, seconds), "", most=1.1),
     ]
 
@@ -50,8 +50,3 @@ def _seconds(size: int) -> float:
         similarity=similarity,
     )
     return seconds_of(lambda: draw_negatives(given, np.random.default_rng(1)))
-
-
-def _peak_gib() -> float:
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
