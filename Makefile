@@ -59,18 +59,18 @@ test-browser: setup  ## Prefect's UI in Chromium, which must be there (Debian: a
 	@$(INSTALL) -c constraints.txt --no-build-isolation -e '.[browser]'
 	$(BIN)/python -m pytest -m browser
 
-bench: setup  ## How fast everything is, up to a million rows; writes benchmarks/results (an hour)
+bench: setup  ## How fast everything is, up to a million rows; writes benchmarks/results
 	@$(INSTALL) -c constraints.txt --no-build-isolation -e '.[bench]'
 	$(BIN)/python -m benchmarks.speed $(if $(DATA),--data "$(DATA)")
 
-bench-quick: setup  ## The same with small sizes: under ten minutes, writes to /tmp
+bench-quick: setup  ## The same with small sizes; writes to /tmp
 	@$(INSTALL) -c constraints.txt --no-build-isolation -e '.[bench]'
 	$(BIN)/python -m benchmarks.speed --quick --results $${TMPDIR:-/tmp}/monoglot-speed
 
 chaos: setup  ## Fifty runs while processes are killed and disks fill up; writes benchmarks/results
 	$(BIN)/python -m benchmarks.chaos
 
-chaos-quick: setup  ## The same with one run of each disturbance: a few minutes, writes to /tmp
+chaos-quick: setup  ## The same with one run of each disturbance; writes to /tmp
 	$(BIN)/python -m benchmarks.chaos --runs 11 --results $${TMPDIR:-/tmp}/monoglot-chaos
 
 record-versions: setup  ## Record the code of each stage after its version was bumped, or rightly kept

@@ -292,15 +292,6 @@ for command in operator_commands.COMMANDS:
     app.command()(command)
 
 
-def main() -> None:
-    """Entry point of the `monoglot` command."""
-    try:
-        app()
-    except MonoglotError as error:
-        make_console(stderr=True).print(f"monoglot: {error}", style="red", markup=False)
-        sys.exit(error.exit_code)
-
-
 def _retrain(request: RunRequest) -> tuple[RunRecord | Outstanding, str | None]:
     """Run the line, or find the run that makes it needless; and why nothing was done, or None.
 
@@ -323,3 +314,12 @@ def _retrain(request: RunRequest) -> tuple[RunRecord | Outstanding, str | None]:
 
     refuse_unready(config, settings, store)
     return run_retrain(request, config, make_console(stderr=True)), None
+
+
+def main() -> None:
+    """Entry point of the `monoglot` command."""
+    try:
+        app()
+    except MonoglotError as error:
+        make_console(stderr=True).print(f"monoglot: {error}", style="red", markup=False)
+        sys.exit(error.exit_code)
