@@ -4,22 +4,16 @@ Rows are made (`rows`), translated word by word, and encoded with a static-embed
 transformer's share is known from `encoding` and grows with the number of texts alone.
 """
 
-import dataclasses
 import json
-import os
-import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 import yaml
 
 from benchmarks.from_tests import from_tests
-from benchmarks.provenance import ROOT
+from benchmarks.speed.commands import monoglot, stages_of
 from benchmarks.speed.figures import Figure, exponent
 from benchmarks.speed.rows import doubling, made_rows
 from monoglot.generation.query_translation import by_lexicon
@@ -27,13 +21,6 @@ from monoglot.generation.query_translation import by_lexicon
 TITLE = "A million rows, end to end"
 _QUESTIONS, _EDITED = 1_000, 3
 _STAGES = ("knowledge base", "split", "translations", "training set", "triplets", "index")
-_RUN = "from flows.cli import main; main()"
-
-
-@dataclasses.dataclass(frozen=True)
-class _Ran:
-    seconds: float
-    peak_gib: float
 
 
 def measure(*, quick: bool, data: Path | None) -> list[Figure]:
@@ -73,18 +60,18 @@ def _measured(folder: Path, size: int, data: Path | None) -> dict[str, float]:
     """Seconds of each stage and command, and GiB, at one size."""
     rows = made_rows(size, 10_000, data)
     config = _write(folder, rows, data)
-    planned = _monoglot("plan", config)
-    ran = _monoglot("run", config)
+    planned = monoglot("plan", config)
+    ran = monoglot("run", config)
     stages = _stages(folder / "store")
-    nothing = _monoglot("run", config)
+    nothing = monoglot("run", config)
     edited = rows.with_columns(
         query=pl.when(pl.int_range(pl.len()) < _EDITED)
         .then(pl.col("query") + " please")
         .otherwise("query")
     )
     edited.write_csv(folder / "kb.csv")
-    refreshed = _monoglot("refresh", config)
-    back = _monoglot("rollback", config)
+    refreshed = monoglot("refresh", config)
+    back = monoglot("rollback", config)
     return {
         "plan": planned.seconds,
         **stages,
@@ -135,36 +122,10 @@ def _lexicon(rows: pl.DataFrame, data: Path | None) -> dict[str, str]:
     return {word: word[::-1] for word in words_used}
 
 
-def _monoglot(command: str, config: Path) -> _Ran:
-    """One command in a process of its own, with the memory of the largest process of its tree."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "MONOGLOT_"))}
-    started = time.perf_counter()
-    with tempfile.TemporaryFile("w+") as told:
-        process = subprocess.Popen(  # noqa: S603
-            [sys.executable, "-c", _RUN, command, "-c", str(config), "--json"],
-            cwd=ROOT,
-            env=kept,
-            stdout=subprocess.DEVNULL,
-            stderr=told,
-        )
-        _, status, usage = os.wait4(process.pid, 0)
-        seconds = time.perf_counter() - started
-        process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode:
-            told.seek(0)
-            raise SystemExit(f"monoglot {command} failed: {told.read()[-2000:]}")
-    unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss
-    return _Ran(seconds, usage.ru_maxrss * unit / 2**30)
-
-
 def _stages(store: Path) -> dict[str, float]:
     """Seconds of each kind of stage in the run's record."""
-    records: list[Mapping[str, Any]] = [
-        json.loads(path.read_text()) for path in (store / "runs").glob("*.json")
-    ]
-    [record] = [record for record in records if "stages" in record]
     seconds: dict[str, float] = {}
-    for stage in record["stages"]:
+    for stage in stages_of(store):
         title = stage["title"]
         name = next((name for name in _STAGES if title.startswith(name)), title)
         seconds[name] = seconds.get(name, 0.0) + stage["seconds"]

@@ -1,18 +1,15 @@
 """A run with nothing to do: as a command, and as a flow run against a server that is up."""
 
-import json
-import os
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 from benchmarks.from_tests import from_tests
-from benchmarks.provenance import ROOT
+from benchmarks.speed.commands import monoglot, stages_of
 from benchmarks.speed.figures import Figure, seconds_of
 
 TITLE = "A run with nothing to do"
-_RUN = "from flows.cli import main; main()"
 
 
 def measure(*, quick: bool, data: Path | None) -> list[Figure]:
@@ -20,10 +17,9 @@ def measure(*, quick: bool, data: Path | None) -> list[Figure]:
     del quick, data
     with tempfile.TemporaryDirectory() as folder:
         config = from_tests("tiny_line").write_line(Path(folder))
-        first = seconds_of(lambda: _monoglot(config))
-        record = _last_record(Path(folder) / "store")
-        work = sum(stage["seconds"] for stage in record["stages"])
-        nothing = seconds_of(lambda: _monoglot(config), times=3)
+        first = monoglot("run", config).seconds
+        work = sum(stage["seconds"] for stage in stages_of(Path(folder) / "store"))
+        nothing = min(monoglot("run", config).seconds for _ in range(3))
         flow = _flow_run(config)
     python = seconds_of(lambda: subprocess.run([sys.executable, "-c", "import polars"]), times=3)  # noqa: PLW1510
     return [
@@ -43,21 +39,3 @@ def _flow_run(config: Path) -> float:
 
     with tempfile.TemporaryDirectory() as home, prefect_server(Path(home)):
         return seconds_of(lambda: retrain(RunRequest(config_file=config)), times=2)
-
-
-def _monoglot(config: Path) -> None:
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "MONOGLOT_"))}
-    subprocess.run(  # noqa: S603
-        [sys.executable, "-c", _RUN, "run", "-c", str(config)],
-        cwd=ROOT,
-        env=kept,
-        capture_output=True,
-        check=True,
-    )
-
-
-def _last_record(store: Path) -> dict[str, list[dict[str, float]]]:
-    records = [json.loads(path.read_text()) for path in (store / "runs").glob("*.json")]
-    found: dict[str, list[dict[str, float]]]
-    [found] = [record for record in records if "stages" in record]
-    return found
