@@ -58,7 +58,7 @@ def _growth(*, quick: bool, data: Path | None) -> list[Figure]:
         texts = rows["query"].to_list()
         model = from_tests("tiny_models").static_model(root / "model", texts, dimensions=384)
         encoder = Encoder.load(str(model), device="cpu")
-        store = Store.open(root / "store")
+        store = Store.open(str(root / "store"))
         index = Index.of_model(store.index_uri, encoder.digest, encoder.dimensions)
         index.sync(rows, encoder.encode)
         for number in range(count):

@@ -111,7 +111,7 @@ def with_all_columns(rows: pl.DataFrame) -> pl.DataFrame:
 
 def make_store(folder: Path, name: str, encoder: Encoder, rows: pl.DataFrame) -> Path:
     """A store whose release answers with these rows by this model, without a run."""
-    store = Store.open(folder)
+    store = Store.open(str(folder))
     index = Index.of_model(store.index_uri, encoder.digest, encoder.dimensions)
     done = index.sync(with_all_columns(rows), encoder.encode)
     with store.writer():
