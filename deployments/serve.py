@@ -51,7 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _say(f"monoglot: {error}")
         return error.exit_code
     except KeyboardInterrupt:
-        _say("stopped")
+        with contextlib.suppress(BrokenPipeError):  # who started this may have gone before
+            _say("stopped")
     return 0
 
 
@@ -78,7 +79,7 @@ def serve(config: Path, port: int, home: Path) -> None:
             command = ["server", "start", "--host", _LOOPBACK, "--port", str(port)]
             server = running.enter_context(_child("server", command, home, environment))
             _wait_for(url, server, home / "server.log")
-        if not _answers(f"{url}/work_pools/{POOL}", exists=True):
+        if not _exists(f"{url}/work_pools/{POOL}"):
             _prefect(["work-pool", "create", POOL, "--type", "process"], environment)
         _prefect(
             ["deploy", "--prefect-file", str(_deployments(config, home)), "--all"], environment
@@ -196,17 +197,34 @@ def _wait_for(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
     )
 
 
-def _answers(url: str, *, exists: bool = False) -> bool:
-    """Whether the API at this URL is healthy; with `exists`, whether what it names is there."""
+def _answers(url: str) -> bool:
+    """Whether the API at this URL is healthy."""
     try:
-        with urllib.request.urlopen(url if exists else f"{url}/health", timeout=10):  # noqa: S310
+        with urllib.request.urlopen(f"{url}/health", timeout=10):  # noqa: S310
             return True
     except urllib.error.HTTPError as error:
-        if exists and error.code == 404:
-            return False
-        raise RunError(f"{url}: {error}. Is it a Prefect server? `make serve PORT=4300`.") from None
+        raise _not_prefect(url, error) from None
     except (OSError, ValueError):
         return False
+
+
+def _exists(url: str) -> bool:
+    """Whether the API has this; "busy" is asked again, as Prefect's own client does."""
+    until = time.monotonic() + _START_S
+    while True:
+        try:
+            with urllib.request.urlopen(url, timeout=60):  # noqa: S310
+                return True
+        except urllib.error.HTTPError as error:
+            if error.code == 404:
+                return False
+            if error.code != 503 or time.monotonic() > until:
+                raise _not_prefect(url, error) from None
+            time.sleep(1)
+
+
+def _not_prefect(url: str, error: urllib.error.HTTPError) -> RunError:
+    return RunError(f"{url}: {error}. Is it a Prefect server? `make serve PORT=4300`.")
 
 
 def _is_free(descriptor: int) -> bool:

@@ -40,8 +40,7 @@ class Server:
         self.url = f"http://127.0.0.1:{port}/api"
 
     def get(self, path):
-        with urllib.request.urlopen(self.url + path, timeout=60) as reply:
-            return json.load(reply)
+        return answer_to(urllib.request.Request(self.url + path))
 
     def post(self, path, **body):
         return self.post_all(path, body)
@@ -50,8 +49,7 @@ class Server:
         asked = urllib.request.Request(
             self.url + path, json.dumps(body).encode(), {"content-type": "application/json"}
         )
-        with urllib.request.urlopen(asked, timeout=60) as reply:
-            return json.load(reply)
+        return answer_to(asked)
 
     def deployments(self):
         return {it["name"]: it for it in self.post("/deployments/filter")}
@@ -69,6 +67,19 @@ class Server:
     def ended(self, run):
         found = self.get(f"/flow_runs/{run}")
         return found if found["state_type"] in {"COMPLETED", "FAILED", "CRASHED"} else None
+
+
+def answer_to(request):
+    """The API's answer; "busy" is asked again, as Prefect's client does: SQLite has one writer."""
+    end = time.monotonic() + PATIENCE
+    while True:
+        try:
+            with urllib.request.urlopen(request, timeout=60) as reply:
+                return json.load(reply)
+        except urllib.error.HTTPError as error:
+            if error.code != 503 or time.monotonic() > end:
+                raise
+            time.sleep(0.5)
 
 
 def until(there):
