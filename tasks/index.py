@@ -38,7 +38,9 @@ def build_index(job: Job, knowledge_base: Artifact, model: ModelRef) -> None:
         on_progress=job.on_progress,
     )
     job.draft.rows = done.rows
-    job.draft.digest = digest({"model": model.digest, "content": done.content})
+    # The temperature depends on the edits before, too, and changes what a search ranks first.
+    seen = {"content": done.content, "temperature": index.temperature}
+    job.draft.digest = digest({"model": model.digest, **seen})
     job.draft.facts = {
         "table": done.table,
         "version": done.version,

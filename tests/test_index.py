@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from monoglot.errors import DataError, ModelError, StaleVectorsError, StoreError
+from monoglot.serving import index as index_module
 from monoglot.serving import neighbours, syncing
 from monoglot.serving.index import Index
 
@@ -340,7 +341,32 @@ def test_nearest_agrees_with_a_plain_sort(rows, queries, k, values, seed):
     assert found.rows() == plain
 
 
-# Beyond `EXACT_BELOW` rows: clustered vectors, as those of real queries are.
+@settings(max_examples=50, deadline=None)
+@given(
+    cuts=st.lists(st.integers(0, 60), max_size=5),
+    queries=st.integers(1, 4),
+    k=st.integers(1, 70),
+    seed=st.integers(0, 9),
+)
+def test_the_nearest_of_blocks_are_those_of_all_rows_at_once(cuts, queries, k, seed):
+    rng = np.random.default_rng(seed)
+    matrix = rng.normal(size=(60, 3)).astype(np.float32)
+    asked = rng.normal(size=(queries, 3)).astype(np.float32)
+    blocks = np.split(matrix, sorted(cuts))
+    positions, scores = neighbours.nearest_in_blocks(blocks, asked, k)
+    plain = neighbours.nearest(matrix, asked, k)
+    found = pl.DataFrame(
+        {
+            "question": np.repeat(np.arange(queries, dtype=np.uint32), positions.shape[1]),
+            "position": positions.ravel(),
+            "score": scores.ravel(),
+        }
+    ).sort("question", "score", descending=[False, True])
+    assert found["position"].to_list() == plain["position"].to_list()
+    np.testing.assert_allclose(found["score"], plain["score"], atol=1e-6)
+
+
+# Beyond what is kept in memory: clustered vectors, as those of real queries are.
 
 
 def clustered(texts):
@@ -358,7 +384,14 @@ def large():
 
 
 @pytest.fixture(scope="module")
-def large_table(large, tmp_path_factory):
+def little_memory():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(index_module, "EXACT_NUMBERS", 20_000 * 32)
+        yield
+
+
+@pytest.fixture(scope="module")
+def large_table(large, little_memory, tmp_path_factory):
     folder = tmp_path_factory.mktemp("large")
     result = open_index(folder, dimensions=32).sync(large, clustered)
     assert result.recall >= neighbours.ENOUGH_RECALL
@@ -436,3 +469,40 @@ def test_where_approximate_search_finds_too_little_it_is_exact(large_folder):
 
     assert (search_as_if(recall=0.99) < reached - 1e-5).any()  # so little effort does lose rows
     np.testing.assert_allclose(search_as_if(recall=0.989), reached, atol=1e-5)
+
+
+def test_the_temperature_is_kept_until_many_rows_changed_and_measured_after_a_cut_off_sync(
+    large, large_folder, monkeypatch
+):
+    asked = []
+    measure = Index._measured_temperature
+    monkeypatch.setattr(
+        Index, "_measured_temperature", lambda self: asked.append(1) or measure(self)
+    )
+    index = open_index(large_folder, dimensions=32)
+    before = index.temperature
+    number = pl.int_range(pl.len())
+
+    def edited(share):
+        reworded = pl.when(number < share * large.height).then(pl.col("query") + f" {share}")
+        return large.with_columns(query=reworded.otherwise("query"))
+
+    index.sync(edited(0.06), clustered)
+    assert (asked, index.temperature) == ([], before)
+    index.sync(edited(0.05), clustered)  # again 6 %: 12 % since it was measured
+    assert asked == [1]
+    index.sync(edited(0.04), clustered)
+    assert asked == [1]
+
+    def killed(*_given, **_named):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        index.sync(edited(0.03), killed)
+    assert asked == [1]
+    with monkeypatch.context() as patch:  # all rows written, and killed before the last commit
+        patch.setattr(Index, "_finish", killed)
+        with pytest.raises(KeyboardInterrupt):
+            index.sync(edited(0.02), clustered)
+    open_index(large_folder, dimensions=32).sync(edited(0.02), clustered)
+    assert asked == [1, 1]

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import polars as pl
 
-from benchmarks.from_tests import from_tests
 from benchmarks.speed.figures import Figure, seconds_of
 from benchmarks.speed.rows import made_rows
 from benchmarks.speed.searching import with_all_columns
+from benchmarks.speed.static import static_model
 from monoglot.learning.encoder import Encoder
 from monoglot.serving import pruning
 from monoglot.serving.index import Index
@@ -27,11 +27,7 @@ def measure(*, quick: bool, data: Path | None) -> list[Figure]:
     rows = with_all_columns(made_rows(size, max(20, size // 100), data))
     with tempfile.TemporaryDirectory() as folder:
         uri = str(Path(folder) / "index")
-        texts = rows["query"].head(20_000).to_list()
-        model = from_tests("tiny_models").static_model(
-            Path(folder) / "model", texts, dimensions=384
-        )
-        encoder = Encoder.load(str(model), device="cpu")
+        encoder = Encoder.load(str(static_model()), device="cpu")
         index = Index.of_model(uri, encoder.digest, encoder.dimensions)
         build = seconds_of(lambda: index.sync(rows, encoder.encode))
         figures = [Figure(f"build, {size:,} rows", build, "s")]
@@ -55,9 +51,7 @@ def _growth(*, quick: bool, data: Path | None) -> list[Figure]:
     pruning._MARGIN = _MARGIN_S  # of an hour, in which nobody refreshes 200 times
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        texts = rows["query"].to_list()
-        model = from_tests("tiny_models").static_model(root / "model", texts, dimensions=384)
-        encoder = Encoder.load(str(model), device="cpu")
+        encoder = Encoder.load(str(static_model()), device="cpu")
         store = Store.open(str(root / "store"))
         index = Index.of_model(store.index_uri, encoder.digest, encoder.dimensions)
         index.sync(rows, encoder.encode)

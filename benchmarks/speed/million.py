@@ -12,10 +12,10 @@ from pathlib import Path
 import polars as pl
 import yaml
 
-from benchmarks.from_tests import from_tests
 from benchmarks.speed.commands import monoglot, stages_of
 from benchmarks.speed.figures import Figure, exponent
 from benchmarks.speed.rows import doubling, made_rows
+from benchmarks.speed.static import static_model
 from monoglot.generation.query_translation import by_lexicon
 
 TITLE = "A million rows, end to end"
@@ -97,13 +97,11 @@ def _write(folder: Path, rows: pl.DataFrame, data: Path | None) -> Path:
         "label", text="translation", language=pl.lit("hi-Latn"), english="query"
     )
     asked.write_csv(folder / "questions.csv")
-    texts = rows["query"].head(20_000).to_list()
-    from_tests("tiny_models").static_model(folder / "model", texts, dimensions=384)
     config = {
         "knowledge_base": {"path": "kb.csv"},
         "languages": [{"code": "hi-Latn", "name": "Hinglish", "translations": "translations.csv"}],
         "evaluation": {"path": "questions.csv"},
-        "base_model": "./model",
+        "base_model": str(static_model()),
         "store": "store",
         "fine_tuning": {"epochs": 1, "batch_size": 512, "learning_rate": 0.01},
     }

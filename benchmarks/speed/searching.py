@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from benchmarks.from_tests import from_tests
 from benchmarks.provenance import ROOT
 from benchmarks.speed.figures import Figure
 from benchmarks.speed.rows import made_rows
+from benchmarks.speed.static import static_model
 from monoglot import Retriever
 from monoglot.identity import digest
 from monoglot.learning.encoder import Encoder
@@ -75,11 +75,8 @@ def _transformer() -> list[Figure]:
 def _measured(folder: Path, size: int, data: Path | None) -> list[Figure]:
     rows = made_rows(size + _QUERIES, max(20, size // 100), data)
     asked, rows = rows.tail(_QUERIES)["query"].to_list(), rows.head(size)
-    model = folder / "model"
-    texts = rows["query"].head(20_000).to_list()
-    from_tests("tiny_models").static_model(model, texts, dimensions=384)
-    encoder = Encoder.load(str(model), device="cpu")
-    store = make_store(folder / "store", str(model), encoder, rows)
+    encoder = Encoder.load(str(static_model()), device="cpu")
+    store = make_store(folder / "store", str(static_model()), encoder, rows)
     retriever = Retriever(store, "cpu")
     retriever.search_many(asked[:8])
     release = retriever.release

@@ -93,14 +93,36 @@ def nearest(rows: Floats, queries: Floats, k: int) -> pl.DataFrame:
     )
 
 
-def reached_scores(blocks: Iterable[Floats], queries: Floats) -> Floats:
-    """For each query the score of its tenth nearest row, read in blocks of bounded memory."""
-    best = np.full((len(queries), 0), -np.inf, np.float32)
+def nearest_in_blocks(
+    blocks: Iterable[Floats], queries: Floats, k: int
+) -> tuple[NDArray[np.int64], Floats]:
+    """The k nearest rows of each query, of rows that come in blocks: bounded memory, exact.
+
+    Args:
+        blocks: the (n, d) vectors of all rows, a part at a time.
+        queries: (q, d).
+        k: rows per query; all of them where there are fewer.
+
+    Returns:
+        (q, k) positions of rows and their (q, k) scores, in no order.
+    """
+    positions = np.zeros((len(queries), 0), np.int64)
+    scores = np.zeros((len(queries), 0), np.float32)
+    start = 0
     for block in blocks:
-        best = np.concatenate([best, queries @ block.T], axis=1)
-        if best.shape[1] > NEIGHBOURS:
-            best = np.partition(best, best.shape[1] - NEIGHBOURS, axis=1)[:, -NEIGHBOURS:]
-    return np.asarray(best.min(axis=1))
+        found = queries @ block.T
+        own = np.broadcast_to(np.arange(start, start + len(block)), found.shape)
+        start += len(block)
+        if len(block) > k:  # of each block first: what comes before it is few
+            best = np.argpartition(-found, k - 1, axis=1)[:, :k]
+            found, own = np.take_along_axis(found, best, 1), np.take_along_axis(own, best, 1)
+        scores = np.concatenate([scores, found], axis=1)
+        positions = np.concatenate([positions, own], axis=1)
+        if scores.shape[1] > k:
+            best = np.argpartition(-scores, k - 1, axis=1)[:, :k]
+            scores = np.take_along_axis(scores, best, 1)
+            positions = np.take_along_axis(positions, best, 1)
+    return positions, scores
 
 
 def recall(found: pl.DataFrame, reached: Floats) -> float:
@@ -111,7 +133,7 @@ def recall(found: pl.DataFrame, reached: Floats) -> float:
 
     Args:
         found: `question` and `score` of a search, best first.
-        reached: from `reached_scores`.
+        reached: (q,) the score of each query's tenth nearest row.
     """
     first = found.filter(pl.int_range(pl.len()).over("question") < NEIGHBOURS)
     enough = first["score"].to_numpy() >= reached[first["question"].to_numpy()] - _SAME_SCORE
@@ -119,7 +141,7 @@ def recall(found: pl.DataFrame, reached: Floats) -> float:
 
 
 # Tried in this order; the last reads every partition, and so loses only what 1-bit codes lose.
-_EFFORTS = ((20, 1), (20, 5), (100, 5), (1_000_000, 20))
+_EFFORTS = ((20, 1), (40, 1), (80, 1), (160, 1), (160, 5), (1_000_000, 20))
 
 
 def least_effort(search: Callable[[int, int], pl.DataFrame], reached: Floats) -> Effort:
@@ -127,7 +149,7 @@ def least_effort(search: Callable[[int, int], pl.DataFrame], reached: Floats) ->
 
     Args:
         search: runs the sample of queries with (nprobes, refine).
-        reached: from `reached_scores` of the same queries.
+        reached: (q,) the score of the same queries' tenth nearest row.
     """
     tried = []
     for nprobes, refine in _EFFORTS:

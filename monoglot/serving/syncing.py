@@ -1,6 +1,6 @@
 """Bring a table to hold exactly the given rows: write, delete, and see to its search index."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -21,12 +21,12 @@ _SAMPLE = 200  # queries that recall is measured on
 _UNINDEXED_LIMIT = 5_000  # rows that a search reads one by one, since the index lacks them
 _NEVER = timedelta(days=36_500)  # keeps `optimize` from removing versions
 _IDS_PER_DELETE = 5_000
-_ROWS_PER_BLOCK = 8_192
 
 
 def write_rows(
     table: "LanceTable",
     before: "LanceTable",
+    have: pl.DataFrame,
     changed: pl.DataFrame,
     encode: Encode,
     *,
@@ -40,12 +40,13 @@ def write_rows(
     Args:
         table: open for writing.
         before: the version that is changed, pinned: LanceDB's row ids hold in one version only.
+        have: its rows, from `tables.digests_of`.
         changed: from `tables.with_digests`.
         encode: n texts to (n, d) vectors.
         on_progress: told `(rows written, rows to write)`.
         chunk: distinct texts per commit.
     """
-    known = tables.digests_of(before).unique("text_digest").select("text_digest", "_rowid")
+    known = have.unique("text_digest").select("text_digest", "_rowid")
     pieces = (
         changed.join(known, on="text_digest", how="left")
         .sort("text_digest", "row_id")
@@ -130,15 +131,12 @@ def make_searchable(table: "LanceTable", measured: Effort | None) -> Effort:
 def _measured(table: "LanceTable") -> Effort:
     """The least effort that finds enough, measured on queries of the knowledge base itself."""
     sample = tables.sample_of(table, _SAMPLE)["vector"].to_numpy()
-    reached = neighbours.reached_scores(_blocks(table), sample)
+    blocks = (matrix for _, matrix in tables.blocks_of(table))
+    _positions, scores = neighbours.nearest_in_blocks(blocks, sample, neighbours.NEIGHBOURS)
+    reached = scores.min(axis=1)
 
     def search(nprobes: int, refine: int) -> pl.DataFrame:
         query = table.search(sample).distance_type("cosine").nprobes(nprobes).refine_factor(refine)
         return tables.hits(query, ["row_id"], DEPTH)
 
     return neighbours.least_effort(search, reached)
-
-
-def _blocks(table: "LanceTable") -> Iterator[Floats]:
-    batches = table.search().select(["vector"]).to_batches(batch_size=_ROWS_PER_BLOCK)
-    return (tables.matrix_of(batch) for batch in batches)

@@ -25,6 +25,7 @@ Floats = NDArray[np.float32]
 
 TEXTS = ("row_id", "query", "label", "label_path", "label_text", "answer")
 _FORMAT = "1"
+_ROWS_PER_BLOCK = 32_768
 
 
 def table_name(model_digest: str) -> str:
@@ -154,6 +155,22 @@ def sample_of(table: "LanceTable", count: int) -> pl.DataFrame:
     with explained("read"):
         found = table.take_row_ids(ids).select(["row_id", "label", "vector"]).to_arrow()
     return pl.DataFrame(found).sort("row_id")
+
+
+def ids_of(table: "LanceTable") -> pl.Series:
+    """The id of every row."""
+    with explained("read"):
+        return pl.DataFrame(table.search().select(["row_id"]).to_arrow())["row_id"]
+
+
+def blocks_of(
+    table: "LanceTable", columns: Sequence[str] = ()
+) -> Iterator[tuple[pl.DataFrame, Floats]]:
+    """Some columns of all rows and their vectors, a part at a time."""
+    with explained("read"):
+        query = table.search().select([*columns, "vector"])
+        for batch in query.to_batches(batch_size=_ROWS_PER_BLOCK):
+            yield pl.DataFrame(batch.select(columns)), matrix_of(batch)
 
 
 def matrix_of(found: "pa.Table | pa.RecordBatch") -> Floats:
