@@ -12,6 +12,7 @@ from prefect import get_run_logger
 
 from monoglot.config import Config
 from monoglot.generation.query_translation import foreign_languages
+from monoglot.learning.baselines import MOST_ROWS
 from monoglot.learning.evaluation import with_english
 from monoglot.learning.heads import MOST_LABELS
 from monoglot.learning.objectives import OBJECTIVES
@@ -93,7 +94,11 @@ def evaluate_baselines(
         fine_tune: trains a model by a config, as the candidate was trained.
     """
     made = Baselines()
-    made.outcomes[TFIDF] = evaluate_tfidf(place, data.questions, rows)
+    if rows.rows <= MOST_ROWS:
+        made.outcomes[TFIDF] = evaluate_tfidf(place, data.questions, rows)
+    else:
+        why = f"the knowledge base has {rows.rows:,} rows, more than {MOST_ROWS:,}."
+        made.leave_out(TFIDF, why)
     made.outcomes[BM25] = evaluate_bm25(place, data.questions, rows)
     setting = _Setting(place, config, rows, data, base, fine_tune)
     _logistic_head(setting, made)

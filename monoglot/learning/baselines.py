@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 ScoresOf = Callable[[pl.Series], Scores]
 
 _CHARACTERS = (2, 5)
+# Beyond so many rows TF-IDF would take most of a run's time and memory.
+MOST_ROWS = 200_000
 # BM25's parameters as Lucene has them: how soon a repeated word counts no more, and how much a
 # long row is held back.
 _SATURATION = 1.2

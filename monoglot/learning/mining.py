@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from monoglot.learning.distributions import Floats, Integers, Pool, Vectors
+from monoglot.learning.label_sums import label_sums
 
 # Scores (b, c) of anchors at positions (b,) with rows -> rank values: the highest are kept, and
 # minus infinity never is.
@@ -115,8 +116,7 @@ def own_means(space: Space) -> Floats:
     What its positive can be expected to score. The positive of a triplet is drawn anew each epoch,
     the mean is not: one mining serves all epochs, and one odd positive moves no threshold.
     """
-    sums = np.zeros((len(space.pool.sizes), space.rows.shape[1]), dtype=np.float64)
-    np.add.at(sums, space.pool.labels, space.rows)
+    sums = label_sums(space.pool.labels, space.rows, len(space.pool.sizes), np.float64)
     sizes = space.pool.sizes.astype(np.float64)
     means = sums / np.where(sizes > 0, sizes, np.nan)[:, None]
     return np.asarray(np.einsum("ad,ad->a", space.anchors, means[space.labels]))

@@ -10,6 +10,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from monoglot.errors import ConfigError
+from monoglot.learning.label_sums import label_sums
 
 Encode = Callable[[list[str]], NDArray[np.float32]]
 Scores = NDArray[np.float32]
@@ -75,8 +76,7 @@ def centroids(rows: pl.DataFrame, labels: pl.Series, encode: Encode) -> Cosines:
     alone = rows.filter(~pl.col("label").is_in(training["label"].unique().implode()))
     used = pl.concat([training, alone])
     vectors = encode(used["query"].to_list())
-    sums = np.zeros((len(labels), vectors.shape[1]), dtype=np.float32)
-    np.add.at(sums, label_codes(used["label"], labels), vectors)
+    sums = label_sums(label_codes(used["label"], labels), vectors, len(labels), np.float32)
     return Cosines(_unit(sums), np.ones(len(labels), dtype=np.bool_))
 
 

@@ -5,6 +5,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from monoglot.learning.diagnostics import EXAMPLES, Finding, counted
+from monoglot.learning.label_sums import label_sums
 from monoglot.learning.ranking import Floats
 
 # At 1 a query's language moves it as far as its label does: neighbours are chosen by language.
@@ -14,8 +15,8 @@ _ROWS_OF_LABEL = 3
 _NEIGHBOURS = 10
 # Share of the nearest rows that must agree on another label: a clear majority of ten.
 _AGREE = 0.7
-# Scores of one look at mislabelled rows: a minute on two cores. Beyond, some rows are looked at.
-_MOST_CELLS = 2_000_000_000
+# Scores of one look at mislabelled rows: some seconds. Beyond 22,000 rows, some are looked at.
+_MOST_CELLS = 500_000_000
 _ROWS_PER_BLOCK = 1024
 
 
@@ -55,8 +56,7 @@ def _centroids(
 ) -> tuple[Floats, NDArray[np.int64]]:
     """The mean vector of each named label (m, d), 0 where it has none; and how many it has (m,)."""
     codes = np.searchsorted(names.to_numpy(), labels.to_numpy())
-    sums = np.zeros((len(names), vectors.shape[1]), np.float32)
-    np.add.at(sums, codes, vectors)
+    sums = label_sums(codes, vectors, len(names), np.float32)
     sizes = np.bincount(codes, minlength=len(names))
     sums /= np.maximum(sizes, 1)[:, None]
     return sums, sizes
