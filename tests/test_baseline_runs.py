@@ -139,3 +139,12 @@ def test_nothing_to_translate_with_is_refused_before_any_work(tmp_path):
     configure(tmp_path, baselines={"also": ["classifier"], "lexicon": "words.csv"})
     with pytest.raises(ConfigError, match=r"baselines\.lexicon: only translate_query reads it"):
         request_of(tmp_path).read()
+
+
+def test_tf_idf_is_left_out_of_a_large_knowledge_base_and_the_report_says_so(tmp_path, monkeypatch):
+    write_line(tmp_path, fine_tuning=SHORT)
+    monkeypatch.setattr("tasks.comparison.MOST_ROWS", 3)
+    record = retrain(request_of(tmp_path))
+    assert list(record.systems) == [name for name in NAMES[:4] if name != "TF-IDF"] + ["tuned"]
+    page = (tmp_path / "store" / record.report).read_text(encoding="utf-8")
+    assert "Baseline left out: TF-IDF: the knowledge base has" in page
