@@ -258,3 +258,15 @@ def test_the_kind_of_file_makes_no_difference(load, tmp_path, kind):
     }[kind](path)
     same = load_knowledge_base(KnowledgeBaseConfig(path=path)).rows
     assert fingerprint(same) == fingerprint(load(GOOD).rows)
+
+
+def test_a_file_is_read_anew_when_its_bytes_or_the_config_change(tmp_path):
+    path = tmp_path / "kb.csv"
+    path.write_text("query,label\na,x\nb,y\n")
+    config = KnowledgeBaseConfig(path=path)
+    first = load_knowledge_base(config)
+    assert load_knowledge_base(config) is first
+    path.write_text("query,label\na,x\nc,y\n")
+    assert sorted(load_knowledge_base(config).rows["query"]) == ["a", "c"]
+    swapped = KnowledgeBaseConfig(path=path, columns={"query": "label", "label": "query"})
+    assert sorted(load_knowledge_base(swapped).rows["query"]) == ["x", "y"]

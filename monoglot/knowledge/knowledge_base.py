@@ -5,7 +5,7 @@ import polars as pl
 from monoglot.config import KnowledgeBaseConfig
 from monoglot.contracts import KnowledgeBase
 from monoglot.errors import DataError
-from monoglot.identity import frame_digest, normalised, text_digest
+from monoglot.identity import file_digest, frame_digest, normalised, text_digest
 from monoglot.knowledge.files import read_table
 from monoglot.knowledge.rejects import (
     ROW,
@@ -17,6 +17,8 @@ from monoglot.knowledge.rejects import (
     without_empty,
 )
 
+# What was read last: a refresh looks whether there is work, and then does it, in one process.
+_LAST: dict[tuple[str, str], Loaded] = {}
 _COLUMNS = ("row_id", "query", "label", "label_path", "label_text", "answer")
 
 
@@ -33,6 +35,18 @@ def load_knowledge_base(config: KnowledgeBaseConfig) -> Loaded:
     Raises:
         DataError: the file cannot be used, too many rows are rejected, or one label is left.
     """
+    try:
+        key = (config.model_dump_json(), file_digest(config.file))
+    except OSError:
+        return _read(config)  # which says what is wrong
+    if key not in _LAST:
+        loaded = _read(config)
+        _LAST.clear()
+        _LAST[key] = loaded
+    return _LAST[key]
+
+
+def _read(config: KnowledgeBaseConfig) -> Loaded:
     raw, rejects = read_table(
         config.file,
         config.columns,
