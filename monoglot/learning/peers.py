@@ -12,9 +12,10 @@ import polars as pl
 from numpy.typing import NDArray
 
 from monoglot.errors import RunError
-from monoglot.learning.encoder import Encoder, bf16_is_faster, precision
+from monoglot.learning.encoder import Encoder
 from monoglot.learning.heads import MOST_TEXTS, Head, evenly, fit_head
 from monoglot.learning.learned import rate_for
+from monoglot.learning.precision import bf16_is_faster, precision
 from monoglot.learning_config import TrainingConfig
 
 if TYPE_CHECKING:

@@ -1,0 +1,190 @@
+"""`light` gives the vectors of sentence-transformers, and leaves what it does not know exactly."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import Dense, Pooling, Transformer
+from tiny_models import static_model, xlm_roberta
+from tokenizers import Tokenizer
+from tokenizers.pre_tokenizers import Whitespace
+
+from monoglot.errors import ModelError
+from monoglot.learning import precision
+from monoglot.learning.encoder import Encoder
+from monoglot.learning.light import load_light
+from monoglot.learning.models import OFFLINE_MINILM, model_folder
+
+TEXTS = [
+    *("where is my order", "mera paisa kab wapas aayega", "كيف ألغي طلبي", "play a song"),
+    *("set an alarm for nine in the morning", "¿dónde está mi pedido?"),
+]
+# Words of the vocabularies, special tokens as a user may type them, and anything else.
+SPECIAL = ["<pad>", "</s>", "[SEP]", "[MASK]", "ÅÄ", "東京"]
+WORDS = st.sampled_from([*" ".join(TEXTS).split(), *SPECIAL])
+SOME_TEXT = st.one_of(
+    st.lists(WORDS, min_size=1, max_size=90).map(" ".join),
+    st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=40),
+)
+MODELS = ("xlm_roberta", "first_token", "offline_minilm")
+RELAXED = settings(
+    max_examples=25, deadline=None, suppress_health_check=list(HealthCheck), database=None
+)
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory):
+    """Of each model, what `light` reads and what sentence-transformers does."""
+    folder = tmp_path_factory.mktemp("light")
+    xlm_roberta(folder / "xlm_roberta", TEXTS)
+    first = Transformer(str(folder / "xlm_roberta"), max_seq_length=16)
+    SentenceTransformer(
+        modules=[first, Pooling(first.get_embedding_dimension(), "cls")], device="cpu"
+    ).save(str(folder / "first_token"), create_model_card=False)
+    static_model(folder / "static", TEXTS)
+    names = {name: str(folder / name) for name in ("xlm_roberta", "first_token", "static")}
+    names["offline_minilm"] = str(model_folder(OFFLINE_MINILM))
+    return {
+        name: (load_light(Path(place), None), SentenceTransformer(place, device="cpu"))
+        for name, place in names.items()
+    }
+
+
+def cosines(ours, theirs):
+    """Of the rows of two matrices."""
+    lengths = np.linalg.norm(ours, axis=1) * np.linalg.norm(theirs, axis=1)
+    return (ours * theirs).sum(axis=1) / lengths
+
+
+@pytest.mark.parametrize("name", MODELS)
+@RELAXED
+@given(texts=st.lists(SOME_TEXT, min_size=1, max_size=12))
+def test_vectors_are_those_of_sentence_transformers(pairs, name, texts):
+    light, whole = pairs[name]
+    found = light.vectors(texts, 5, many=False)
+    assert found.shape == (len(texts), light.dimensions)
+    assert cosines(found, whole.encode(texts)).min() > 0.99999
+    alone = np.concatenate([light.vectors([text], 5, many=False) for text in texts])
+    assert cosines(found, alone).min() > 1 - 1e-6  # a text's company does not matter
+
+
+@RELAXED
+@given(texts=st.lists(SOME_TEXT, min_size=1, max_size=12))
+def test_static_vectors_are_those_of_sentence_transformers(pairs, texts):
+    light, whole = pairs["static"]
+    assert light.vectors(texts, 5, many=True) == pytest.approx(whole.encode(texts), abs=1e-6)
+
+
+@pytest.mark.parametrize("limit", [None, 7, 500])
+def test_prefix_and_limit_are_those_of_the_whole_model(tmp_path, limit):
+    base = xlm_roberta(tmp_path / "multilingual-e5-tiny", TEXTS)
+    light, whole = (Encoder.load(str(base), device="cpu", max_tokens=limit) for _ in range(2))
+    assert whole.model.max_seq_length == min(limit or 64, 64)
+    texts = [*TEXTS, "set an alarm for nine " * 30]
+    found = light.encode(texts)
+    prefixed = [f"query: {text}" for text in texts]
+    expected = whole.model.encode(prefixed, normalize_embeddings=True)
+    assert cosines(found, expected).min() > 0.99999
+    assert found == pytest.approx(whole.encode(texts), abs=1e-6)  # asked for, it encodes itself
+
+
+def test_a_model_that_was_asked_for_is_the_one_that_encodes(tmp_path):
+    encoder = Encoder.load(str(static_model(tmp_path / "base", TEXTS)), device="cpu")
+    before = encoder.encode(TEXTS)
+    encoder.model[0].embedding.weight.data[:, 0] += 1  # as a training would
+    assert np.abs(encoder.encode(TEXTS) - before).max() > 0.01
+
+
+def test_bf16_is_near_where_it_is_faster(pairs, monkeypatch):
+    light, whole = pairs["offline_minilm"]
+    monkeypatch.setattr(precision, "_measured", {("cpu", *light._shape): True})
+    found = light.vectors(TEXTS, 64, many=True)
+    assert cosines(found, whole.encode(TEXTS)).min() > 0.999
+    assert not np.array_equal(found, light.vectors(TEXTS, 64, many=False))
+
+
+def edited(folder, name, **changes):
+    """A JSON file with other values."""
+    path = folder / name
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("config.json", {"hidden_act": "relu"}),
+        ("config.json", {"model_type": "roberta"}),
+        ("config.json", {"position_embedding_type": "relative_key"}),
+        ("config.json", {"num_hidden_layers": 1}),
+        ("1_Pooling/config.json", {"pooling_mode": "max"}),
+        ("1_Pooling/config.json", {"pooling_mode": ["cls", "mean"]}),
+        ("sentence_bert_config.json", {"do_lower_case": True}),
+        ("sentence_bert_config.json", {"something": "new"}),
+        ("tokenizer_config.json", {"tokenizer_class": "XLMRobertaTokenizer"}),
+        ("tokenizer_config.json", {"tokenizer_class": "CamembertTokenizer"}),
+        ("tokenizer_config.json", {"model_max_length": 512, "truncation_side": "left"}),
+        ("tokenizer_config.json", {"extra_special_tokens": ["<new>"]}),
+        ("tokenizer_config.json", {"added_tokens_decoder": {"9": {"content": "<new>"}}}),
+    ],
+)
+def test_a_folder_that_says_anything_else_is_left(tmp_path, name, changes):
+    folder = xlm_roberta(tmp_path / "model", TEXTS)
+    assert load_light(folder, None) is not None
+    edited(folder, name, **changes)
+    assert load_light(folder, None) is None
+
+
+def test_other_modules_are_left_and_loaded_whole(tmp_path):
+    first = Transformer(str(xlm_roberta(tmp_path / "base", TEXTS)))
+    modules = [first, Pooling(32), Dense(32, 8)]
+    whole = SentenceTransformer(modules=modules, device="cpu")
+    whole.save(str(tmp_path / "model"), create_model_card=False)
+    assert load_light(tmp_path / "model", None) is None
+    encoder = Encoder.load(str(tmp_path / "model"), device="cpu")
+    assert encoder.dimensions == 8
+    expected = whole.encode(TEXTS, normalize_embeddings=True)
+    assert encoder.encode(TEXTS) == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("part", ["normalizer", "pre_tokenizer"])
+def test_a_vocabulary_that_transformers_would_read_otherwise_is_left(tmp_path, part):
+    source = model_folder(OFFLINE_MINILM)
+    folder = tmp_path / "minilm"
+    folder.mkdir()
+    (folder / "1_Pooling").mkdir()
+    for path in [*source.glob("*.json"), *source.glob("1_Pooling/*.json")]:
+        (folder / path.relative_to(source)).write_bytes(path.read_bytes())
+    (folder / "model.safetensors").symlink_to(source / "model.safetensors")
+    assert load_light(folder, None) is not None
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    if part == "normalizer":
+        edited(folder, "tokenizer_config.json", do_lower_case=False)
+    else:
+        tokenizer.pre_tokenizer = Whitespace()
+        tokenizer.save(str(folder / "tokenizer.json"))
+    assert load_light(folder, None) is None
+
+
+def test_damaged_weights_are_an_error_that_names_the_folder(tmp_path):
+    folder = xlm_roberta(tmp_path / "model", TEXTS)
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(ModelError, match="cannot be loaded"):
+        Encoder.load(str(folder), device="cpu")
+
+
+def test_encoding_imports_neither_sentence_transformers_nor_transformers(tmp_path):
+    folder = xlm_roberta(tmp_path / "model", TEXTS)
+    code = (
+        "import sys; from monoglot.learning.encoder import Encoder; "
+        f"Encoder.load({str(folder)!r}, device='cpu').encode(['play a song']); "
+        "print(sorted({'sentence_transformers', 'transformers', 'sklearn'} & sys.modules.keys()))"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "[]"
