@@ -44,7 +44,8 @@ class DaskCluster:
         self.address = str(json.loads(file.read_text())["address"])
         for _ in range(self._count):
             self.add_worker()
-        self.wait_for_workers(self._count)
+        if self._count:
+            self.wait_for_workers(self._count)
         return self
 
     def __exit__(self, *_: object) -> None:

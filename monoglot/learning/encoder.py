@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 Vectors = NDArray[np.float32]
 Progress = Callable[[int, int], None]
 
-_PIECE = 4096  # texts between two reports of progress
+PIECE = 4096  # texts between two reports of progress; the part of one worker on a cluster
 _WORTH_MEASURING = 512  # below so many texts, fp32 is fast enough and nothing is measured
 
 
@@ -101,8 +101,8 @@ class Encoder:
         order = sorted(range(len(distinct)), key=lambda number: len(distinct[number]))
         vectors = np.empty((len(distinct), self.dimensions), dtype=np.float32)
         autocast = len(distinct) >= _WORTH_MEASURING and bf16_is_faster(self.model)
-        for start in range(0, len(order), _PIECE):
-            piece = order[start : start + _PIECE]
+        for start in range(0, len(order), PIECE):
+            piece = order[start : start + PIECE]
             with precision(self.model.device.type, bf16=autocast):
                 vectors[piece] = self.model.encode(
                     [self.prefix + distinct[number] for number in piece],
