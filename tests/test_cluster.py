@@ -209,12 +209,12 @@ def test_an_index_encoded_by_workers_has_the_same_vectors(
 def test_encoding_goes_on_where_a_killed_worker_was(
     dying, prefect_api, tmp_path, rows, monkeypatch
 ):
-    monkeypatch.setattr(stages, "PIECE", 5)
+    monkeypatch.setattr(stages, "PIECE", 25)
     base = base_model(str(static_model(tmp_path / "base", rows["query"].to_list())))
     store = Store.open(str(tmp_path / "store"))
 
     def kill() -> None:
-        while len(list((store.root / "tmp").glob("resume-*/*.npy"))) < 5:
+        while len(list((store.root / "tmp").glob("resume-*/*.npy"))) < 3:
             time.sleep(0.01)
         dying.kill_worker()
 
