@@ -37,7 +37,8 @@ from tasks.models import base_model
 from tasks.versions import versions
 from tasks.workplace import Job, Workplace
 
-pytestmark = pytest.mark.usefixtures("no_endpoint")
+# A worker loads its libraries once, which takes a minute where all cores are busy.
+pytestmark = [pytest.mark.usefixtures("no_endpoint"), pytest.mark.timeout(900)]
 
 EACH = 3  # requests in flight on a worker
 KEY = "of-the-workers"
@@ -206,6 +207,7 @@ def test_an_index_encoded_by_workers_has_the_same_vectors(
     assert len(parts_made) == -(-rows.height // 50)
 
 
+@pytest.mark.slow
 def test_encoding_goes_on_where_a_killed_worker_was(
     dying, prefect_api, tmp_path, rows, monkeypatch
 ):
