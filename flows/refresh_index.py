@@ -12,6 +12,7 @@ from monoglot.standing import reason_against_refresh
 from monoglot.store import Store
 from tasks.abstention import measure_again
 from tasks.artifacts import show_nothing
+from tasks.cluster import require_cluster
 from tasks.index import build_index
 from tasks.knowledge_base import read_knowledge_base
 from tasks.models import released_model
@@ -42,6 +43,7 @@ def refresh_index(request: RunRequest) -> RunRecord | None:
             get_run_logger().info(f"nothing to do: {reason}", extra={"shown": True})
             show_nothing(place.store, reason)
             return None
+        require_cluster(place)
         model = released_model(current)
         index = build_index(place, rows, model)
         measured = measure_again(

@@ -23,6 +23,7 @@ from tasks.anchors import gather_anchors
 from tasks.artifacts import show_nothing, show_plan
 from tasks.batches import take_in_batches
 from tasks.caching import waiting
+from tasks.cluster import require_cluster
 from tasks.comparison import evaluate_baselines
 from tasks.diagnostics import diagnose
 from tasks.guards import measure_guards
@@ -72,6 +73,7 @@ def retrain(request: RunRequest) -> RunRecord | Outstanding:
             get_run_logger().info(f"nothing to do: {done.reason}", extra={"shown": True})
             show_nothing(place.store, done.reason)
             return done.record
+        require_cluster(place)
         if settings.training_deployment:
             require(settings.training_deployment)
         show_plan(place.store, make_plan(inputs, config, settings, place.store))

@@ -22,7 +22,9 @@ class Settings(BaseSettings):
     llm_base_url: str = Field("", description="Base URL of an OpenAI-compatible endpoint.")
     llm_api_key: SecretStr = Field(SecretStr(""), description="Its key; local servers need none.")
     llm_model: str = Field("", description="Model name used where the config names none.")
-    llm_concurrency: int = Field(8, ge=1, description="Requests in flight.")
+    llm_concurrency: int = Field(
+        8, ge=1, description="Requests in flight; on a cluster, those of each worker."
+    )
     llm_requests_per_minute: int = Field(
         0, ge=0, description="Requests a minute, shared by all of a process; 0: no limit."
     )
@@ -50,6 +52,12 @@ class Settings(BaseSettings):
         "",
         description="Prefect deployment that trains, e.g. fine-tune/gpu, on a machine that reaches "
         "the same store. Empty: training happens where the run does.",
+    )
+    cluster: str = Field(
+        "",
+        description="Address of a Dask scheduler, e.g. tcp://10.0.0.5:8786: its workers send the "
+        "LLM's requests, encode, and mine by the model. Empty: all of it happens where the run "
+        "does.",
     )
     webhook_url: SecretStr = Field(
         SecretStr(""), description="Where failures, rejections and stale stores are told, by POST."

@@ -5,7 +5,8 @@ import polars as pl
 from monoglot.learning.candidates import find_candidates
 from monoglot.store import Artifact
 from tasks.caching import stage
-from tasks.models import ModelRef, load_encoder
+from tasks.cluster import encode_by
+from tasks.models import ModelRef
 from tasks.workplace import Job
 
 GAPS = "gaps.parquet"
@@ -17,8 +18,7 @@ def search_candidates(
 ) -> None:
     """`contracts.Candidates` of the user queries of one language."""
     asked = job.table(queries).filter(pl.col("language") == language)
-    encode = load_encoder(job, model).encode
-    job.write(find_candidates(asked, job.table(knowledge_base), encode))
+    job.write(find_candidates(asked, job.table(knowledge_base), encode_by(job, model)))
 
 
 @stage("further_candidates", title="further candidates {language}", tags=["gpu"])
@@ -46,7 +46,7 @@ def search_further(
         find_candidates(
             gaps,
             job.table(knowledge_base),
-            load_encoder(job, model).encode,
+            encode_by(job, model),
             job.table(shown),
             by="english",
         )

@@ -5,6 +5,7 @@ from monoglot.identity import digest
 from monoglot.serving.index import Index, Vectors
 from monoglot.store import Artifact, Store
 from tasks.caching import stage
+from tasks.cluster import CHUNK, encode_by
 from tasks.models import ModelRef, load_encoder
 from tasks.workplace import Job
 
@@ -34,8 +35,9 @@ def build_index(job: Job, knowledge_base: Artifact, model: ModelRef) -> None:
     index = Index.of_model(job.store.index_uri, model.digest, encoder.dimensions)
     done = index.sync(
         job.table(knowledge_base),
-        lambda texts: encoder.encode(texts, batch_size=job.settings.encode_batch),
+        encode_by(job, model),
         on_progress=job.on_progress,
+        **({"chunk": CHUNK} if job.settings.cluster else {}),
     )
     job.draft.rows = done.rows
     # The temperature depends on the edits before, too, and changes what a search ranks first.

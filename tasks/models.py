@@ -72,7 +72,7 @@ def load_encoder(job: Job, model: ModelRef) -> Encoder:
 
     For encoding only: training changes a model's weights and loads its own.
     """
-    return _encoder(locate(job.store, model), model.digest, job.settings.device)
+    return encoder_at(locate(job.store, model), model.digest, job.settings.device)
 
 
 def encode(job: Job, model: ModelRef, texts: Sequence[str]) -> Vectors:
@@ -82,17 +82,22 @@ def encode(job: Job, model: ModelRef, texts: Sequence[str]) -> Vectors:
     """
     place = locate(job.store, model), model.digest, job.settings.device
     if len(texts) > _MOST_KEPT:
-        return _encoder(*place).encode(texts, on_progress=job.on_progress)
+        return encoder_at(*place).encode(texts, on_progress=job.on_progress)
     return _encoded(*place, tuple(texts))
 
 
 @functools.lru_cache(maxsize=8)
 def _encoded(place: str, digest: str, device: str, texts: tuple[str, ...]) -> Vectors:
-    return _encoder(place, digest, device).encode(texts)
+    return encoder_at(place, digest, device).encode(texts)
 
 
 @functools.lru_cache(maxsize=1)
-def _encoder(place: str, digest: str, device: str) -> Encoder:
+def encoder_at(place: str, digest: str, device: str) -> Encoder:
+    """The model at a place that `locate` named, which has this digest.
+
+    Raises:
+        ModelError: it is not there, or has another digest.
+    """
     encoder = Encoder.load(place, device=device)
     if encoder.digest != digest:
         raise ModelError(f"{place}: the model's files changed since this run began. Run again.")

@@ -15,6 +15,7 @@ from monoglot.learning_config import SamplingConfig, SimilarityConfig, TrainingC
 from monoglot.section import Section, Share
 from monoglot.store import Artifact
 from tasks.caching import stage
+from tasks.cluster import encode_by, search_of
 from tasks.labelling import PROPOSALS
 from tasks.models import ModelRef, load_encoder
 from tasks.workplace import Job
@@ -85,7 +86,8 @@ def draw_triplets(
         epochs=epochs,
         seed=seed,
         proposals=proposals,
-        encode=load_encoder(job, base).encode if strategy.mine else None,
+        encode=encode_by(job, base) if strategy.mine else None,
+        search=search_of(job),
     )
     idle = known.height - triplets["anchor"].n_unique()
     warnings = [*(similarity.warnings if similarity else ())]

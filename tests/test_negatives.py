@@ -14,6 +14,7 @@ from monoglot.errors import DataError
 from monoglot.learning import mining
 from monoglot.learning.by_similarity import Material
 from monoglot.learning.distributions import Pool
+from monoglot.learning.mined import ByScore
 from monoglot.learning.mining import Space, mine, own_best, own_means
 from monoglot.learning.negatives import STRATEGIES, Draws, draw_negatives, draw_planned
 from monoglot.learning.pairs import make_triplets
@@ -279,7 +280,7 @@ def test_mining_in_blocks_equals_mining_at_once(monkeypatch, anchors, rows, crow
     labels = rng.integers(0, 6, 17)
     sources = np.full(17, -1)
     space = Space(unit_vectors(17, rng), vectors, labels, sources, pool)
-    found = mine(space, keep, lambda scores, _: scores)
+    found = mine(space, keep, ByScore())
     wanted_rows, wanted_scores = brute_mine(space, keep)
     assert (found.rows == wanted_rows).all()
     assert (found.scores == wanted_scores).all()

@@ -16,7 +16,7 @@ from benchmarks.speed.figures import page
 from benchmarks.tables import provenance_line
 
 RESULTS = Path(__file__).parents[1] / "results"
-NAMES = ("nothing", "searching", "encoding", "training", "mining", "indexing", "million")
+NAMES = ("nothing", "searching", "encoding", "training", "mining", "indexing", "million", "cluster")
 
 
 def main(given: Sequence[str] | None = None) -> None:

@@ -49,7 +49,7 @@ def answer_all(
         task: what kind of question they are.
         connect: makes the endpoint; called only if a row must be bought.
         ledger: where replies are found and kept.
-        in_flight: requests under way at a time.
+        in_flight: requests under way at a time, for each machine that sends them.
         on_progress: called with rows settled and rows in all, as replies come in.
         budget: the run's, with its prices, and whether to ask by batch; None: nothing limits it,
             and no price is known.
@@ -103,7 +103,7 @@ class _Purchase:
         self._known = known
         self._task = task
         self._ledger = ledger
-        self._in_flight = in_flight
+        self._each = self._in_flight = in_flight
         self._on_progress = on_progress or (lambda _done, _total: None)
         self._owner = new_owner()
         self._waiting: dict[int, deque[str]] = {}  # by how often their requests came to nothing
@@ -147,6 +147,7 @@ class _Purchase:
                     await self._wait_for_others()
 
     async def _start_requests(self, endpoint: Endpoint) -> None:
+        self._in_flight = self._each * endpoint.senders
         while self._trouble is None and len(self._flying) < self._in_flight:
             if not self._packs:
                 await self._claim_packs()

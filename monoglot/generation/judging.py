@@ -14,9 +14,9 @@ from monoglot.config import GenerationConfig, LanguageConfig
 from monoglot.generation.asking import Answers, Progress, Task
 from monoglot.generation.buying import answer_all
 from monoglot.generation.ledger import Ledger
-from monoglot.generation.llm import Endpoint
 from monoglot.generation.prompts import described, messages_of, rows_schema
 from monoglot.generation.redaction import Redactor
+from monoglot.generation.senders import endpoint_of
 from monoglot.generation.spending import Budget
 from monoglot.identity import digest
 from monoglot.settings import Settings
@@ -86,7 +86,7 @@ def ask_judge(
     answers = answer_all(
         dict(zip(keys, asks, strict=True)),
         _task_of(language, settings, model),
-        partial(Endpoint, settings, model, 0.0),
+        partial(endpoint_of, settings, model, 0.0),
         ledger,
         in_flight=settings.llm_concurrency,
         on_progress=on_progress,

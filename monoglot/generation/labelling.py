@@ -29,7 +29,6 @@ from monoglot.generation.asking import (
 )
 from monoglot.generation.buying import answer_all
 from monoglot.generation.ledger import Ledger
-from monoglot.generation.llm import Endpoint
 from monoglot.generation.prompts import (
     LABELLING_PROMPT,
     LABELLING_SCHEMA,
@@ -38,6 +37,7 @@ from monoglot.generation.prompts import (
 )
 from monoglot.generation.redaction import Redacted, Redactor
 from monoglot.generation.replies import Problem, clean_text
+from monoglot.generation.senders import endpoint_of
 from monoglot.generation.spending import Budget
 from monoglot.identity import digest
 from monoglot.settings import Settings
@@ -111,7 +111,7 @@ def label_queries(
     answers = answer_all(
         {key: ask for _, _, key, ask in asks},
         _task_of(language, kb_language, settings, model),
-        partial(Endpoint, settings, model, config.temperature),
+        partial(endpoint_of, settings, model, config.temperature),
         ledger,
         in_flight=settings.llm_concurrency,
         on_progress=on_progress,

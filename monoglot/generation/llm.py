@@ -50,8 +50,15 @@ class NoReplyError(EndpointError):
     """Every attempt at one request failed in a way that may pass."""
 
 
-class _Attempt(NamedTuple):
-    """One attempt: the reply or what went wrong, the wait asked for, and whether it may cost."""
+class Attempt(NamedTuple):
+    """What came of sending a request once.
+
+    Attributes:
+        reply: the reply; None: there was none.
+        trouble: what went wrong then.
+        wait_s: seconds that the endpoint asks to wait.
+        may_cost: whether the request may have been answered and charged for.
+    """
 
     reply: Reply | None = None
     trouble: str = ""
@@ -93,6 +100,11 @@ class Endpoint:
     def settings(self) -> Settings:
         """Where it is, and how it is asked."""
         return self._settings
+
+    @property
+    def senders(self) -> int:
+        """How many machines send its requests, each as many at a time as the settings say."""
+        return 1
 
     @property
     def client(self) -> "AsyncOpenAI":
@@ -143,14 +155,14 @@ class Endpoint:
         schema: Mapping[str, Any],
         account: Account,
         expected: Usage,
-    ) -> _Attempt:
+    ) -> Attempt:
         """One attempt in its turn, reserved before it is sent and booked after."""
         tokens = expected.prompt_tokens + expected.completion_tokens
         reservation = await account.reserve(expected)
         try:
             await self._limits.turn(tokens)
             await self._pause()
-            attempt = await self._attempt(messages, schema)
+            attempt = await self.attempt(messages, schema)
         except EndpointError:
             account.unpaid(reservation)
             raise
@@ -165,8 +177,14 @@ class Endpoint:
             self._limits.correct(tokens, usage.prompt_tokens + usage.completion_tokens)
         return attempt._replace(reply=replace(attempt.reply, usage=usage))
 
-    async def _attempt(self, messages: Sequence[Message], schema: Mapping[str, Any]) -> _Attempt:
-        """One attempt, sent as it is: `create` would walk through every part of the schema."""
+    async def attempt(self, messages: Sequence[Message], schema: Mapping[str, Any]) -> Attempt:
+        """One attempt, neither paced nor booked.
+
+        It is sent as it is: `create` would walk through every part of the schema.
+
+        Raises:
+            EndpointError: the endpoint refuses the request as such.
+        """
         import httpx2
         import openai
 
@@ -184,27 +202,27 @@ class Endpoint:
         except (TimeoutError, openai.APITimeoutError) as error:
             limit_s = self._settings.llm_timeout_s
             told = f"{where}: no answer within {limit_s:g} s (MONOGLOT_LLM_TIMEOUT_S)"
-            return _Attempt(trouble=told, may_cost=was_sent(error))
+            return Attempt(trouble=told, may_cost=was_sent(error))
         except openai.APIConnectionError as error:
             told = f"{where}: the connection failed ({scrubbed(cause(error), self._settings)})"
-            return _Attempt(trouble=told, may_cost=was_sent(error))
+            return Attempt(trouble=told, may_cost=was_sent(error))
 
-    def _received(self, body: str) -> _Attempt:
+    def _received(self, body: str) -> Attempt:
         """A reply; some gateways wrap an error of the model behind them in a success."""
         reply = Reply.of(body)
         error = error_of(body)
         code = error.get("code")
         if error and not reply.text and isinstance(code, int) and is_repeatable(code):
             told = scrubbed(words(error), self._settings)
-            return _Attempt(trouble=f"{address(self._settings)}: {told}")
-        return _Attempt(reply)
+            return Attempt(trouble=f"{address(self._settings)}: {told}")
+        return Attempt(reply)
 
-    def _refused(self, error: "APIStatusError") -> _Attempt:
+    def _refused(self, error: "APIStatusError") -> Attempt:
         """What an HTTP error means: a refusal on record, trouble that may pass, or the end."""
         body, status = error.response.text, error.status_code
         said = error_of(body)
         if refuses_content(status, said):
-            return _Attempt(Reply.of(body))
+            return Attempt(Reply.of(body))
         trouble = f"{address(self._settings)}: HTTP {status}" + scrubbed(
             f" ({words(said)})", self._settings
         )
@@ -217,7 +235,7 @@ class Endpoint:
                 "run again then."
             ) from None
         self._resume_at = max(self._resume_at, time.monotonic() + wait_s)
-        return _Attempt(trouble=trouble, wait_s=wait_s)
+        return Attempt(trouble=trouble, wait_s=wait_s)
 
     def remedy(self, status: int) -> str:
         """What to set where the endpoint refuses a request with this HTTP status."""

@@ -20,7 +20,6 @@ from monoglot.contracts import Queries, Rejects, empty
 from monoglot.generation.asking import Generated, PlannedWork, Progress, Task, plan, rejects_of
 from monoglot.generation.buying import answer_all
 from monoglot.generation.ledger import Ledger
-from monoglot.generation.llm import Endpoint
 from monoglot.generation.prompts import (
     SYNTHESIS_PROMPT,
     SYNTHESIS_SCHEMA,
@@ -32,6 +31,7 @@ from monoglot.generation.prompts import (
 from monoglot.generation.quality import folded
 from monoglot.generation.redaction import Redacted, Redactor
 from monoglot.generation.replies import clean_text
+from monoglot.generation.senders import endpoint_of
 from monoglot.generation.spending import Budget
 from monoglot.identity import digest, text_digest
 from monoglot.settings import Settings
@@ -101,7 +101,7 @@ def synthesize(
     answers = answer_all(
         {sample.key: sample.ask for sample in samples},
         _task_of(language, config, kb_language, settings, model),
-        partial(Endpoint, settings, model, config.temperature),
+        partial(endpoint_of, settings, model, config.temperature),
         ledger,
         in_flight=settings.llm_concurrency,
         on_progress=on_progress,

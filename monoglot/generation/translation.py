@@ -28,7 +28,6 @@ from monoglot.generation.asking import (
 )
 from monoglot.generation.buying import answer_all
 from monoglot.generation.ledger import Ledger
-from monoglot.generation.llm import Endpoint
 from monoglot.generation.prompts import (
     RENDERING_PROMPT,
     TRANSLATION_PROMPT,
@@ -41,6 +40,7 @@ from monoglot.generation.quality import folded, terms_in
 from monoglot.generation.redaction import Redacted, Redactor
 from monoglot.generation.renderings import mixes_of, spellings_of
 from monoglot.generation.replies import Problem, clean_text
+from monoglot.generation.senders import endpoint_of
 from monoglot.generation.spending import Budget
 from monoglot.identity import digest, text_digest
 from monoglot.settings import Settings
@@ -94,7 +94,7 @@ def translate(
     answers = answer_all(
         asks,
         _task_of(language, kb_language, settings, model, may_repeat=may_repeat),
-        partial(Endpoint, settings, model, config.temperature),
+        partial(endpoint_of, settings, model, config.temperature),
         ledger,
         in_flight=settings.llm_concurrency,
         on_progress=on_progress,

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 Vectors = NDArray[np.float32]
 Progress = Callable[[int, int], None]
 
-_PIECE = 4096  # texts between two reports of progress
+PIECE = 4096  # texts between two reports of progress; the part of one worker on a cluster
 _WORTH_MEASURING = 512  # below so many texts, fp32 is fast enough and nothing is measured
 
 
@@ -137,8 +137,8 @@ class Encoder:
         vectors = np.empty((len(distinct), self.dimensions), dtype=np.float32)
         many = len(distinct) >= _WORTH_MEASURING
         light = self._light  # held: another thread may ask for the model
-        for start in range(0, len(order), _PIECE):
-            piece = order[start : start + _PIECE]
+        for start in range(0, len(order), PIECE):
+            piece = order[start : start + PIECE]
             prefixed = [self.prefix + distinct[number] for number in piece]
             if light is not None:
                 vectors[piece] = light.vectors(prefixed, batch_size, many=many)

@@ -4,6 +4,8 @@ Each strategy has two halves: `mine_...` ranks rows once for a model, and what i
 from in every epoch. A row of the anchor's own label is never mined.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -27,19 +29,73 @@ _SMOOTHING = 1.0  # anchors' worth of label similarity in what the model confuse
 _LEAST_UNIT = 1e-3  # of the calibrated scale: a model that tells nothing apart has none
 
 
-def by_score(scores: Vectors, _: Integers) -> Vectors:
+class ByScore:
     """The nearest rows first."""
-    return scores
+
+    def __call__(self, scores: Vectors, anchors: Integers) -> Vectors:  # noqa: ARG002
+        """The scores themselves."""
+        return scores
+
+    def of(self, anchors: slice) -> "ByScore":  # noqa: ARG002
+        """Alike for all anchors."""
+        return self
+
+
+@dataclass(frozen=True)
+class Below:
+    """The nearest of the rows that score less than an anchor's ceiling (a,)."""
+
+    ceiling: Floats
+
+    def __call__(self, scores: Vectors, anchors: Integers) -> Vectors:
+        """The scores, minus infinity from the ceiling on."""
+        below = scores < self.ceiling[anchors][:, None]
+        return np.where(below, scores, np.float32(-np.inf)).astype(np.float32, copy=False)
+
+    def of(self, anchors: slice) -> "Below":
+        """With the ceilings of these."""
+        return Below(self.ceiling[anchors])
+
+
+@dataclass(frozen=True)
+class Above:
+    """The nearest of the rows that score more than an anchor's floor (a,)."""
+
+    floor: Vectors
+
+    def __call__(self, scores: Vectors, anchors: Integers) -> Vectors:
+        """The scores, minus infinity up to the floor."""
+        return np.where(scores > self.floor[anchors][:, None], scores, np.float32(-np.inf))
+
+    def of(self, anchors: slice) -> "Above":
+        """With the floors of these."""
+        return Above(self.floor[anchors])
+
+
+@dataclass(frozen=True)
+class Around:
+    """The rows whose scores are nearest to an anchor's target (a,), in some unit."""
+
+    target: Floats
+    unit: float
+
+    def __call__(self, scores: Vectors, anchors: Integers) -> Vectors:
+        """The distances, turned about."""
+        return -np.abs((scores - self.target[anchors][:, None]) / self.unit).astype(np.float32)
+
+    def of(self, anchors: slice) -> "Around":
+        """With the targets of these."""
+        return Around(self.target[anchors], self.unit)
 
 
 def mine_top(space: Space, config: SamplingConfig) -> Mined:
     """As many of the nearest rows as are drawn."""
-    return mine(space, config.random_negatives + config.hard_negatives, by_score)
+    return mine(space, config.random_negatives + config.hard_negatives, ByScore())
 
 
 def mine_window(space: Space, config: SamplingConfig) -> Mined:
     """The nearest rows up to the end of the window."""
-    return mine(space, config.rank_window[1], by_score)
+    return mine(space, config.rank_window[1], ByScore())
 
 
 def mine_positive_aware(space: Space, config: SamplingConfig) -> Mined:
@@ -55,11 +111,7 @@ def mine_positive_aware(space: Space, config: SamplingConfig) -> Mined:
         float(np.median(known) - np.quantile(known, config.margin_quantile)) if len(known) else 0.0
     )
     ceiling = np.nan_to_num(positives, nan=np.inf) - margin
-
-    def rank(scores: Vectors, anchors: Integers) -> Vectors:
-        return np.where(scores < ceiling[anchors][:, None], scores, np.float32(-np.inf))
-
-    return mine(space, config.random_negatives + config.hard_negatives, rank)
+    return mine(space, config.random_negatives + config.hard_negatives, Below(ceiling))
 
 
 def mine_simans(space: Space, config: SamplingConfig) -> Mined:
@@ -75,11 +127,7 @@ def mine_simans(space: Space, config: SamplingConfig) -> Mined:
     apart = float(np.median(positives[known] - blind[known])) if known.any() else 0.0
     unit = max(apart, _LEAST_UNIT)
     target = np.where(known, positives, blind + unit) + config.simans_b * unit
-
-    def rank(scores: Vectors, anchors: Integers) -> Vectors:
-        return -np.abs((scores - target[anchors][:, None]) / unit).astype(np.float32)
-
-    mined = mine(space, _CANDIDATES, rank)
+    mined = mine(space, _CANDIDATES, Around(target, unit))
     distances = (mined.scores - target[:, None]) / unit
     return Mined(mined.rows, np.where(mined.rows >= 0, distances, -np.inf).astype(np.float32))
 
@@ -90,12 +138,7 @@ def mine_confused(space: Space, _: SamplingConfig) -> Mined:
     An anchor's source is a row of its own label that it renders: to find that one says nothing on
     queries that have no source among the rows.
     """
-    best = own_best(space)
-
-    def rank(scores: Vectors, anchors: Integers) -> Vectors:
-        return np.where(scores > best[anchors][:, None], scores, np.float32(-np.inf))
-
-    return mine(space, _CONFUSED_ROWS, rank)
+    return mine(space, _CONFUSED_ROWS, Above(own_best(space)))
 
 
 def ranked(given: Material, first: int, last: int) -> Distribution:

@@ -8,15 +8,26 @@ decimals, so that equal texts tie whatever block they fall in; ties keep the row
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
 from monoglot.learning.distributions import Floats, Integers, Pool, Vectors
 from monoglot.learning.label_sums import label_sums
 
-# Scores (b, c) of anchors at positions (b,) with rows -> rank values: the highest are kept, and
-# minus infinity never is.
-Rank = Callable[[Vectors, Integers], Vectors]
+
+class Rank(Protocol):
+    """What makes a row good; data, so that blocks of anchors may be searched elsewhere."""
+
+    def __call__(self, scores: Vectors, anchors: Integers) -> Vectors:
+        """Scores (b, c) of anchors at positions (b,) with rows -> rank values.
+
+        The highest are kept, and minus infinity never is.
+        """
+
+    def of(self, anchors: slice) -> "Rank":
+        """The same for some of the anchors alone, which count from 0 then."""
+
 
 _ANCHORS = 1024  # in a block
 _ROWS = 8192
@@ -34,6 +45,7 @@ class Space:
         labels: (a,) label codes of the anchors.
         sources: (a,) pool position of the row an anchor was made from, or -1.
         pool: the rows.
+        search: who searches all rows for all anchors; None: this process does.
     """
 
     anchors: Vectors
@@ -41,6 +53,7 @@ class Space:
     labels: Integers
     sources: Integers
     pool: Pool
+    search: "Search | None" = None
 
 
 @dataclass(frozen=True)
@@ -56,6 +69,10 @@ class Mined:
     scores: Vectors
 
 
+# As `search_here`, which is the plain one.
+Search = Callable[[Space, int, Rank], Mined]
+
+
 def mine(space: Space, keep: int, rank: Rank) -> Mined:
     """The `keep` rows of other labels with the highest ranks for each anchor.
 
@@ -64,6 +81,11 @@ def mine(space: Space, keep: int, rank: Rank) -> Mined:
         keep: rows an anchor; fewer where the pool is smaller.
         rank: what makes a row good.
     """
+    return (space.search or search_here)(space, keep, rank)
+
+
+def search_here(space: Space, keep: int, rank: Rank) -> Mined:
+    """`mine` in this process, whoever else there is."""
     keep = max(1, min(keep, len(space.rows)))
     found = [
         _best(space, np.arange(at, min(at + _ANCHORS, len(space.anchors))), keep, rank)

@@ -13,7 +13,7 @@ import polars as pl
 from monoglot.errors import DataError
 from monoglot.learning.by_similarity import Material
 from monoglot.learning.distributions import Integers, Pool
-from monoglot.learning.mining import Mined, Space
+from monoglot.learning.mining import Mined, Search, Space
 from monoglot.learning.negatives import STRATEGIES, Draws, draw_negatives
 from monoglot.learning.similarity import LabelSimilarity
 from monoglot.learning.similarity_sources import Encode, label_codes
@@ -70,11 +70,12 @@ class Partners:
             similarity=similarity,
         )
 
-    def mined(self, encode: Encode) -> Mined | None:
+    def mined(self, encode: Encode, search: Search | None = None) -> Mined | None:
         """The rows that a model ranks high for each anchor; None where the strategy ranks none.
 
         Args:
             encode: texts to unit vectors by that model.
+            search: who searches the rows; None: this process does.
         """
         mine = STRATEGIES[self._config.strategy].mine
         if mine is None:
@@ -86,6 +87,7 @@ class Partners:
             labels=self._given.labels,
             sources=pool.places(self._sources),
             pool=pool,
+            search=search,
         )
         return mine(space, self._config)
 
@@ -125,6 +127,7 @@ def make_triplets(
     seed: int,
     proposals: pl.DataFrame | None = None,
     encode: Encode | None = None,
+    search: Search | None = None,
 ) -> pl.DataFrame:
     """Draw the triplets that need no model in training: of all epochs, or of the first to re-mine.
 
@@ -137,6 +140,7 @@ def make_triplets(
         seed: of all draws.
         proposals: `contracts.Proposals`; None: there are none.
         encode: texts to unit vectors by the base model; None: the strategy ranks no rows.
+        search: who searches the rows that it ranks; None: this process does.
 
     Returns:
         `contracts.Triplets`, sorted by epoch and anchor.
@@ -147,7 +151,7 @@ def make_triplets(
     partners = Partners(
         anchors, rows, similarity, config, epochs=epochs, seed=seed, proposals=proposals
     )
-    mined = None if encode is None else partners.mined(encode)
+    mined = None if encode is None else partners.mined(encode, search)
     drawn = 1 if config.remine else epochs
     return pl.concat([partners.of(epoch, mined) for epoch in range(drawn)])
 
