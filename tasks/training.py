@@ -57,12 +57,12 @@ def train(
         partners = partners_of(job, triplets, queries, remining, config)
         remined = Remined(partners, job.scratch)
     log = fine_tune_on(
-        devices,
         encoder,
         queries,
         job.table(parts),
         job.table(triplets),
         config,
+        devices=devices,
         scratch=job.scratch,
         romanised=by_code.union(romanised),
         on_step=lambda done, of: job.on_step(encoder, done, of),

@@ -8,7 +8,6 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from safetensors.torch import load_file
 from tiny_models import static_model, xlm_roberta
 
 from monoglot.errors import RunError
@@ -189,7 +188,7 @@ def test_two_ranks_take_the_steps_of_one(bases, monkeypatch):
 
 
 def test_processes_of_their_own_go_on_where_one_was_killed(bases, monkeypatch):
-    on_two = partial(fine_tune_on, ("cpu", "cpu"))
+    on_two = partial(fine_tune_on, devices=("cpu", "cpu"))
     partners = Partners(ANCHORS, ROWS, None, SAMPLING, epochs=4, seed=0)
     first = drawn()
 
@@ -220,6 +219,7 @@ def test_processes_of_their_own_go_on_where_one_was_killed(bases, monkeypatch):
     assert not list((bases / "shared").glob("trained*"))
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_ends_the_others_and_is_named(bases):
     def kill_one(done, of):
         if done == 2:
@@ -228,7 +228,7 @@ def test_a_process_that_dies_ends_the_others_and_is_named(bases):
     triplets = drawn(epochs=4)
     with pytest.raises(RunError, match=r"the process on cpu was killed by SIGKILL.*Run again"):
         tuned(
-            partial(fine_tune_on, ("cpu", "cpu")),
+            partial(fine_tune_on, devices=("cpu", "cpu")),
             bases / "run",
             bases / "transformer",
             triplets,
@@ -239,12 +239,12 @@ def test_a_process_that_dies_ends_the_others_and_is_named(bases):
     wild = CONFIG.model_copy(update={"learning_rate": 1e30})
     with pytest.raises(RunError, match=r"the loss is nan at step \d+ of 12\. Lower"):
         fine_tune_on(
-            ("cpu", "cpu"),
             Encoder.load(str(bases / "transformer")),
             ANCHORS,
             ROWS,
             triplets,
             wild,
+            devices=("cpu", "cpu"),
             scratch=bases / "run",
         )
 

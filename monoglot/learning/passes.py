@@ -24,7 +24,6 @@ from monoglot.learning.token_rows import gathered
 from monoglot.learning.tokens import Tokens
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
     LossOf = Callable[[Tensor], Tensor]
@@ -146,9 +145,7 @@ class Passes:
             vectors: Tensor = model(dict(batch))["sentence_embedding"]
         return vectors.float()
 
-    def _loss(
-        self, vectors: "Tensor", texts: _Texts, loss_of: "LossOf"
-    ) -> "tuple[Tensor, Tensor]":
+    def _loss(self, vectors: "Tensor", texts: _Texts, loss_of: "LossOf") -> "tuple[Tensor, Tensor]":
         """The loss of all ranks' vectors, and its gradient by this rank's own (n, d)."""
         import torch
 
@@ -183,4 +180,3 @@ def cuts(lengths: Integers, most: int, overhead: int) -> list[int]:
         found.append(end)
         end = int(start[end])
     return found[::-1]
-

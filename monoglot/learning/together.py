@@ -54,13 +54,13 @@ class _Inputs:
 
 
 def fine_tune_on(
-    devices: Sequence[str],
     encoder: Encoder,
     anchors: pl.DataFrame,
     rows: pl.DataFrame,
     triplets: pl.DataFrame,
     config: TrainingConfig,
     *,
+    devices: Sequence[str],
     scratch: Path,
     romanised: Collection[str] = (),
     on_step: OnStep | None = None,
@@ -69,18 +69,23 @@ def fine_tune_on(
     """As `training.fine_tune`, on several devices: the same weights but for rounding.
 
     Args:
+        encoder: the base model; its weights are changed when the training is over.
+        anchors: as there.
+        rows: as there.
+        triplets: as there.
+        config: as there.
         devices: a process is started for each, as `cuda:1`; one device: none is, and the encoder's
             own is used.
-        encoder: the base model; its weights are changed when the training is over.
-        anchors, rows, triplets, config, scratch, romanised: see there.
+        scratch: as there; on a disk that the processes share, as those of one machine do.
+        romanised: as there.
         on_step: called in this process.
-        partners: see there; sent to the processes, and must keep in a file what it has drawn.
+        partners: sent to the processes; must keep in a file what it has drawn.
 
     Raises:
         ConfigError, DataError: as there.
         RunError: as there, or a process has died.
     """
-    options = {"romanised": frozenset(romanised), "partners": partners}
+    options: dict[str, Any] = {"romanised": frozenset(romanised), "partners": partners}
     if len(devices) == 1:
         return fine_tune(
             encoder, anchors, rows, triplets, config, scratch=scratch, on_step=on_step, **options
@@ -147,15 +152,17 @@ def _listen(
     return logs[next(iter(ranks))]
 
 
-def _death(
-    ranks: "dict[Connection, SpawnProcess]", devices: Sequence[str]
-) -> RunError | None:
-    """What to say of a process that was ended, not of one that ended itself; None: there is none."""
-    wait([process.sentinel for process in ranks.values()], _SECONDS_TO_END)
+def _death(ranks: "dict[Connection, SpawnProcess]", devices: Sequence[str]) -> RunError | None:
+    """What to say of a process that was ended, not of one that ended itself; None: all do well."""
+    ending = wait([process.sentinel for process in ranks.values()], _SECONDS_TO_END)
     for device, process in zip(devices, ranks.values(), strict=True):
+        if process.sentinel in ending:
+            process.join(_SECONDS_TO_END)  # its files are closed before it has an exit code
         code = process.exitcode
         if code:
-            by = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with {code}"
+            by = (
+                f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with {code}"
+            )
             hint = " (the machine's memory may have run out)" if code == -signal.SIGKILL else ""
             return RunError(f"fine_tuning: the process on {device} {by}{hint}. {_GOES_ON}")
     return None

@@ -7,7 +7,7 @@ the loss is computed on the whole batch's vectors.
 """
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,13 +18,12 @@ import polars as pl
 from monoglot.errors import RunError
 from monoglot.learning import checkpoint
 from monoglot.learning.adapters import merge_adapter
-from monoglot.learning.encoder import Encoder
+from monoglot.learning.encoder import Encoder, Vectors
 from monoglot.learning.learned import Learned
 from monoglot.learning.material import Material, PartnersOf
 from monoglot.learning.objectives import training_loss
 from monoglot.learning.passes import Passes
 from monoglot.learning.ranks import Ranks
-from monoglot.learning.similarity_sources import Encode
 from monoglot.learning_config import TrainingConfig
 
 if TYPE_CHECKING:
@@ -133,7 +132,7 @@ def fine_tune(
 def _drawn_once(partners: PartnersOf, ranks: Ranks) -> PartnersOf:
     """Has the first rank draw an epoch's triplets, which the others then find drawn."""
 
-    def of(epoch: int, encode: Encode) -> pl.DataFrame:
+    def of(epoch: int, encode: Callable[[Sequence[str]], Vectors]) -> pl.DataFrame:
         if ranks.first:
             drawn = partners(epoch, encode)
             ranks.wait()
