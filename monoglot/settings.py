@@ -46,7 +46,11 @@ class Settings(BaseSettings):
     llm_structured: Literal["json_schema", "json_object", "prompt"] = Field(
         "json_schema", description="How the endpoint is asked for JSON."
     )
-    device: str = Field("", description="cpu, cuda, cuda:1 or mps. Empty: the best there is.")
+    device: str = Field(
+        "",
+        description="cpu, cuda, cuda:1 or mps. Empty: the best there is. Training uses all GPUs of "
+        "the machine where this is empty or cuda.",
+    )
     encode_batch: int = Field(256, ge=1, description="Texts per encoding batch.")
     training_deployment: str = Field(
         "",

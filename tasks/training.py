@@ -1,10 +1,11 @@
 """Fine-tuning of the base model; killed and started again, it goes on at its last checkpoint."""
 
 from monoglot.generation.scripts import is_romanised
+from monoglot.learning.devices import training_devices
 from monoglot.learning.encoder import Encoder
 from monoglot.learning.models import model_digest
 from monoglot.learning.remining import Remined
-from monoglot.learning.training import fine_tune
+from monoglot.learning.together import fine_tune_on
 from monoglot.learning_config import SamplingConfig, TrainingConfig
 from monoglot.serving.releases import MODEL_FOLDER
 from monoglot.store import Artifact
@@ -43,22 +44,28 @@ def train(
     """
     queries = job.table(anchors)
     by_code = {code for code in queries["language"].unique() if is_romanised(code)}
+    # Who looks at the weights during a training must be in its process.
+    alone = job.watcher is not None
+    devices = [job.settings.device] if alone else training_devices(job.settings.device)
     encoder = Encoder.load(
-        locate(job.store, base), device=job.settings.device, max_tokens=config.max_tokens
+        locate(job.store, base),
+        device=devices[0] if len(devices) == 1 else "cpu",  # the GPUs are those processes' own
+        max_tokens=config.max_tokens,
     )
     remined = None
     if remining is not None:
         partners = partners_of(job, triplets, queries, remining, config)
         remined = Remined(partners, job.scratch)
-    log = fine_tune(
+    log = fine_tune_on(
         encoder,
         queries,
         job.table(parts),
         job.table(triplets),
         config,
+        devices=devices,
         scratch=job.scratch,
         romanised=by_code.union(romanised),
-        on_step=lambda done, of, _loss: job.on_step(encoder, done, of),
+        on_step=lambda done, of: job.on_step(encoder, done, of),
         partners=remined,
     )
     folder = job.draft.folder / MODEL_FOLDER
@@ -72,6 +79,7 @@ def train(
         "steps": log.steps.height,
         "seconds": round(log.seconds, 1),
         "texts": log.texts,
+        "devices": len(devices),
         "bf16": log.bf16,
         "cut": log.cut,
         "resumed_at": log.resumed_at,

@@ -54,7 +54,7 @@ def tuned(folder, base, *, kill_at=None):
     assert first["epoch"].unique().to_list() == [0]
     remined = Remined(partners, scratch)
 
-    def on_step(done, total, loss):
+    def on_step(done, total):
         if done == kill_at:
             raise Killed
 

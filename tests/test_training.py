@@ -259,7 +259,7 @@ def test_a_killed_training_goes_on_and_ends_in_the_same_weights(
     class Killed(BaseException):
         pass
 
-    def kill(done, total, loss):
+    def kill(done, total):
         if done == 5:
             raise Killed
 

@@ -7,6 +7,7 @@ from monoglot.errors import ConfigError
 from monoglot.learning import checkpoint
 from monoglot.learning.adapters import add_adapter
 from monoglot.learning.encoder import Encoder
+from monoglot.learning.ranks import Ranks
 from monoglot.learning_config import TEMPERATURES, TrainingConfig
 
 if TYPE_CHECKING:
@@ -61,9 +62,20 @@ class Learned:
         return self._fixed if self._log is None else self._log.exp()
 
     @property
-    def temperature_now(self) -> float:
-        """The same as a plain number."""
-        return self._fixed if self._log is None else math.exp(float(self._log.detach()))
+    def temperature_now(self) -> "float | torch.Tensor":
+        """The same as it is at this step, apart from the graph: a learned one stays on its device.
+
+        To read it would wait for the device.
+        """
+        return self._fixed if self._log is None else self._log.detach().exp()
+
+    def agree(self, ranks: Ranks) -> None:
+        """Give the temperature the first rank's gradient; every rank has that of the whole batch.
+
+        They are equal but for rounding, which must not add up to different temperatures.
+        """
+        if self._log is not None and self._log.grad is not None:
+            ranks.share_first(self._log.grad)
 
     def set_rate(self, share: float) -> float:
         """Set the rates to a share of their peaks; returns that of the weights."""

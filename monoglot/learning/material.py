@@ -13,6 +13,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from monoglot.learning.batches import Batches
+from monoglot.learning.devices import placed
 from monoglot.learning.encoder import Encoder, Vectors
 from monoglot.learning.lessons import Lesson, lessons_of
 from monoglot.learning.objectives import OBJECTIVES, Batch
@@ -55,14 +56,14 @@ class StepMaterial:
         anchors, positives, negatives = torch.split(vectors, [size, size, size * number])
         teacher = None
         if self.teacher is not None:
-            known = torch.as_tensor(self.teacher[self._with(lesson.anchors)], device=device)
+            known = placed(torch.as_tensor(self.teacher[self._with(lesson.anchors)]), device)
             teacher = StepMaterial(lesson, self.spelt, teacher=None).batch(known)
         return Batch(
             anchors=anchors,
             positives=positives,
             negatives=negatives.reshape(size, number, vectors.shape[1]),
-            labels=torch.as_tensor(lesson.labels, device=device),
-            negative_labels=torch.as_tensor(lesson.negative_labels, device=device),
+            labels=placed(torch.as_tensor(lesson.labels), device),
+            negative_labels=placed(torch.as_tensor(lesson.negative_labels), device),
             teacher=teacher,
         )
 

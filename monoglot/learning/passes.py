@@ -6,23 +6,48 @@ were encoded without gradients, and a second pass, a sub-batch at a time, carrie
 gradients into the weights (GradCache, Gao et al., arXiv 2101.06983). The memory is then that of one
 sub-batch, whatever the batch, for about a third more work; the gradients are the same, since the
 model has no dropout in training.
+
+Among several ranks each encodes its share of a batch's distinct texts; see `ranks`.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from monoglot.learning.devices import placed
 from monoglot.learning.encoder import Encoder
 from monoglot.learning.precision import bf16_is_faster, precision
-from monoglot.learning.sub_batches import Integers, lengths_by, size_for, sub_batches
+from monoglot.learning.ranks import Ranks
+from monoglot.learning.sub_batches import Integers, cuts, size_for
 from monoglot.learning.token_rows import gathered
+from monoglot.learning.tokens import Tokens
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
     LossOf = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class _Texts:
+    """The texts of one step.
+
+    Attributes:
+        count: distinct texts n of all ranks.
+        back: where the vector of each position is among the n.
+        read: token ids that any rank reads; None: not known before.
+        batches: features of this rank's sub-batches.
+        idle: this rank has no text to encode, and takes one whose vector counts for nothing, so
+            that it has gradients to add to those of the others.
+    """
+
+    count: int
+    back: "Tensor"
+    read: "Tensor | None"
+    batches: list[dict[str, Any]]
+    idle: bool
 
 
 class Passes:
@@ -31,63 +56,75 @@ class Passes:
     Args:
         encoder: the model in training.
         texts: all texts of the training.
+        ranks: who trains together.
 
     Attributes:
-        lengths: (n,) length of each text, in tokens where the model reads tokens in order.
-        encoded: texts encoded with gradients so far.
+        tokens: the texts as the model takes them.
+        encoded: texts encoded with gradients so far, by all ranks.
         bf16: whether matrix products are computed in bf16.
     """
 
-    def __init__(self, encoder: Encoder, texts: Sequence[str]) -> None:
-        self.encoder = encoder
-        self.texts = texts
-        self.lengths = lengths_by(encoder.model, [encoder.prefix + text for text in texts])
-        self.encoded = 0
-        self.bf16 = bf16_is_faster(encoder.model)
-
-    def backward(self, positions: Integers, loss_of: "LossOf") -> "Tensor":
-        """Add the gradients of `loss_of(unit vectors (n, d))`; returns the loss."""
+    def __init__(self, encoder: Encoder, texts: Sequence[str], ranks: Ranks | None = None) -> None:
         import torch
 
-        batches, back = self._batches(positions)
-        with gathered(self.encoder.model, batches):
-            vectors = torch.cat([self._forward(batch) for batch in batches])
-            loss = loss_of(self._unit(vectors, back))
-            loss.backward()  # type: ignore[no-untyped-call]
-        return loss.detach()
+        self.encoder = encoder
+        self.ranks = ranks or Ranks()
+        self.tokens = Tokens(encoder, texts)
+        self.encoded = 0
+        faster = torch.tensor([int(bf16_is_faster(encoder.model))], device=encoder.model.device)
+        self.ranks.share_first(faster)  # measured: it may come out otherwise for another
+        self.bf16 = bool(faster)
+
+    def backward(self, positions: Integers, loss_of: "LossOf") -> "Tensor":
+        """Add the gradients of `loss_of(unit vectors (n, d))`; returns the loss.
+
+        Among several ranks the gradients are set, and must be none before.
+        """
+        import torch
+
+        texts = self._texts(positions)
+        with gathered(self.encoder.model, texts.read, self.ranks):
+            vectors = torch.cat([self._forward(batch) for batch in texts.batches])
+            loss, gradient = self._loss(vectors, texts, loss_of)
+            vectors.backward(gradient)  # type: ignore[no-untyped-call]
+        return loss
 
     def backward_cached(self, positions: Integers, loss_of: "LossOf") -> "Tensor":
         """The same with the memory of one sub-batch, in two passes."""
         import torch
 
-        batches, back = self._batches(positions)
+        texts = self._texts(positions)
         with torch.no_grad():
-            parts = [self._forward(batch) for batch in batches]
-        vectors = torch.cat(parts)
-        vectors.requires_grad_()
-        loss = loss_of(self._unit(vectors, back))
-        loss.backward()  # type: ignore[no-untyped-call]
-        assert vectors.grad is not None
-        gradients = torch.split(vectors.grad, [len(part) for part in parts])
-        with gathered(self.encoder.model, batches):
-            for batch, gradient in zip(batches, gradients, strict=True):
-                self._forward(batch).backward(gradient)  # type: ignore[no-untyped-call]
-        return loss.detach()
+            parts = [self._forward(batch) for batch in texts.batches]
+        loss, gradient = self._loss(torch.cat(parts), texts, loss_of)
+        gradients = torch.split(gradient, [len(part) for part in parts])
+        with gathered(self.encoder.model, texts.read, self.ranks):
+            for batch, its in zip(texts.batches, gradients, strict=True):
+                self._forward(batch).backward(its)  # type: ignore[no-untyped-call]
+        return loss
 
-    def _batches(self, positions: Integers) -> tuple[list[dict[str, Any]], Integers]:
-        """Features of the distinct texts in sub-batches, and where each of the positions is."""
+    def _texts(self, positions: Integers) -> _Texts:
+        """Sub-batches of like length of the distinct texts, those of this rank's share."""
+        import torch
+
         distinct, inverse = np.unique(positions, return_inverse=True)
         self.encoded += len(distinct)
-        model = self.encoder.model
-        parts = sub_batches(self.lengths[distinct], size_for(model.device.type))
-        back = np.empty(len(distinct), dtype=np.int64)
-        back[np.concatenate(parts)] = np.arange(len(distinct))
-        batches = []
-        for part in parts:
-            texts = [self.encoder.prefix + self.texts[place] for place in distinct[part]]
-            features = model.preprocess(texts)
-            batches.append({name: _moved(it, model.device) for name, it in features.items()})
-        return batches, back[inverse]
+        order = np.argsort(self.tokens.lengths[distinct], kind="stable")
+        back = np.empty(len(order), dtype=np.int64)
+        back[order] = np.arange(len(order))
+        device, ordered = self.encoder.model.device, distinct[order]
+        own = ordered[self.ranks.share]
+        idle = len(own) == 0
+        if idle:
+            own = ordered[:1]
+        parts = np.split(own, cuts(self.tokens.lengths[own], *size_for(device.type)))
+        return _Texts(
+            count=len(ordered),
+            back=placed(torch.as_tensor(back[inverse]), device),
+            read=self.tokens.ids(ordered),
+            batches=[self.tokens.features(part) for part in parts],
+            idle=idle,
+        )
 
     def _forward(self, batch: dict[str, Any]) -> "Tensor":
         """Vectors (n, d) of one sub-batch, as the model gives them."""
@@ -96,20 +133,14 @@ class Passes:
             vectors: Tensor = model(dict(batch))["sentence_embedding"]
         return vectors.float()
 
-    def _unit(self, vectors: "Tensor", back: Integers) -> "Tensor":
-        """At unit length, in the order of the positions that were asked for."""
+    def _loss(self, vectors: "Tensor", texts: _Texts, loss_of: "LossOf") -> "tuple[Tensor, Tensor]":
+        """The loss of all ranks' vectors, and its gradient by this rank's own (n, d)."""
         import torch
 
-        unit = torch.nn.functional.normalize(vectors, dim=1)
-        return unit[torch.as_tensor(back, device=unit.device)]
-
-    def cut(self) -> int:
-        """How many of the texts are longer than the model is given to read."""
-        limit = self.encoder.model.max_seq_length
-        if self.encoder.model.transformers_model is None or limit is None:
-            return 0
-        return int((self.lengths > limit).sum())
-
-
-def _moved(value: Any, device: "torch.device") -> Any:
-    return value.to(device) if hasattr(value, "to") else value
+        everyone = self.ranks.gathered(vectors, texts.count).requires_grad_()
+        unit = torch.nn.functional.normalize(everyone, dim=1)
+        loss = loss_of(unit[texts.back])
+        loss.backward()  # type: ignore[no-untyped-call]
+        assert everyone.grad is not None
+        own = torch.zeros_like(vectors) if texts.idle else everyone.grad[self.ranks.share]
+        return loss.detach(), own

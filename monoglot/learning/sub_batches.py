@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 Integers = NDArray[np.int64]
 
+_CHUNK = 4096  # texts tokenised at a time
+
 
 class Size(NamedTuple):
     """Of sub-batches: texts at most, and the padding tokens that are cheaper than one more."""
@@ -72,5 +74,8 @@ def lengths_by(model: "SentenceTransformer", texts: Sequence[str]) -> Integers:
     """Length (n,) of each text: tokens where the model reads them in order, else letters."""
     if model.transformers_model is None:
         return np.array([len(text) for text in texts], dtype=np.int64)
-    tokens = model.tokenizer(list(texts), truncation=False, verbose=False)["input_ids"]
-    return np.array([len(ids) for ids in tokens], dtype=np.int64)
+    lengths: list[int] = []
+    for start in range(0, len(texts), _CHUNK):
+        part = list(texts[start : start + _CHUNK])
+        lengths += map(len, model.tokenizer(part, truncation=False, verbose=False)["input_ids"])
+    return np.array(lengths, dtype=np.int64)

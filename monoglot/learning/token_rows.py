@@ -3,38 +3,44 @@
 A model's table of token embeddings has 30,000 rows or, for multilingual models, 250,000, of which a
 step reads a few hundred. Left to itself, torch makes a gradient as large as the table for each
 sub-batch, fills it with zeros and adds it up: a seventh of a MiniLM step on two cores. Here the
-rows that a step reads are a table of their own, whose gradient is put into the large one once.
+rows that a step reads are a table of their own, whose gradient is put into the large one once. And
+where several processes train together, only these rows travel between them.
 """
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
+
+from monoglot.learning.devices import placed
+from monoglot.learning.ranks import Ranks
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
     from torch import Tensor
 
-_IDS = "input_ids"
-
 
 @contextlib.contextmanager
-def gathered(model: "SentenceTransformer", batches: Sequence[Mapping[str, Any]]) -> Iterator[None]:
-    """Forward and backward passes over these batches inside the block read and fill fewer rows.
+def gathered(model: "SentenceTransformer", read: "Tensor | None", ranks: Ranks) -> Iterator[None]:
+    """Forward and backward passes inside the block read and fill fewer rows.
 
-    The gradients are those without it. A model whose embeddings are no plain table that is trained
-    (static ones, or frozen ones under an adapter) is left as it is.
+    After it, the gradients are those without it, summed over the ranks. A model whose embeddings
+    are no plain table that is trained (static ones, or frozen ones under an adapter) is read as it
+    is.
 
     Args:
-        model: in training.
-        batches: features of all sub-batches of the step, on the model's device.
+        model: in training; among several ranks it has no gradients before the block.
+        read: the token ids, distinct and ascending, that any rank reads in this step; None: they
+            are not known.
+        ranks: who trains together.
     """
     import torch
 
-    table = _table_of(model)
-    if table is None or not all(_IDS in batch for batch in batches):
+    table = None if read is None else _table_of(model)
+    if read is None or table is None:
         yield
+        ranks.sum([weights.grad for weights in model.parameters() if weights.grad is not None])
         return
-    read = torch.unique(torch.cat([batch[_IDS].flatten() for batch in batches]))
+    read = placed(read, table.weight.device)
     rows = table.weight.detach()[read].requires_grad_()
 
     def looked_up(ids: "Tensor") -> "Tensor":
@@ -49,6 +55,8 @@ def gathered(model: "SentenceTransformer", batches: Sequence[Mapping[str, Any]])
         return
     if table.padding_idx is not None:
         rows.grad[read == table.padding_idx] = 0
+    others = [weights.grad for weights in model.parameters() if weights is not table.weight]
+    ranks.sum([rows.grad, *(gradient for gradient in others if gradient is not None)])
     if table.weight.grad is None:
         table.weight.grad = torch.zeros_like(table.weight)
     table.weight.grad.index_add_(0, read, rows.grad)

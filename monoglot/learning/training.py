@@ -7,9 +7,10 @@ the loss is computed on the whole batch's vectors.
 """
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
@@ -17,16 +18,21 @@ import polars as pl
 from monoglot.errors import RunError
 from monoglot.learning import checkpoint
 from monoglot.learning.adapters import merge_adapter
-from monoglot.learning.encoder import Encoder
+from monoglot.learning.encoder import Encoder, Vectors
 from monoglot.learning.learned import Learned
 from monoglot.learning.material import Material, PartnersOf
 from monoglot.learning.objectives import training_loss
 from monoglot.learning.passes import Passes
+from monoglot.learning.ranks import Ranks
 from monoglot.learning_config import TrainingConfig
 
-OnStep = Callable[[int, int, float], None]
+if TYPE_CHECKING:
+    import torch
+
+OnStep = Callable[[int, int], None]
 
 _SECONDS_BETWEEN_CHECKPOINTS = 60.0
+_STEPS_BETWEEN_LOOKS = 16  # at the losses, for which a GPU must be waited for
 _MAX_GRADIENT_NORM = 1.0
 
 
@@ -64,6 +70,7 @@ def fine_tune(
     romanised: Collection[str] = (),
     on_step: OnStep | None = None,
     partners: PartnersOf | None = None,
+    ranks: Ranks | None = None,
 ) -> TrainingLog:
     """Train the encoder in place; killed and called again with the same scratch, it goes on.
 
@@ -75,29 +82,40 @@ def fine_tune(
         config: objective, batch, rate and so on.
         scratch: folder for checkpoints, of this very training alone.
         romanised: codes of the languages whose anchors `config.spelling_noise` may spell anew.
-        on_step: called with (steps done, steps in all, loss).
+        on_step: called with (steps done, steps in all).
         partners: gives the triplets of a later epoch, asked at its start with the model as it is
             then; the same for the same epoch, also after a resume. None: `triplets` has them all.
+        ranks: who trains together: each calls this with the same inputs, and has the same weights
+            afterwards, those of one process but for rounding. None: this process alone.
 
     Raises:
         ConfigError: the config asks for what this model or environment has not.
         DataError: the mix shows no anchor.
         RunError: the loss is no longer finite.
     """
+    ranks = ranks or Ranks()
     material = Material(
-        encoder, anchors, rows, triplets, config, romanised=romanised, partners=partners
+        encoder,
+        anchors,
+        rows,
+        triplets,
+        config,
+        romanised=romanised,
+        partners=partners and _drawn_once(partners, ranks),
     )
-    run = _Run(encoder, config, material)
+    run = _Run(encoder, config, material, ranks)
     state = run.learned.state
     resumed_at = checkpoint.load(scratch, state)
     started = saved = time.perf_counter()
     for step in range(resumed_at, material.steps):
-        loss = run.step(step)
+        run.step(step)
         if on_step is not None:
-            on_step(step + 1, material.steps, loss)
-        if time.perf_counter() - saved > _SECONDS_BETWEEN_CHECKPOINTS:
+            on_step(step + 1, material.steps)
+        if ranks.first and time.perf_counter() - saved > _SECONDS_BETWEEN_CHECKPOINTS:
+            run.look()
             checkpoint.save(scratch, state, step + 1)
             saved = time.perf_counter()
+    run.look()
     if config.lora_rank:
         merge_adapter(encoder)
     return TrainingLog(
@@ -105,42 +123,73 @@ def fine_tune(
         seconds=time.perf_counter() - started,
         texts=run.passes.encoded,
         bf16=run.passes.bf16,
-        cut=run.passes.cut(),
+        cut=run.passes.tokens.cut(),
         resumed_at=resumed_at,
-        temperature=run.learned.temperature_now,
+        temperature=float(run.learned.temperature_now),
     )
+
+
+def _drawn_once(partners: PartnersOf, ranks: Ranks) -> PartnersOf:
+    """Has the first rank draw an epoch's triplets, which the others then find drawn."""
+
+    def of(epoch: int, encode: Callable[[Sequence[str]], Vectors]) -> pl.DataFrame:
+        if ranks.first:
+            drawn = partners(epoch, encode)
+            ranks.wait()
+            return drawn
+        ranks.wait()
+        return partners(epoch, encode)
+
+    return of
 
 
 class _Run:
     """One training: its material, what it learns, its schedule, its log."""
 
-    def __init__(self, encoder: Encoder, config: TrainingConfig, material: Material) -> None:
+    def __init__(
+        self, encoder: Encoder, config: TrainingConfig, material: Material, ranks: Ranks
+    ) -> None:
         self.encoder = encoder
         self.config = config
         self.material = material
-        self.passes = Passes(encoder, material.texts)
+        self.ranks = ranks
+        self.passes = Passes(encoder, material.texts, ranks)
         self.learned = Learned(encoder, config)
+        self._unseen: list[tuple[torch.Tensor, float | torch.Tensor]] = []
 
-    def step(self, step: int) -> float:
-        """One optimiser step; returns its loss."""
+    def step(self, step: int) -> None:
+        """One optimiser step. Nothing in it waits for a GPU, which is given the next one early."""
         import torch
 
         state = self.learned.state
-        rate = self.learned.set_rate(self._schedule(step))
+        state.rates.append(self.learned.set_rate(self._schedule(step)))
         state.optimiser.zero_grad()
         temperature = self.learned.temperature_now
         loss = self._backward(step)
+        self.learned.agree(self.ranks)
         torch.nn.utils.clip_grad_norm_(self.encoder.model.parameters(), _MAX_GRADIENT_NORM)
         self.learned.update()
-        if not np.isfinite(loss):
-            raise RunError(
-                f"fine_tuning: the loss is {loss} at step {step + 1} of {self.material.steps}. "
-                "Lower fine_tuning.learning_rate, or raise fine_tuning.temperature."
-            )
-        state.losses.append(loss)
-        state.rates.append(rate)
-        state.temperatures.append(temperature)
-        return loss
+        self._unseen.append((loss, temperature))
+        if len(self._unseen) >= _STEPS_BETWEEN_LOOKS:
+            self.look()
+
+    def look(self) -> None:
+        """Read the losses of the last steps into the log.
+
+        Raises:
+            RunError: one of them is not finite.
+        """
+        state = self.learned.state
+        for loss, temperature in self._unseen:
+            state.losses.append(float(loss))
+            state.temperatures.append(float(temperature))
+            if not np.isfinite(state.losses[-1]):
+                raise RunError(
+                    f"fine_tuning: the loss is {state.losses[-1]} at step {len(state.losses)} of "
+                    f"{self.material.steps}. Lower fine_tuning.learning_rate, or raise "
+                    "fine_tuning.temperature."
+                )
+        self._unseen.clear()
 
     def _schedule(self, step: int) -> float:
         """Share of the peak rate: linear rise, then linear fall to zero."""
@@ -148,19 +197,18 @@ class _Run:
         warm_up = max(1, round(self.config.warmup_share * total))
         return min((step + 1) / warm_up, (total - step) / max(1, total - warm_up + 1))
 
-    def _backward(self, step: int) -> float:
+    def _backward(self, step: int) -> "torch.Tensor":
         """Add the gradients of a step's loss; returns the loss."""
         at_step = self.material.at(step)
         backward = (
             self.passes.backward_cached if self.config.gradient_cache else self.passes.backward
         )
-        loss = backward(
+        return backward(
             at_step.positions,
             lambda vectors: training_loss(
                 at_step.batch(vectors), self.learned.temperature, self.config
             ),
         )
-        return float(loss)
 
     def log(self) -> pl.DataFrame:
         """Loss, rate and temperature of every step so far, those before a resume included."""

@@ -1,0 +1,140 @@
+"""`Tokens`: the texts of a training, tokenised once.
+
+A step takes its sub-batches from the tokens: tokenising in each step again would leave a GPU idle
+meanwhile, since Python does one thing at a time. What the model is given is what its own
+preprocessing gives it; where that is more than tokens with a mask, it is asked again in each step.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from monoglot.learning.devices import placed
+from monoglot.learning.encoder import Encoder
+from monoglot.learning.sub_batches import Integers, lengths_by
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_IDS, _MASK, _TYPES = "input_ids", "attention_mask", "token_type_ids"
+_CHUNK = 4096  # texts tokenised at a time
+
+
+class Tokens:
+    """Texts as features of the model in training.
+
+    Args:
+        encoder: the model.
+        texts: all texts of the training.
+
+    Attributes:
+        lengths: (n,) length of each text, in tokens where the model reads tokens in order.
+    """
+
+    def __init__(self, encoder: Encoder, texts: Sequence[str]) -> None:
+        self._model = encoder.model
+        self._texts = [encoder.prefix + text for text in texts]
+        self.lengths = lengths_by(self._model, self._texts)
+        self._others: dict[str, Any] = {}
+        self._pads = _pads(encoder)
+        self._kept = self._tokenised() if self._pads else None
+
+    def cut(self) -> int:
+        """How many of the texts are longer than the model is given to read."""
+        limit = self._model.max_seq_length
+        if self._model.transformers_model is None or limit is None:
+            return 0
+        return int((self.lengths > limit).sum())
+
+    def features(self, places: Integers) -> dict[str, Any]:
+        """What the model takes for the texts at these places, on its device."""
+        if self._kept is None:
+            made = self._model.preprocess([self._texts[place] for place in places])
+            features = dict(made.items())
+        else:
+            features = {**self._padded(places, self._kept), **self._others}
+        return {
+            name: placed(value, self._model.device) if hasattr(value, "to") else value
+            for name, value in features.items()
+        }
+
+    def ids(self, places: Integers) -> "Tensor | None":
+        """The distinct token ids, ascending, that `features` of these texts may hold; on the host.
+
+        None where they are not known before.
+        """
+        import torch
+
+        if self._kept is None:
+            return None
+        inside, places_of = self._kept.inside(places)
+        ids = np.append(self._kept.flat[_IDS][places_of[inside]], self._pads[_IDS])
+        return torch.as_tensor(np.unique(ids).astype(np.int64))
+
+    def _padded(self, places: Integers, kept: "_Flat") -> "dict[str, Tensor]":
+        import torch
+
+        inside, places_of = kept.inside(places)
+        padded = {}
+        for name, flat in kept.flat.items():
+            table = np.full(inside.shape, self._pads[name], dtype=np.int64)
+            table[inside] = flat[places_of[inside]]
+            padded[name] = torch.from_numpy(table)
+        return padded
+
+    def _tokenised(self) -> "_Flat | None":
+        """The features of all texts without padding; None where that would not be all."""
+        import torch
+
+        order = np.argsort(self.lengths, kind="stable")
+        parts: dict[str, list[NDArray[np.int32]]] = {}
+        sizes: list[NDArray[np.int64]] = []
+        for start in range(0, len(order), _CHUNK):
+            chunk = order[start : start + _CHUNK]
+            made = dict(self._model.preprocess([self._texts[place] for place in chunk]).items())
+            tables = {name: value for name, value in made.items() if hasattr(value, "to")}
+            self._others = {name: made[name] for name in made.keys() - tables.keys()}
+            if not {_IDS, _MASK} <= tables.keys() <= self._pads.keys():
+                return None
+            sizes.append(tables[_MASK].sum(dim=1).numpy())
+            inside = torch.arange(tables[_MASK].shape[1]) < tables[_MASK].sum(dim=1, keepdim=True)
+            for name, table in tables.items():
+                if not bool((table[~inside] == self._pads[name]).all()):
+                    return None  # padded at its start, or with something else
+                parts.setdefault(name, []).append(table[inside].int().numpy())
+        flat = {name: np.concatenate(values) for name, values in parts.items()}
+        return _Flat.of(flat, order, np.concatenate(sizes))
+
+
+@dataclass(frozen=True)
+class _Flat:
+    """The features of all texts one after the other: text t has sizes[t] values from starts[t]."""
+
+    flat: dict[str, NDArray[np.int32]]
+    starts: Integers
+    sizes: Integers
+
+    @classmethod
+    def of(cls, flat: dict[str, NDArray[np.int32]], order: Integers, sizes: Integers) -> "_Flat":
+        """From the texts in another order, and the size of each in that order."""
+        back = np.argsort(order)
+        return cls(flat, (np.cumsum(sizes) - sizes)[back], sizes[back])
+
+    def inside(self, places: Integers) -> tuple[NDArray[np.bool_], Integers]:
+        """Of a table with a row for each text: which cells hold a value (n, w), and which one."""
+        columns = np.arange(int(self.sizes[places].max()))
+        return columns < self.sizes[places, None], self.starts[places, None] + columns
+
+
+def _pads(encoder: Encoder) -> dict[str, int]:
+    """What each feature is padded with; empty for a model that reads no tokens in order."""
+    if encoder.model.transformers_model is None:
+        return {}
+    tokenizer = encoder.model.tokenizer
+    pad = getattr(tokenizer, "pad_token_id", None)
+    if pad is None:
+        return {}
+    return {_IDS: int(pad), _MASK: 0, _TYPES: int(getattr(tokenizer, "pad_token_type_id", 0))}
