@@ -33,9 +33,12 @@ if TYPE_CHECKING:
 
 _REPLIES, _BATCHES = "ledger/replies", "ledger/batches.json"
 _TABLES = """
-CREATE TABLE IF NOT EXISTS shipments (name TEXT PRIMARY KEY, is_sent INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS shipments (
+    name TEXT PRIMARY KEY, is_sent INTEGER NOT NULL
+) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS origins (
-    reply INTEGER PRIMARY KEY REFERENCES replies(id), shipment TEXT NOT NULL, place INTEGER NOT NULL,
+    reply INTEGER PRIMARY KEY REFERENCES replies(id),
+    shipment TEXT NOT NULL, place INTEGER NOT NULL,
     UNIQUE (shipment, place)
 );
 CREATE TABLE IF NOT EXISTS shared (
