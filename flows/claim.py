@@ -18,7 +18,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect.runtime import flow_run
 from prefect.states import Crashed
 
-from monoglot.store import Store, write_atomically
+from monoglot.store import Store
 
 _NAME = "running.json"
 
@@ -31,16 +31,16 @@ def claim(store: Store) -> Iterator[None]:
         StoreBusyError: another run holds it.
         StoreError: the store cannot be written.
     """
-    path = store.root / _NAME
     with store.writer():
-        if path.exists():
-            _close(path.read_text(encoding="utf-8"))
+        left = store.files.read(_NAME)
+        if left is not None:
+            _close(left)
         with store.explained():
-            write_atomically(path, json.dumps({"flow_run": flow_run.id}))
+            store.files.write(_NAME, json.dumps({"flow_run": flow_run.id}))
         try:
             yield
         finally:
-            path.unlink(missing_ok=True)
+            store.files.remove(_NAME)
 
 
 def _close(left: str) -> None:

@@ -64,7 +64,7 @@ def show_leavings(console: Console, found: Leavings, config: RetentionConfig) ->
             say(console, f"{count:>8,}  {kind}: {shown}, {heading}")
 
 
-def as_json(store: Store, found: Leavings, *, removed: bool) -> dict[str, Any]:
+def as_json(found: Leavings, *, removed: bool) -> dict[str, Any]:
     """The same for a program."""
     return {
         "removed": removed,
@@ -74,7 +74,7 @@ def as_json(store: Store, found: Leavings, *, removed: bool) -> dict[str, Any]:
         "things": [
             {
                 "kind": thing.kind,
-                "path": str(thing.path.relative_to(store.root)),
+                "path": thing.name,
                 "bytes": thing.size,
                 "due": thing.is_due,
             }

@@ -18,6 +18,7 @@ from flows.console import make_console, print_json, show_line, stage_row
 from flows.options import HERE, ConfigFile, Force, Json
 from monoglot.errors import MonoglotError
 from monoglot.generation.batch_records import outstanding_in
+from monoglot.generation.shared_ledger import ledger_file
 from monoglot.learning.grid import cells_of
 from monoglot.learning.grids import read_grid
 from monoglot.outstanding import Outstanding
@@ -121,7 +122,7 @@ def batches(
     from monoglot.generation.batches import cancel
 
     wanted, settings = RunRequest(config_file=config).read()
-    path = Store.existing(wanted.store).ledger_path
+    path = ledger_file(Store.existing(wanted.store))
     stopped = cancel(settings, path) if stop else None
     out = batches_in(path)
     if as_json:
@@ -303,7 +304,7 @@ def _retrain(request: RunRequest) -> tuple[RunRecord | Outstanding, str | None]:
     refuse_without_training_data(config, settings)
     store = Store.if_any(config.store)
     done = None if store is None else standing(Inputs.of(config, settings, versions()), store)
-    out = store is not None and settings.has_endpoint and outstanding_in(store.ledger_path)
+    out = store is not None and settings.has_endpoint and outstanding_in(ledger_file(store))
     if done is not None and not request.force and not out:
         for stage in done.record.stages:
             make_console(stderr=True).print(stage_row(stage.reused()))

@@ -6,7 +6,6 @@ an artifact of the store as any other: the caller finds it by its key, and a tra
 killed goes on at its last checkpoint, wherever it is called next.
 """
 
-from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from prefect import flow
@@ -32,7 +31,7 @@ class TrainingJob(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    store: Path
+    store: str
     title: str
     anchors: Artifact
     parts: Artifact
@@ -46,7 +45,7 @@ class TrainingJob(BaseModel):
 @flow(name="fine-tune", flow_run_name="fine-tune {job.title}")
 def fine_tune_model(job: TrainingJob) -> None:
     """Train one model into a store, for a run that waits for it and holds the store's lock."""
-    train_here(Workplace(Store.existing(str(job.store)), read_settings()), job)
+    train_here(Workplace(Store.existing(job.store), read_settings()), job)
 
 
 def train_here(place: Workplace, job: TrainingJob) -> Artifact:

@@ -106,7 +106,7 @@ def clean(
             found = remove(store, wanted.retention, key)  # as it is now that nobody else writes
         show_line(f"removed: {show.summary(found)}", stderr=as_json)
     if as_json:
-        print_json(show.as_json(store, found, removed=going))
+        print_json(show.as_json(found, removed=going))
 
 
 def forget(

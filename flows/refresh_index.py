@@ -35,7 +35,7 @@ def refresh_index(request: RunRequest) -> RunRecord | None:
         releases = Releases(place.store)
         seen, current = releases.pointer(), releases.current()
         if current is None:
-            raise StoreError(NO_RELEASE.format(place.store.root))
+            raise StoreError(NO_RELEASE.format(place.store.location))
         rows = read_knowledge_base(place, config.knowledge_base)
         reason = reason_against_refresh(place.store, current, rows.digest, force=request.force)
         if reason is not None:

@@ -223,7 +223,7 @@ def fine_tune(
         seed=config.fine_tuning.seed,
     )
     job = TrainingJob(
-        store=place.store.root,
+        store=place.store.location,
         title=config.knowledge_base.name,
         anchors=data.anchors,
         parts=data.parts,

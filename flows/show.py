@@ -181,7 +181,7 @@ def run_as_json(
     if record is not None:
         told |= record.model_dump(mode="json", include={"run", "release", "verdict", "reasons"})
         told["promoted"] = record.promoted
-        told["report"] = str(store.root / record.report) if record.report else None
+        told["report"] = str(store.local_copy(record.report)) if record.report else None
         told["stages"] = [
             {
                 **stage.model_dump(mode="json", exclude={"artifact"}),
@@ -222,7 +222,7 @@ def run(console: Console, store: Store, record: RunRecord) -> None:
     say(console, f"{verdict}: release {record.release}", "bold")
     for reason in record.reasons:
         say(console, f"  {reason}")
-    say(console, f"Report: {store.root / record.report}")
+    say(console, f"Report: {store.local_copy(record.report)}")
 
 
 def results(console: Console, store: Store, systems: Mapping[str, Artifact]) -> None:

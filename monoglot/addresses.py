@@ -1,5 +1,6 @@
-"""Addresses of knowledge bases, and what is said of them without their passwords and tokens."""
+"""Addresses of knowledge bases and stores, and what is said of them without what is secret."""
 
+import os
 from typing import NamedTuple
 from urllib.parse import quote, unquote, urlsplit
 
@@ -41,3 +42,13 @@ def told(error: BaseException | str, address: str) -> str:
         for written in {secret, unquote(secret), quote(unquote(secret), safe="")}:
             text = text.replace(written, "***")
     return text[:500]
+
+
+def s3_endpoint() -> str:
+    """Where S3 is, as the tools of AWS read the environment; empty: Amazon's."""
+    return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
+
+
+def s3_region() -> str:
+    """The region, read likewise; empty: not set."""
+    return os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or ""

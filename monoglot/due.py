@@ -11,6 +11,7 @@ import polars as pl
 from monoglot.config import Config
 from monoglot.errors import StoreError
 from monoglot.generation.batch_records import outstanding_in
+from monoglot.generation.shared_ledger import ledger_file
 from monoglot.identity import frame_digest
 from monoglot.knowledge.changes import Changes, Work, compare, decide
 from monoglot.knowledge.knowledge_base import load_knowledge_base
@@ -57,7 +58,7 @@ def due_now(config: Config, settings: Settings, store: Store | None) -> Due:
     """
     rows = load_knowledge_base(config.knowledge_base).rows
     work = FIRST if store is None else _work_for(config, store, rows, config_changed=False)
-    out = store and settings.has_endpoint and outstanding_in(store.ledger_path)
+    out = store and settings.has_endpoint and outstanding_in(ledger_file(store))
     if out and work.kind != "retrain":
         reasons = work.reasons if work.kind == "refresh" else ()
         work = Work("retrain", (*reasons, out.line))

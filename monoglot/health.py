@@ -11,10 +11,9 @@ other's. Nothing here says what a row or an error says: only digests and times.
 
 import json
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 from monoglot.runs import Runs
-from monoglot.store import Store, write_atomically
+from monoglot.store import Store
 
 _AGAIN = timedelta(hours=24)
 
@@ -24,7 +23,6 @@ class Health:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._folder = store.root / "health"
 
     def last_good(self) -> datetime | None:
         """When a run or a check ended well last; None: never."""
@@ -62,17 +60,13 @@ class Health:
 
     def _read(self, name: str) -> dict[str, str]:
         try:
-            return dict(json.loads(self._path(name).read_text(encoding="utf-8")))
+            return dict(json.loads(self._store.files.read(f"health/{name}.json") or "{}"))
         except (OSError, ValueError, TypeError):
             return {}
 
     def _write(self, name: str, value: dict[str, str]) -> None:
         with self._store.explained():
-            self._folder.mkdir(exist_ok=True)
-            write_atomically(self._path(name), json.dumps(value))
-
-    def _path(self, name: str) -> Path:
-        return self._folder / f"{name}.json"
+            self._store.files.write(f"health/{name}.json", json.dumps(value))
 
 
 def hours_since(when: datetime, now: datetime | None = None) -> float:

@@ -52,7 +52,7 @@ def measure_release(config: Config, settings: Settings, file: QueriesFile) -> Me
     releases = Releases(store)
     release = releases.current()
     if release is None:
-        raise StoreError(NO_RELEASE.format(store.root))
+        raise StoreError(NO_RELEASE.format(store.location))
     loaded = load_queries(file)
     index = releases.index(release)
     held = index.vectors()

@@ -24,6 +24,7 @@ from monoglot.generation.query_translation import (
 )
 from monoglot.generation.redaction import Redactor
 from monoglot.generation.replies import Usage
+from monoglot.generation.shared_ledger import ledger_file
 from monoglot.generation.spending import batch_price_of, price_of, refuse_unpriced
 from monoglot.identity import frame_digest
 from monoglot.knowledge.changes import Changes, Work
@@ -166,7 +167,7 @@ def make_plan(inputs: Inputs, config: Config, settings: Settings, store: Store |
         labels=loaded.rows["label"].n_unique(),
         rejected=loaded.rejects.height,
         requests=requests,
-        out=Outstanding() if store is None else outstanding_in(store.ledger_path),
+        out=Outstanding() if store is None else outstanding_in(ledger_file(store)),
         warnings=(
             *loaded.warnings,
             *_budget_warnings(config, settings, requests),
@@ -233,7 +234,7 @@ def _requests(
     candidates = known_candidates(users, rows, store)
     asked = []
     with contextlib.ExitStack() as stack:
-        ledger = None if store is None else Ledger.existing(store.ledger_path)
+        ledger = None if store is None else Ledger.existing(ledger_file(store))
         if ledger is not None:
             stack.enter_context(ledger)
         pending = {
@@ -318,6 +319,6 @@ def why_no_refresh(config: Config, store: Store, *, force: bool) -> str | None:
     """
     current = Releases(store).current()
     if current is None:
-        raise StoreError(NO_RELEASE.format(store.root))
+        raise StoreError(NO_RELEASE.format(store.location))
     rows = frame_digest(load_knowledge_base(config.knowledge_base).rows)
     return reason_against_refresh(store, current, rows, force=force)

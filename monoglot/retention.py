@@ -10,19 +10,21 @@ experiments.
 
 import json
 import re
+import shutil
 import time
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
+from itertools import groupby
+from pathlib import PurePosixPath
 from typing import Any, Literal
 
 from monoglot.config import RetentionConfig
 from monoglot.errors import StoreError
+from monoglot.files import Entry
 from monoglot.runs import RunRecord, Runs
 from monoglot.serving import pruning
-from monoglot.serving.approval import CANDIDATE
 from monoglot.serving.manifest import Release
-from monoglot.serving.releases import Releases
+from monoglot.serving.releases import CURRENT, Releases
 from monoglot.store import Store
 
 Kind = Literal["artifact", "model", "index table", "index versions", "run", "report", "unfinished"]
@@ -59,14 +61,14 @@ class Thing:
 
     Attributes:
         kind: what it is.
-        path: where.
+        name: where, in the store.
         size: bytes; of index versions 0, since they share files with those that stay.
         is_due: whether it goes now, or is still within the grace period.
         versions: of an index table, those which stay.
     """
 
     kind: Kind
-    path: Path
+    name: str
     size: int
     is_due: bool
     versions: frozenset[int] = frozenset()
@@ -130,9 +132,12 @@ def clean(store: Store, config: RetentionConfig, key: str) -> Leavings:
         for thing in things:
             if thing.is_due:
                 _remove(store, thing, before)
-        for path in _manifests(store, "retired"):
-            if _is_older(path, before):
-                path.unlink()  # last: until here it kept what is young from being taken for refuse
+        for manifest in _manifests(store, "retired"):
+            if manifest.changed < before:
+                # Last: until here it kept what is young from being taken for refuse.
+                store.files.remove(manifest.name)
+        kept = {name for name, _ in _folders(store, "artifacts", 3)}
+        store.forget_mirrored(kept)
     return Leavings(retired, things)
 
 
@@ -140,22 +145,26 @@ def _things(store: Store, retiring: Collection[str], key: str, before: float) ->
     live, held = _needs(store, retiring, key, before)
     yield from _artifacts(store, live, held, before)
     yield from _runs(store, retiring, key, before)
-    for folder in sorted((store.root / "tmp").glob("resume-*")):
-        yield Thing("unfinished", folder, _size(folder), _is_older(folder, before))
+    for folder in sorted((store.root / "tmp").glob("resume-*")):  # of this machine alone
+        files = [path.stat() for path in folder.rglob("*") if path.is_file()]
+        due = all(it.st_mtime < before for it in files)
+        size = sum(it.st_size for it in files)
+        yield Thing("unfinished", f"tmp/{folder.name}", size, due)
     yield from _index(store, live, held, before)  # last, since LanceDB may refuse
 
 
 def _needs(store: Store, retiring: Collection[str], key: str, before: float) -> tuple[Needs, Needs]:
     """What is kept, and what a release names that was retired within the grace period."""
     live, held = Needs(), Needs()
-    for path in _manifests(store):
+    for manifest in _manifests(store):
+        path = PurePosixPath(manifest.name)
         if path.parent.name == "retired":
-            if not _is_older(path, before):
-                held.take(_read(path))
+            if manifest.changed >= before:
+                held.take(_read(store, manifest.name))
         elif path.stem in retiring:
-            held.take(_read(path))
+            held.take(_read(store, manifest.name))
         else:
-            live.take(_read(path))
+            live.take(_read(store, manifest.name))
     for record in _kept_runs(store, key):
         live.take(record.model_dump(mode="json"))
     return live, held
@@ -168,22 +177,21 @@ def _kept_runs(store: Store, key: str) -> list[RunRecord]:
 
 
 def _artifacts(store: Store, live: Needs, held: Needs, before: float) -> Iterator[Thing]:
-    for folder in sorted((store.root / "artifacts").glob("*/*")):
-        location = str(folder.relative_to(store.root))
+    for location, files in _folders(store, "artifacts", 3):
         if location in live.locations:
             continue
-        due = location not in held.locations and _is_older(folder, before)
-        kind: Kind = "model" if folder.parent.name in _MODELS else "artifact"
-        yield Thing(kind, folder, _size(folder), due)
+        due = location not in held.locations and _is_older(files, before)
+        kind: Kind = "model" if location.split("/")[1] in _MODELS else "artifact"
+        yield Thing(kind, location, _size(files), due)
 
 
 def _index(store: Store, live: Needs, held: Needs, before: float) -> Iterator[Thing]:
-    for name in pruning.table_names(store):
-        folder = Path(store.index_uri) / f"{name}.lance"
+    for folder, files in _folders(store, "index", 2):
+        name = folder.removeprefix("index/").removesuffix(".lance")
         named = frozenset(live.tables.get(name, set()) | held.tables.get(name, set()))
         if name not in live.tables:
-            due = name not in held.tables and _is_older(folder, before)
-            yield Thing("index table", folder, _size(folder), due)
+            due = name not in held.tables and _is_older(files, before)
+            yield Thing("index table", folder, _size(files), due)
         elif pruning.old_versions(store, name, named, before):
             yield Thing("index versions", folder, 0, is_due=True, versions=named)
 
@@ -192,52 +200,68 @@ def _runs(store: Store, retiring: Collection[str], key: str, before: float) -> I
     """Records and reports of runs whose release is gone; those of a kept release stay."""
     releases = {release.id for release in Releases(store).history()} - set(retiring)
     kept = {record.key for record in _kept_runs(store, key)}
+    found = dict(_folders(store, "runs", 2))
     for record in Runs(store).records():
+        name = f"runs/{record.key}.json"
         if record.release in releases:
             kept.add(record.key)
-        elif record.key not in kept:
-            path = store.runs / f"{record.key}.json"
-            yield Thing("run", path, _size(path), _is_older(path, before))
+        elif record.key not in kept and name in found:
+            yield Thing("run", name, _size(found[name]), _is_older(found[name], before))
     beginnings = {known[:8] for known in kept}
-    for folder in sorted(path for path in store.runs.glob("*") if path.is_dir()):
-        named = _RUN.fullmatch(folder.name)
+    for folder, files in found.items():
+        named = _RUN.fullmatch(folder.removeprefix("runs/"))
         if named and named[1] not in beginnings:
-            yield Thing("report", folder, _size(folder), _is_older(folder, before))
+            yield Thing("report", folder, _size(files), _is_older(files, before))
 
 
 def _remove(store: Store, thing: Thing, before: float) -> None:
     if thing.kind == "index versions":
-        pruning.prune(store, thing.path.stem, thing.versions, before)
-    elif thing.path.is_dir():
-        pruning.remove_folder(store, thing.path)
+        name = PurePosixPath(thing.name).stem
+        pruning.prune(store, name, thing.versions, before)
+    elif thing.kind == "unfinished":
+        shutil.rmtree(store.root / thing.name)
+    elif thing.kind == "run":
+        store.files.remove(thing.name)
     else:
-        thing.path.unlink()
+        store.files.remove_folder(thing.name)
 
 
-def _manifests(store: Store, folder: str = "*") -> list[Path]:
+def _manifests(store: Store, folder: str = "") -> list[Entry]:
     """Whatever names parts of releases: manifests, retired ones, and the candidate that waits."""
-    named = store.releases.glob(f"{folder}/[!.]*.json")
-    return sorted([*named, *(store.releases.glob(CANDIDATE) if folder == "*" else ())])
+    return [
+        entry
+        for entry in store.files.below("releases")
+        if (path := PurePosixPath(entry.name)).suffix == ".json"
+        and not path.name.startswith(".")
+        and (path.parent.name == folder if folder else entry.name != CURRENT)
+    ]
 
 
-def _read(path: Path) -> Any:
+def _read(store: Store, name: str) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(store.files.read(name) or "")
     except (OSError, ValueError) as error:
         raise StoreError(
-            f"{path}: cannot be read ({error}), so that it is not known what it needs; nothing "
-            "was removed. Restore it from a backup of the store."
+            f"{store.files.told(name)}: cannot be read ({error}), so that it is not known what it "
+            "needs; nothing was removed. Restore it from a backup of the store."
         ) from error
 
 
-def _files(path: Path) -> Iterable[Path]:
-    return (it for it in path.rglob("*") if it.is_file()) if path.is_dir() else (path,)
+def _folders(store: Store, folder: str, depth: int) -> Iterator[tuple[str, list[Entry]]]:
+    """What lies in a folder at a depth, with all its files: artifacts, tables, reports."""
+
+    def first(entry: Entry) -> str:
+        return "/".join(entry.name.split("/")[:depth])
+
+    by_name = sorted(store.files.below(folder), key=first)
+    for name, files in groupby(by_name, first):
+        yield name, list(files)
 
 
-def _size(path: Path) -> int:
-    return sum(it.stat().st_size for it in _files(path))
+def _size(files: Iterable[Entry]) -> int:
+    return sum(it.size for it in files)
 
 
-def _is_older(path: Path, before: float) -> bool:
+def _is_older(files: Iterable[Entry], before: float) -> bool:
     """Whether nothing of it was written since."""
-    return all(it.stat().st_mtime < before for it in _files(path))
+    return all(it.changed < before for it in files)

@@ -11,6 +11,7 @@ there is nothing to do, and that can be told without loading Prefect or torch.
 import json
 import time
 from collections.abc import Iterator, Mapping
+from pathlib import PurePosixPath
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -18,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from monoglot.config import Config, RedactionConfig
 from monoglot.identity import digest, identity_of
 from monoglot.learning_config import Verdict
-from monoglot.store import Artifact, Key, Store, write_atomically
+from monoglot.store import Artifact, Key, Store
 
 
 class StageRecord(BaseModel):
@@ -145,15 +146,16 @@ class Runs:
     def find(self, key: str) -> RunRecord | None:
         """The last run with this key, or None."""
         try:
-            text = (self._store.runs / f"{key}.json").read_text(encoding="utf-8")
-            return RunRecord.model_validate_json(text)
+            text = self._store.files.read(f"runs/{key}.json")
+            return None if text is None else RunRecord.model_validate_json(text)
         except (OSError, ValidationError):
             return None
 
     def records(self) -> Iterator[RunRecord]:
         """Every run record that can be read."""
-        for path in sorted(self._store.runs.glob("*.json")):
-            record = self.find(path.stem)  # None: the pointers, or a damaged one
+        names = [PurePosixPath(it.name) for it in self._store.files.below("runs")]
+        for name in (it for it in names if len(it.parts) == 2 and it.suffix == ".json"):
+            record = self.find(name.stem)  # None: the pointers, or a damaged one
             if record is not None:
                 yield record
 
@@ -171,7 +173,7 @@ class Runs:
 
     def _pointers(self) -> dict[str, str]:
         try:
-            return dict(json.loads((self._store.runs / "last.json").read_text(encoding="utf-8")))
+            return dict(json.loads(self._store.files.read("runs/last.json") or "{}"))
         except (OSError, ValueError, TypeError):
             return {}
 
@@ -182,8 +184,6 @@ class Runs:
             StoreError: the store cannot be written.
         """
         pointers = self._pointers() | {"last": record.key, record.flow: record.key}
-        folder = self._store.runs
         with self._store.explained():
-            folder.mkdir(parents=True, exist_ok=True)
-            write_atomically(folder / f"{record.key}.json", record.model_dump_json(indent=1))
-            write_atomically(folder / "last.json", json.dumps(pointers))
+            self._store.files.write(f"runs/{record.key}.json", record.model_dump_json(indent=1))
+            self._store.files.write("runs/last.json", json.dumps(pointers))

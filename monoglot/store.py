@@ -16,6 +16,8 @@
 
 An artifact is written under a temporary name, gets its record last, and is then renamed: if the
 record exists the artifact is whole. One that is gone or damaged is recomputed, never trusted.
+
+A store may as well be in a bucket, `s3://bucket/prefix`: see `monoglot.remote.store`.
 """
 
 import contextlib
@@ -36,12 +38,13 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict
 
 from monoglot.errors import MonoglotError, StoreBusyError, StoreError
+from monoglot.files import Files, LocalFiles, sync_folder, write_atomically
 from monoglot.identity import digest, file_digest, files_digest
 
 FORMAT = 1
 _TABLE = "table.parquet"
-_RECORD = "record.json"
-_MARKER = "store.json"
+RECORD = "record.json"
+MARKER = "store.json"
 _DISK_ERRORS = frozenset(
     (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EFBIG)
 )
@@ -100,25 +103,41 @@ class Draft:
 
 
 class Store:
-    """A local folder of artifacts. Open it with `Store.open`, which checks rights and format."""
+    """A local folder of artifacts. Open it with `Store.open`, which checks rights and format.
+
+    Attributes:
+        root: the folder; of a store in a bucket (`monoglot.remote`), the one that mirrors it.
+        files: the small files that change or go: releases, records of runs.
+    """
+
+    files: Files
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.files = LocalFiles(root)
 
     @classmethod
     def open(cls, location: str) -> "Store":
         """Open a store for writing, and create it where there is none.
 
+        Args:
+            location: a folder, or `s3://bucket/prefix`.
+
         Raises:
-            StoreError: not a local folder, not writable, or of an unknown format.
+            ConfigError: neither.
+            StoreError: not writable, or of an unknown format.
         """
-        root = _local(location)
+        if "://" in location:
+            from monoglot.remote.store import S3Store
+
+            return S3Store.opened(location)
+        root = Path(location)
         if _is_store(root):
             cls._checked(root)  # a store of another format is left as it is
         try:
             (root / "tmp").mkdir(parents=True, exist_ok=True)
             if not _is_store(root):
-                write_atomically(root / _MARKER, json.dumps({"format": FORMAT}))
+                write_atomically(root / MARKER, json.dumps({"format": FORMAT}))
             _try_writing(root / "tmp")
         except OSError as error:
             raise unwritable(root, error) from error
@@ -126,44 +145,48 @@ class Store:
 
     @classmethod
     def existing(cls, location: str) -> "Store":
-        """Open a store for reading only; nothing is created or written.
+        """Open a store for reading only; nothing in it is created or written.
 
         Raises:
             StoreError: there is no store there, or it has an unknown format.
         """
-        root = _local(location)
-        if not _is_store(root):
-            raise StoreError(f"{root}: no store here yet. `monoglot run` makes one.")
-        return cls._checked(root)
+        found = cls.if_any(location)
+        if found is None:
+            raise StoreError(f"{location}: no store here yet. `monoglot run` makes one.")
+        return found
 
     @classmethod
     def if_any(cls, location: str) -> "Store | None":
         """`existing`, or None where there is no store yet."""
-        return cls.existing(location) if _is_store(_local(location)) else None
+        if "://" in location:
+            from monoglot.remote.store import S3Store
+
+            return S3Store.found(location)
+        root = Path(location)
+        return cls._checked(root) if _is_store(root) else None
 
     @classmethod
     def _checked(cls, root: Path) -> "Store":
         try:
-            found = json.loads((root / _MARKER).read_text(encoding="utf-8"))["format"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise StoreError(
-                f"{root}/{_MARKER}: unreadable ({error}). Restore it, or choose another store."
-            ) from error
-        if type(found) is not int or found != FORMAT:
-            raise StoreError(
-                f"{root}: store format {found}; this version of Monoglot reads format {FORMAT}. "
-                + (
-                    "Upgrade Monoglot."
-                    if isinstance(found, int) and found > FORMAT
-                    else "Choose a new folder under `store:` and run again."
-                )
-            )
+            text = (root / MARKER).read_text(encoding="utf-8")
+        except OSError as error:
+            raise _unreadable(str(root), error) from error
+        checked_format(text, str(root))
         return cls(root)
+
+    @property
+    def location(self) -> str:
+        """As `Store.open` takes it, on any machine that reaches it."""
+        return str(self.root)
 
     @property
     def index_uri(self) -> str:
         """Where LanceDB keeps the index tables."""
         return str(self.root / "index")
+
+    def index_tables(self) -> list[str]:
+        """The names of all tables in the index, whether anything names them or not."""
+        return sorted(folder.stem for folder in (self.root / "index").glob("*.lance"))
 
     @property
     def ledger_path(self) -> Path:
@@ -207,7 +230,7 @@ class Store:
         """The stored result of `key`, or None where there is none, or it is damaged."""
         folder = self.root / "artifacts" / str(key)
         try:
-            record = json.loads((folder / _RECORD).read_text(encoding="utf-8"))
+            record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
             if record.pop("checksum") != digest(record) or record["key"] != key.model_dump():
                 return None
             whole = all(
@@ -219,7 +242,7 @@ class Store:
 
     def newest(self, stage: str) -> list[Artifact]:
         """The results of a stage, the newest first: for estimates, which need no exact key."""
-        folders = (self.root / "artifacts" / stage).glob(f"*/{_RECORD}")
+        folders = (self.root / "artifacts" / stage).glob(f"*/{RECORD}")
         found = []
         for path in sorted(folders, key=lambda path: path.stat().st_mtime, reverse=True):
             with contextlib.suppress(OSError, ValueError, KeyError):
@@ -266,13 +289,17 @@ class Store:
             "written": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         }
         record["checksum"] = digest(record)
-        write_atomically(draft.folder / _RECORD, json.dumps(record, indent=1))
+        write_atomically(draft.folder / RECORD, json.dumps(record, indent=1))
+        self._publish(draft.folder, location, record)
         final = self.root / location
         final.parent.mkdir(parents=True, exist_ok=True)
         if final.exists():  # damaged, or finished by another process meanwhile
             final.rename(self.root / "tmp" / f"replaced-{uuid.uuid4().hex}")
         draft.folder.rename(final)
         sync_folder(final.parent)
+
+    def _publish(self, folder: Path, location: str, record: dict[str, Any]) -> None:
+        """Make an artifact known beyond this machine, before it comes to its place here."""
 
     @contextlib.contextmanager
     def explained(self) -> Iterator[None]:
@@ -291,9 +318,16 @@ class Store:
         """The folder of an artifact's files."""
         return self.root / artifact.location
 
+    def forget_mirrored(self, locations: set[str]) -> None:
+        """Remove copies of artifacts that are none of these; a folder has no copies."""
+
+    def local_copy(self, name: str) -> Path:
+        """A small file as a file of this machine, to open it in a browser for instance."""
+        return self.root / name
+
     def holds(self, artifact: Artifact) -> bool:
         """Whether the artifact is there: its record is written last."""
-        return (self.folder(artifact) / _RECORD).exists()
+        return (self.folder(artifact) / RECORD).exists()
 
     def table(self, artifact: Artifact, name: str = _TABLE) -> pl.DataFrame:
         """A table of an artifact, its main one if no name is given.
@@ -353,12 +387,31 @@ class Store:
                 leftover.unlink(missing_ok=True)
 
 
-def _local(location: str) -> Path:
-    if "://" in location:
+def checked_format(text: str, location: str) -> None:
+    """Refuse a store of another format by what its marker says.
+
+    Raises:
+        StoreError: it is, or the marker cannot be read.
+    """
+    try:
+        found = json.loads(text)["format"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise _unreadable(location, error) from error
+    if type(found) is not int or found != FORMAT:
         raise StoreError(
-            f"store: {location}: object stores are not supported yet; give a local folder."
+            f"{location}: store format {found}; this version of Monoglot reads format {FORMAT}. "
+            + (
+                "Upgrade Monoglot."
+                if isinstance(found, int) and found > FORMAT
+                else "Choose a new folder under `store:` and run again."
+            )
         )
-    return Path(location)
+
+
+def _unreadable(location: str, error: Exception) -> StoreError:
+    return StoreError(
+        f"{location}/{MARKER}: unreadable ({error}). Restore it, or choose another store."
+    )
 
 
 def _is_store(root: Path) -> bool:
@@ -368,7 +421,7 @@ def _is_store(root: Path) -> bool:
         StoreError: one may not look.
     """
     try:
-        (root / _MARKER).stat()
+        (root / MARKER).stat()
     except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError as error:
@@ -407,29 +460,3 @@ def unwritable(root: Path, error: OSError) -> StoreError:
         f"{root}: the store cannot be written ({error.strerror or error}{where}). "
         "Check the free space and the owner of the folder, or set `store:` to another one."
     )
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Replace a small file so that a reader sees the old or the new text, never a part.
-
-    The bytes and the rename are flushed to the disk before this returns.
-    """
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    try:
-        with temporary.open("w", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Flush a folder's entries to the disk, so that a rename survives a power cut."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -7,6 +7,7 @@ truth: an artifact that cannot be sent is warned of, and fails no run that has d
 import base64
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 import polars as pl
 from prefect import get_run_logger
@@ -30,8 +31,10 @@ _SHOWN = ("mrr", "hit@1", "hit@3", "hit@5")
 
 def artifact_key(store: Store, what: str) -> str:
     """`<what>-<folders of the store>-<six digits of its path>`: two stores never share a key."""
-    folders = re.sub(r"[^a-z0-9]+", "-", "-".join(store.root.parts[-2:]).lower()).strip("-")
-    return "-".join(part for part in (what, folders, digest(str(store.root))[:6]) if part)
+    folders = re.sub(r"[^a-z0-9]+", "-", "-".join(Path(store.location).parts[-2:]).lower()).strip(
+        "-"
+    )
+    return "-".join(part for part in (what, folders, digest(store.location)[:6]) if part)
 
 
 def show(store: Store, what: str, text: str, description: str = "") -> None:

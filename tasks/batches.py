@@ -6,6 +6,7 @@ from prefect.cache_policies import NO_CACHE
 from monoglot.generation.batch_records import BatchRecords
 from monoglot.generation.batches import take_in
 from monoglot.generation.ledger import Ledger
+from monoglot.generation.shared_ledger import ledger_file, open_ledger
 from monoglot.wording import dollars
 from tasks.workplace import Workplace
 
@@ -16,7 +17,7 @@ def take_in_batches(place: Workplace) -> None:
     Before the run looks whether there is anything to do: an answer is taken in although the row
     it belongs to was edited meanwhile, and may come back.
     """
-    ledger = Ledger.existing(place.store.ledger_path)
+    ledger = Ledger.existing(ledger_file(place.store))
     if ledger is None or not place.settings.has_endpoint:
         return
     with ledger:
@@ -26,7 +27,7 @@ def take_in_batches(place: Workplace) -> None:
 
 @task(name="batches", task_run_name="take in batches", tags=["llm"], cache_policy=NO_CACHE)
 def _take_in(place: Workplace) -> None:
-    with Ledger(place.store.ledger_path) as ledger:
+    with open_ledger(place.store) as ledger:
         before = BatchRecords(ledger).outstanding()
         taken = take_in(place.settings, ledger, place.budget.config)
         after = BatchRecords(ledger).outstanding()

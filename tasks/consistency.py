@@ -7,8 +7,8 @@ import polars as pl
 from monoglot.config import GenerationConfig, LanguageConfig, QualityConfig, RedactionConfig
 from monoglot.contracts import Rejects, empty
 from monoglot.generation.judging import ask_judge
-from monoglot.generation.ledger import Ledger
 from monoglot.generation.redaction import Redactor
+from monoglot.generation.shared_ledger import open_ledger
 from monoglot.learning.consistency import SHOWN, consistency
 from monoglot.store import Artifact
 from tasks.caching import stage
@@ -75,7 +75,7 @@ def _asked(
         .agg(pl.col("label_text").drop_nulls().first(), pl.col("query").sort().first())
         .iter_rows()
     }
-    with Ledger(job.store.ledger_path) as ledger:
+    with open_ledger(job.store) as ledger:
         verdicts, answers = ask_judge(
             doubted,
             topics,

@@ -4,8 +4,8 @@ import polars as pl
 
 from monoglot.config import GenerationConfig, LanguageConfig, RedactionConfig
 from monoglot.generation.labelling import label_queries
-from monoglot.generation.ledger import Ledger
 from monoglot.generation.redaction import Redactor
+from monoglot.generation.shared_ledger import open_ledger
 from monoglot.identity import digest, frame_digest
 from monoglot.store import Artifact
 from tasks.caching import stage
@@ -74,7 +74,7 @@ def _label(
     kb_language: str,
     redaction: RedactionConfig,
 ) -> None:
-    with Ledger(job.store.ledger_path) as ledger:
+    with open_ledger(job.store) as ledger:
         made = label_queries(
             queries,
             job.table(candidates),

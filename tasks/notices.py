@@ -51,7 +51,7 @@ def note_success(flow: AnyFlow, run: FlowRun, state: State[Any]) -> None:
             f"{happened} {title}",
             str(store.root),
             " ".join(record.reasons),
-            f"read {store.root / record.report}. {to_do}",
+            f"read {store.files.told(record.report)}. {to_do}",
             run.name,
         )
         _tell(run, settings, notice, store)

@@ -5,12 +5,12 @@ from pathlib import Path
 import polars as pl
 
 from monoglot.config import GenerationConfig, RedactionConfig
-from monoglot.generation.ledger import Ledger
 from monoglot.generation.query_translation import (
     by_lexicon,
     read_lexicon,
     translate_questions,
 )
+from monoglot.generation.shared_ledger import open_ledger
 from monoglot.learning.evaluation import evaluate_vectors
 from monoglot.store import Artifact
 from tasks.caching import stage
@@ -31,7 +31,7 @@ def translate_questions_by_llm(
 ) -> None:
     """query_id and text: the questions of one language in the knowledge base's, by LLM."""
     asked = job.table(questions)
-    with Ledger(job.store.ledger_path) as ledger:
+    with open_ledger(job.store) as ledger:
         made = translate_questions(
             asked,
             language,

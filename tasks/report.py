@@ -12,7 +12,7 @@ from monoglot.contracts import Gaps, Rejects, empty
 from monoglot.learning.gate import Decision
 from monoglot.report import RunReport, headline_plot, render_html, render_markdown
 from monoglot.serving.manifest import Release
-from monoglot.store import Artifact, write_atomically
+from monoglot.store import Artifact
 from tasks.abstention import Calibrated
 from tasks.artifacts import picture, show, spend_of
 from tasks.candidates import GAPS
@@ -75,14 +75,13 @@ def write_report(
         spend=spend_of(place.journal),
         warnings=tuple(dict.fromkeys([*warnings, *notes])),
     )
-    path = store.runs / run / "report.html"
+    name = f"runs/{run}/report.html"
     with store.explained():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, render_html(report))
+        store.files.write(name, render_html(report))
     plot = picture(headline_plot(report), "every system on the same questions")
     show(store, "report", f"{render_markdown(report)}\n\n{plot}\n", title)
-    get_run_logger().info(f"report: {path}", extra={"shown": True})
-    return str(path.relative_to(store.root))
+    get_run_logger().info(f"report: {store.files.told(name)}", extra={"shown": True})
+    return name
 
 
 def facts_of(config: Config, rows: Artifact, anchors: Artifact, release: Release) -> dict[str, str]:

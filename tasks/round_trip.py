@@ -1,9 +1,9 @@
 """The round trip: translations must mean their source again when they are translated back."""
 
 from monoglot.config import GenerationConfig, LanguageConfig, QualityConfig, RedactionConfig
-from monoglot.generation.ledger import Ledger
 from monoglot.generation.redaction import Redactor
 from monoglot.generation.round_trip import translate_back
+from monoglot.generation.shared_ledger import open_ledger
 from monoglot.store import Artifact
 from tasks.caching import stage
 from tasks.checking import checked
@@ -26,7 +26,7 @@ def keep_round_trips(
     """Translations that mean their source again when an LLM translates them back."""
     rows = job.table(generated)
     encoder = load_encoder(job, model)
-    with Ledger(job.store.ledger_path) as ledger:
+    with open_ledger(job.store) as ledger:
         made = translate_back(
             rows,
             language,

@@ -5,8 +5,8 @@ import dataclasses
 import polars as pl
 
 from monoglot.config import GenerationConfig, LanguageConfig, RedactionConfig
-from monoglot.generation.ledger import Ledger
 from monoglot.generation.redaction import Redactor
+from monoglot.generation.shared_ledger import open_ledger
 from monoglot.generation.synthesis import TWINS, synthesize
 from monoglot.generation.variety import variety_of
 from monoglot.knowledge.parts import topics_of
@@ -29,7 +29,7 @@ def synthesize_by_llm(
 ) -> None:
     """`contracts.Queries` of origin synthetic, as the model gave them."""
     topics = topics_of(job.table(knowledge_base), job.table(parts), job.table(questions))
-    with Ledger(job.store.ledger_path) as ledger:
+    with open_ledger(job.store) as ledger:
         made = synthesize(
             topics,
             language,

@@ -5,9 +5,9 @@ from typing import Any
 import polars as pl
 
 from monoglot.config import GenerationConfig, LanguageConfig, RedactionConfig
-from monoglot.generation.ledger import Ledger
 from monoglot.generation.redaction import Redactor
 from monoglot.generation.renderings import measure
+from monoglot.generation.shared_ledger import open_ledger
 from monoglot.generation.translation import translate
 from monoglot.knowledge.parts import to_translate
 from monoglot.store import Artifact
@@ -32,7 +32,7 @@ def translate_by_llm(
     """
     split = job.table(parts)
     wanted = to_translate(split)
-    with Ledger(job.store.ledger_path) as ledger:
+    with open_ledger(job.store) as ledger:
         made = translate(
             wanted,
             language,

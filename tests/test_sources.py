@@ -9,7 +9,6 @@ import subprocess
 import tempfile
 import threading
 import time
-import urllib.request
 from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -18,6 +17,7 @@ from socket import create_server
 import polars as pl
 import pytest
 import yaml
+from s3_server import KEY, environment, put, s3_server
 from test_cli import apart
 
 from flows import announcing
@@ -46,7 +46,7 @@ ROWS = [
 ]
 NAMES = ("row_id", "query", "label", "answer")
 QUERY = "SELECT row_id, query, label, answer, 'x' AS other FROM kb ORDER BY row_id"
-SECRET = "hunter2%/@!"
+SECRET = KEY
 QUOTED = "hunter2%25%2F%40%21"
 MANY = {"max_reject_share": 1.0}
 
@@ -401,43 +401,14 @@ def test_user_and_password_come_from_the_environment(fetch, web, from_file, monk
 
 
 @pytest.fixture(scope="module")
-def s3(tmp_path_factory):
+def s3():
     """URL of a real S3 server with an empty bucket `shop`."""
-    moto = shutil.which("moto_server")
-    if moto is None:
-        pytest.skip("no S3 server on this machine (pip install 'moto[server]')")
-    with create_server(("127.0.0.1", 0)) as free:
-        url = f"http://127.0.0.1:{free.getsockname()[1]}"
-    server = subprocess.Popen(
-        [moto, "-p", url.rpartition(":")[2]], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    try:
-        for _ in range(200):
-            with contextlib.suppress(OSError):
-                put(f"{url}/shop", b"")
-                break
-            time.sleep(0.1)
+    with s3_server() as url:
         yield url
-    finally:
-        server.terminate()
-        server.wait(30)
-
-
-def put(url, body):
-    who = "AWS4-HMAC-SHA256 Credential=me/20260101/us-east-1/s3/aws4_request"
-    request = urllib.request.Request(
-        url, body, method="PUT", headers={"Authorization": who, "Content-Type": "text/csv"}
-    )
-    urllib.request.urlopen(request, timeout=5).close()
 
 
 def test_an_object_store_gives_the_same(fetch, s3, from_file, tmp_path, monkeypatch):
-    for name, value in {
-        "AWS_ENDPOINT_URL": s3,
-        "AWS_REGION": "us-east-1",
-        "AWS_ACCESS_KEY_ID": "me",
-        "AWS_SECRET_ACCESS_KEY": SECRET,
-    }.items():
+    for name, value in environment(s3).items():
         monkeypatch.setenv(name, value)
     put(f"{s3}/shop/a/kb.csv", write_csv(tmp_path / "s3.csv").read_bytes())
     _, loaded = fetch(url="s3://shop/a/kb.csv")

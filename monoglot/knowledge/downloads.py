@@ -5,7 +5,6 @@ do. What the server marks as unchanged is not downloaded again.
 """
 
 import email.utils
-import os
 import posixpath
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
-from monoglot.addresses import Limits, told
+from monoglot.addresses import Limits, s3_endpoint, s3_region, told
 from monoglot.errors import ConfigError, DataError, SourceError
 
 if TYPE_CHECKING:
@@ -225,10 +224,6 @@ def _object_store(url: str, fs: Any) -> tuple["fs.FileSystem", str]:
     if parts.scheme != "s3" or parts.query:  # pyarrow's own options are in the query
         found: tuple[fs.FileSystem, str] = fs.FileSystem.from_uri(url)
         return found
-    options = {
-        "endpoint_override": os.environ.get("AWS_ENDPOINT_URL_S3")
-        or os.environ.get("AWS_ENDPOINT_URL"),
-        "region": os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION"),
-    }
+    options = {"endpoint_override": s3_endpoint(), "region": s3_region()}
     given = {name: value for name, value in options.items() if value}
     return fs.S3FileSystem(**given), f"{parts.netloc}{parts.path}"

@@ -11,10 +11,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from monoglot.errors import InputError, RunError, StoreError
 from monoglot.serving.manifest import Pointer, Release
 from monoglot.serving.releases import Releases
-from monoglot.store import Store, write_atomically
+from monoglot.store import Store
 
 _AGAIN = "`monoglot run` compares anew"
-CANDIDATE = "candidate.json"
+CANDIDATE = "releases/candidate.json"
 
 
 class Candidate(BaseModel):
@@ -37,7 +37,6 @@ class Approval:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._releases = Releases(store)
-        self._path = store.releases / CANDIDATE
 
     def keep(self, release: Release, *, compared_with: str) -> Release:
         """Keep a candidate until it is approved, or another one takes its place.
@@ -54,8 +53,7 @@ class Approval:
         self._releases.verify(release)
         kept = Candidate(release=release, compared_with=compared_with)
         with self._store.explained():
-            self._path.parent.mkdir(exist_ok=True)
-            write_atomically(self._path, kept.model_dump_json(indent=1))
+            self._store.files.write(CANDIDATE, kept.model_dump_json(indent=1))
         return release
 
     def waiting(self) -> Release | None:
@@ -83,7 +81,7 @@ class Approval:
         self._refuse_overtaken(found, pointer)
         done = self._releases.promote(found.release, seq=pointer.seq if pointer else 0)
         with self._store.explained():
-            self._path.unlink(missing_ok=True)
+            self._store.files.remove(CANDIDATE)
         return done
 
     def _reinstate(self, release: str | None) -> Release:
@@ -117,13 +115,14 @@ class Approval:
     def _read(self) -> Candidate | None:
         """What waits; not what was approved by a process killed before it could clear up."""
         try:
-            found = Candidate.model_validate_json(self._path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            return None
+            text = self._store.files.read(CANDIDATE)
+            if text is None:
+                return None
+            found = Candidate.model_validate_json(text)
         except (OSError, ValidationError) as error:
             raise StoreError(
-                f"{self._path}: cannot be read ({error}). Remove it, and run with --force for a "
-                "new candidate."
+                f"{self._store.files.told(CANDIDATE)}: cannot be read ({error}). Remove it, "
+                "and run with --force for a new candidate."
             ) from error
         released = {release.id for release in self._releases.history()}
         return None if found.release.id in released else found

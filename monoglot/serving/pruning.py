@@ -8,12 +8,9 @@ removes nothing at all where a tagged version is among what is to go. The tags a
 are gone afterwards; those of a killed process are cleared by the next one.
 """
 
-import shutil
 import time
-import uuid
 from collections.abc import Collection, Mapping
 from datetime import timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from monoglot.serving import tables
@@ -71,10 +68,8 @@ def prune(store: Store, name: str, named: Collection[int], before: float) -> int
 
 
 def _open(store: Store, name: str) -> "LanceTable":
-    import lancedb
-
     with tables.explained("opened"):
-        return lancedb.connect(store.index_uri).open_table(name)
+        return tables.connect(store.index_uri).open_table(name)
 
 
 def _versions(table: "LanceTable") -> dict[int, float]:
@@ -89,18 +84,3 @@ def _cut(versions: Mapping[int, float], named: Collection[int], before: float) -
     # The clock may have gone back since the first of them was made.
     kept = min(when for version, when in versions.items() if version >= first)
     return min(before, kept - _MARGIN) if first else 0.0
-
-
-def table_names(store: Store) -> list[str]:
-    """The tables that the index holds, whether anything names them or not."""
-    return sorted(folder.stem for folder in Path(store.index_uri).glob("*.lance"))
-
-
-def remove_folder(store: Store, folder: Path) -> None:
-    """Remove a folder of the store: out of sight by one rename, then file by file.
-
-    Killed in between, the rest lies in tmp/, which the next writer sweeps.
-    """
-    aside = store.root / "tmp" / f"removed-{uuid.uuid4().hex}"
-    folder.rename(aside)
-    shutil.rmtree(aside)

@@ -5,7 +5,7 @@
       pins/<id>             an empty file: this release is never retired
       retired/<id>.json     manifests of releases that are gone, until their files are
       current.json          {seq, release, ...}: the pointer, replaced whole
-      lock                  held for the moment in which the pointer moves
+      lock                  held for the moment in which the pointer moves (`Files.still`)
 
 A reader reads the pointer, then the manifest it names: each is whole, and the manifest names model
 and index together, so that no reader ever sees the one without the other. Folders in a manifest
@@ -13,9 +13,8 @@ are seen from the store's own, which may be moved.
 """
 
 import contextlib
-import fcntl
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from pydantic import ValidationError
 
@@ -23,11 +22,12 @@ from monoglot.errors import InputError, StaleVectorsError, StoreBusyError, Store
 from monoglot.serving.index import Index
 from monoglot.serving.manifest import Pointer, Release, now_utc
 from monoglot.serving.verification import check_index
-from monoglot.store import Store, sync_folder, unwritable, write_atomically
+from monoglot.store import Store, unwritable
 
 __all__ = ["MODEL_FOLDER", "NO_RELEASE", "Pointer", "Release", "Releases"]
 
 MODEL_FOLDER = "model"  # in the artifact of a trained model
+CURRENT = "releases/current.json"
 NO_RELEASE = "{}: has no release yet. `monoglot run` makes the first one."
 
 
@@ -36,7 +36,7 @@ class Releases:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._folder = store.releases
+        self._files = store.files
 
     def pointer(self) -> Pointer | None:
         """The pointer as it is now; None before the first release.
@@ -44,13 +44,15 @@ class Releases:
         Raises:
             StoreError: it cannot be read.
         """
-        path = self._folder / "current.json"
+        return self._pointed()[0]
+
+    def _pointed(self) -> tuple[Pointer | None, str | None]:
+        """The pointer, and its text, which must be the same still when it is replaced."""
         try:
-            return Pointer.model_validate_json(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            return None
+            text = self._files.read(CURRENT)
+            return (None if text is None else Pointer.model_validate_json(text)), text
         except (OSError, ValidationError) as error:
-            raise _unreadable(path, error) from error
+            raise _unreadable(self._files.told(CURRENT), error) from error
 
     def current(self) -> Release | None:
         """The release that answers now; None before the first one."""
@@ -67,25 +69,30 @@ class Releases:
         if release not in self._ids():  # also keeps an id from naming a file elsewhere
             known = ", ".join(self._ids()[:5]) or "none yet"
             raise InputError(f"{release}: no such release. The newest: {known}.")
-        path = self._manifest(release)
+        return self._kept(release)
+
+    def _kept(self, release: str) -> Release:
+        name = _manifest(release)
         try:
-            return Release.model_validate_json(path.read_text(encoding="utf-8"))
+            text = self._files.read(name)
+            if text is None:
+                raise FileNotFoundError("it is gone")
+            return Release.model_validate_json(text)
         except (OSError, ValidationError) as error:
-            raise _unreadable(path, error) from error
+            raise _unreadable(self._files.told(name), error) from error
 
     def history(self) -> list[Release]:
         """All releases that were ever current, the newest first."""
         now = self.pointer()
         reached = now.seq if now else 0
         # A promotion killed just before the pointer moved leaves a manifest ahead of it.
-        return [kept for kept in map(self.get, self._ids()) if kept.seq <= reached]
+        return [kept for kept in map(self._kept, self._ids()) if kept.seq <= reached]
 
     def _ids(self) -> list[str]:
-        manifests = (self._folder / "manifests").glob("[!.]*.json")  # a dot: being written
-        return sorted((path.stem for path in manifests), reverse=True)
-
-    def _manifest(self, release: str) -> Path:
-        return self._folder / "manifests" / f"{release}.json"
+        names = [PurePosixPath(it.name) for it in self._files.below("releases/manifests")]
+        # A dot: being written.
+        found = (it.stem for it in names if it.suffix == ".json" and it.name[0] != ".")
+        return sorted(found, reverse=True)
 
     def model_location(self, release: Release) -> str:
         """What `Encoder.load` takes: a trained model's folder, or a base model's name."""
@@ -154,7 +161,7 @@ class Releases:
             StoreError: a part of it is gone, or the store cannot be written.
         """
         self.verify(release)
-        with self._moving() as now:
+        with self._moving() as (now, text):
             if now is not None and now.release == release.id:
                 return self.get(release.id)
             if seq is not None and seq != (now.seq if now else 0):
@@ -169,7 +176,7 @@ class Releases:
                 }
             )
             self._keep(kept)
-            self._move(now, kept, kept.reason)
+            self._move(now, text, kept, kept.reason)
             return kept
 
     def amend(self, release: Release) -> None:
@@ -180,15 +187,14 @@ class Releases:
         """
         self.get(release.id)
         with self._store.explained():
-            write_atomically(self._manifest(release.id), release.model_dump_json(indent=1))
+            self._files.write(_manifest(release.id), release.model_dump_json(indent=1))
 
     def _keep(self, release: Release) -> None:
         """Write the manifest of the release about to become current."""
-        path = self._manifest(release.id)
-        if path.exists():
-            raise StoreError(f"{path}: another release has this id. Promote under a new one.")
-        path.parent.mkdir(exist_ok=True)
-        write_atomically(path, release.model_dump_json(indent=1))
+        name = _manifest(release.id)
+        if not self._files.create(name, release.model_dump_json(indent=1)):
+            told = self._files.told(name)
+            raise StoreError(f"{told}: another release has this id. Promote under a new one.")
 
     def rollback(self, release: str | None = None) -> Release:
         """Make an older release current again. Nothing is built: only the pointer moves.
@@ -200,9 +206,9 @@ class Releases:
             InputError: there is no such release, or none before the current one.
             StoreError: its model or its index is gone, or the store cannot be written.
         """
-        with self._moving() as now:
+        with self._moving() as (now, text):
             if now is None:
-                raise StoreError(NO_RELEASE.format(self._store.root))
+                raise StoreError(NO_RELEASE.format(self._store.location))
             current = self.get(now.release)
             chosen = release or current.previous
             if chosen is None:
@@ -211,12 +217,13 @@ class Releases:
             self.index(target)
             self.check_model(target)
             if target.id != current.id:
-                self._move(now, target, f"rolled back from {current.id}")
+                self._move(now, text, target, f"rolled back from {current.id}")
             return target
 
     def pinned(self) -> frozenset[str]:
         """Ids of the releases that are never retired."""
-        return frozenset(path.name for path in (self._folder / "pins").glob("[!.]*"))
+        names = (PurePosixPath(it.name).name for it in self._files.below("releases/pins"))
+        return frozenset(name for name in names if name[0] != ".")
 
     def pin(self, release: str) -> Release:
         """Keep a release whatever comes after it.
@@ -227,8 +234,7 @@ class Releases:
         """
         with self._moving():  # it cannot be retired meanwhile
             found = self.get(release)
-            (self._folder / "pins").mkdir(exist_ok=True)
-            write_atomically(self._folder / "pins" / release, "")
+            self._files.write(f"releases/pins/{release}", "")
             return found
 
     def unpin(self, release: str) -> Release:
@@ -240,7 +246,7 @@ class Releases:
         """
         with self._moving():
             found = self.get(release)
-            (self._folder / "pins" / release).unlink(missing_ok=True)
+            self._files.remove(f"releases/pins/{release}")
             return found
 
     def expendable(self, keep: int) -> list[Release]:
@@ -261,8 +267,9 @@ class Releases:
     def retire(self, keep: int) -> list[Release]:
         """Take the releases that are not kept out of the history; their files stay for now.
 
-        One rename each, while the pointer cannot move: a release is there whole, or is not there.
-        Nobody can roll back to it or pin it any more, so that its files can go later.
+        One by one, while the pointer cannot move: a release is there whole, or is not there.
+        Nobody can roll back to it or pin it any more, so that its files can go later: their age
+        is reckoned from now on.
 
         Args:
             keep: see `expendable`.
@@ -272,49 +279,52 @@ class Releases:
         """
         with self._moving():
             going = self.expendable(keep)
-            (self._folder / "retired").mkdir(exist_ok=True)
             for release in going:
-                target = self.retired_manifest(release.id)
-                self._manifest(release.id).touch()  # its age from now on: since it was retired
-                self._manifest(release.id).rename(target)
-                sync_folder(target.parent)
+                self._files.move(_manifest(release.id), f"releases/retired/{release.id}.json")
             return going
-
-    def retired_manifest(self, release: str) -> Path:
-        """Where the manifest of a retired release is, until its files are removed."""
-        return self._folder / "retired" / f"{release}.json"
 
     def _forget_killed(self, now: Pointer | None) -> None:
         """Remove what a promotion killed before the pointer moved has left: it was never live."""
         reached = now.seq if now else 0
         for release in self._ids():
-            if self.get(release).seq > reached:
-                self._manifest(release).unlink()
+            if self._kept(release).seq > reached:
+                self._files.remove(_manifest(release))
 
-    def _move(self, now: Pointer | None, release: Release, reason: str) -> None:
+    def _move(self, now: Pointer | None, text: str | None, release: Release, reason: str) -> None:
+        """Swap the pointer where it is as it was read.
+
+        Raises:
+            StoreBusyError: it is not, although the lock is ours: between machines a lock can be
+                lost unnoticed, this comparison cannot.
+        """
         following = now.seq + 1 if now else 1
         moved = Pointer(seq=following, release=release.id, moved=now_utc(), reason=reason)
-        write_atomically(self._folder / "current.json", moved.model_dump_json(indent=1))
+        if not self._files.replace(CURRENT, moved.model_dump_json(indent=1), text):
+            raise StoreBusyError(
+                f"{self._store.location}: another machine moved the pointer at this very moment; "
+                f"release {release.id} was not made current. Run again."
+            )
 
     @contextlib.contextmanager
-    def _moving(self) -> Iterator[Pointer | None]:
-        """Keep the pointer still for all other processes, and give it as it is.
+    def _moving(self) -> Iterator[tuple[Pointer | None, str | None]]:
+        """Keep the pointer still for all other processes, and give it as it is, with its text.
 
-        The kernel frees the lock of a killed process, and no one holds it for longer than it
-        takes to write two small files.
+        No one holds the lock for longer than it takes to write two small files.
         """
         try:
-            self._folder.mkdir(exist_ok=True)
-            with (self._folder / "lock").open("a") as stream:
-                fcntl.flock(stream, fcntl.LOCK_EX)
-                now = self.pointer()
+            with self._files.still("releases/lock"):
+                now, text = self._pointed()
                 self._forget_killed(now)
-                yield now
+                yield now, text
         except OSError as error:
             raise unwritable(self._store.root, error) from error
 
 
-def _unreadable(path: Path, error: Exception) -> StoreError:
+def _manifest(release: str) -> str:
+    return f"releases/manifests/{release}.json"
+
+
+def _unreadable(path: str, error: Exception) -> StoreError:
     return StoreError(
         f"{path}: cannot be read ({error}). Restore it from a backup of the store, or run again "
         "with a new store."

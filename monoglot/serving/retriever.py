@@ -178,7 +178,7 @@ class Retriever:
     def _current(self) -> Release:
         release = self._releases.current()
         if release is None:
-            raise StoreError(NO_RELEASE.format(self._store.root))
+            raise StoreError(NO_RELEASE.format(self._store.location))
         return release
 
     def _load(self, release: Release, held: _Held | None) -> _Held:

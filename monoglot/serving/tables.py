@@ -16,9 +16,11 @@ import polars as pl
 from numpy.typing import NDArray
 
 from monoglot.errors import DataError, StoreError
+from monoglot.remote.place import is_remote, storage_options
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from lancedb import DBConnection
     from lancedb.table import LanceTable
 
 Floats = NDArray[np.float32]
@@ -103,17 +105,22 @@ def content_digest(row_digests: pl.Series) -> str:
     return hashlib.sha256("".join(row_digests.sort().to_list()).encode()).hexdigest()
 
 
+def connect(uri: str) -> "DBConnection":
+    """LanceDB at a folder, or at S3 with the same settings as the rest of the store."""
+    import lancedb
+
+    return lancedb.connect(uri, storage_options=storage_options(uri))
+
+
 def open_or_create(uri: str, model_digest: str, dimensions: int) -> "LanceTable":
     """The newest version of a model's table, for writing.
 
     Raises:
         StoreError: it cannot be opened or created.
     """
-    import lancedb
-
     name = table_name(model_digest)
     with explained("opened"):
-        base = lancedb.connect(uri)
+        base = connect(uri)
         try:
             return base.open_table(name)
         except ValueError:  # there is none, or the creation of one was killed
@@ -126,12 +133,11 @@ def open_at(uri: str, name: str, version: int) -> "LanceTable":
     Raises:
         StoreError: the table or the version is gone.
     """
-    import lancedb
-
-    if not (Path(uri) / f"{name}.lance").is_dir():  # connecting would create the folder
+    if not is_remote(uri) and not (Path(uri) / f"{name}.lance").is_dir():
+        # Connecting would create the folder.
         raise StoreError(f"{uri}: has no index table {name}. `monoglot run` builds it again.")
     with explained(f"opened at version {version} of {name}"):
-        table = lancedb.connect(uri).open_table(name)
+        table = connect(uri).open_table(name)
         table.checkout(version)
         return table
 
