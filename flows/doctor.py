@@ -18,6 +18,7 @@ from monoglot.errors import MonoglotError
 from monoglot.generation.access import check_endpoint
 from monoglot.knowledge.sources import count_rows
 from monoglot.learning.models import OFFLINE_MINILM, model_folder
+from monoglot.remote.place import is_remote, local_part
 from monoglot.settings import Settings
 from monoglot.store import Store
 
@@ -138,6 +139,8 @@ def _endpoint(config: Config, settings: Settings) -> Finding:
 
 
 def _store(config: Config, _settings: Settings) -> Finding:
+    if is_remote(config.store):
+        return _bucket(config.store)
     root = Path(config.store)
     if not (root / "store.json").exists():
         parent = _existing(root)
@@ -153,8 +156,22 @@ def _store(config: Config, _settings: Settings) -> Finding:
     return Finding("store", "ok", f"{root}")
 
 
+def _bucket(location: str) -> Finding:
+    """A store in a bucket: reached, and written on a condition as every run does."""
+    try:
+        if Store.if_any(location) is None:
+            return Finding("store", "ok", f"{location}: none yet, the first run makes one")
+        mirror = Store.open(location).root
+    except MonoglotError as error:
+        return Finding("store", "problem", str(error))
+    return Finding("store", "ok", f"{location}, mirrored in {mirror}")
+
+
 def _disk(config: Config, _settings: Settings) -> Finding:
-    folder = _existing(Path(config.store))
+    try:
+        folder = _existing(local_part(config.store))
+    except MonoglotError as error:
+        return Finding("disk", "problem", str(error))
     free = shutil.disk_usage(folder).free / 1e9
     if free < _ENOUGH_GB:
         return Finding(

@@ -483,7 +483,9 @@ class Config(Section):
         description="A hub name (name@revision to pin it), a folder, or offline-minilm.",
     )
     store: str = Field(
-        "./store", min_length=1, description="Folder for artifacts, index, ledger and releases."
+        "./store",
+        min_length=1,
+        description="Folder for artifacts, index, ledger and releases, or s3://bucket/prefix.",
     )
     guards: tuple[GuardConfig, ...] = Field(
         (),

@@ -16,7 +16,7 @@ import yaml
 
 from monoglot.config_file import settings_in
 from monoglot.errors import ConfigError
-from monoglot.store import write_atomically
+from monoglot.files import write_atomically
 
 MARK = "# monoglot tune: "
 Scalars = Mapping[str, Mapping[str, str | int | float | bool]]

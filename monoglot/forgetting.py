@@ -17,7 +17,7 @@ import polars as pl
 from pydantic import BaseModel
 
 from monoglot.config import Config
-from monoglot.errors import RunError
+from monoglot.errors import ConfigError, RunError
 from monoglot.feedback.query_log import forget_in_log, lines_with, log_folder
 from monoglot.generation.batch_records import outstanding_in
 from monoglot.generation.forgetting import LedgerMatches, find_in_ledger, forget_in_ledger
@@ -25,6 +25,7 @@ from monoglot.identity import digest, frame_digest
 from monoglot.knowledge.knowledge_base import fingerprint
 from monoglot.knowledge.sources import rows_in
 from monoglot.matching import Pattern
+from monoglot.remote.place import is_remote
 from monoglot.runs import Runs
 from monoglot.serving.forgetting import TableMatches, find_in_index, forget_in_table
 from monoglot.serving.manifest import Release
@@ -96,7 +97,17 @@ class Found:
 
 
 def find(config: Config, store: Store, pattern: Pattern) -> Found:
-    """Look through the store and the files that the config names; writes nothing."""
+    """Look through the store and the files that the config names; writes nothing.
+
+    Raises:
+        ConfigError: the store is in a bucket, where other machines' mirrors hold the text as well.
+    """
+    if is_remote(store.location):
+        raise ConfigError(
+            f"{store.location}: `monoglot forget` works on stores in a folder alone so far. Remove "
+            "the text from your files, empty this prefix of the bucket and every machine's mirror "
+            f"of it ({store.root} here), and run again."
+        )
     found = Found(find_in_ledger(store.ledger_path, pattern), find_in_index(store, pattern))
     for folder in sorted((store.root / "artifacts").glob("*/*")):
         example = _example_in(_files_of(folder), pattern)

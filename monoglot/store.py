@@ -169,7 +169,7 @@ class Store:
     def _checked(cls, root: Path) -> "Store":
         try:
             text = (root / MARKER).read_text(encoding="utf-8")
-        except OSError as error:
+        except (OSError, ValueError) as error:
             raise _unreadable(str(root), error) from error
         checked_format(text, str(root))
         return cls(root)

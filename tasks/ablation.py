@@ -11,13 +11,14 @@ from prefect.cache_policies import NO_CACHE
 
 from monoglot.ablation import AblationReport, render_ablation, render_ablation_markdown
 from monoglot.config import Config
+from monoglot.files import write_atomically
 from monoglot.identity import digest
 from monoglot.knowledge.validation import is_validation
 from monoglot.learning.comparison import Line, Measured, best, compare
 from monoglot.learning.grid import Cells
 from monoglot.learning.metrics import ALL, METRICS, summarise
 from monoglot.runs import new_run_name
-from monoglot.store import Artifact, Store, write_atomically
+from monoglot.store import Artifact, Store
 from tasks.cells import CURVE, HELD_BACK, INDEX_SET, Bench
 from tasks.comparison import TFIDF
 from tasks.systems import UNTUNED

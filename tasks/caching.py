@@ -87,7 +87,7 @@ def stage(
             artifact = found or _find(place.store, key, None)
             if artifact is None:
                 raise StoreError(
-                    f"{place.store.root}: what {heading} wrote is gone or damaged already. "
+                    f"{place.store.location}: what {heading} wrote is gone or damaged already. "
                     "Check the disk, and that nothing else cleans up in this folder."
                 )
             record = _record(heading, key, artifact, found is not None, started)

@@ -49,7 +49,7 @@ def note_success(flow: AnyFlow, run: FlowRun, state: State[Any]) -> None:
         notice = Notice(
             event,
             f"{happened} {title}",
-            str(store.root),
+            store.location,
             " ".join(record.reasons),
             f"read {store.files.told(record.report)}. {to_do}",
             run.name,
@@ -68,7 +68,7 @@ def tell_failure(flow: AnyFlow, run: FlowRun, state: State[Any]) -> None:
     notice = Notice(
         "spending_stop" if isinstance(error, BudgetError) else "failed",
         f"{named} of {title} {_happened(error, state)}",
-        title if store is None else str(store.root),
+        title if store is None else store.location,
         why,
         _to_do(error),
         run.name,

@@ -249,12 +249,6 @@ def test_a_file_is_no_store(tmp_path):
             Store.existing(str(place))
 
 
-def test_an_object_store_is_refused():
-    for opening in (Store.open, Store.existing, Store.if_any):
-        with pytest.raises(StoreError, match="s3://bucket/x: object stores are not supported yet"):
-            opening("s3://bucket/x")
-
-
 AS_NOBODY = """
     if os.getuid() == 0:  # root writes and reads everywhere
         import pwd

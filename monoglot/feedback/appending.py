@@ -14,8 +14,8 @@ from typing import Literal
 
 from monoglot.config import Config, KnowledgeBaseConfig, QueriesFile
 from monoglot.errors import DataError
+from monoglot.files import write_atomically
 from monoglot.learning_config import OutOfScopeFile
-from monoglot.store import write_atomically
 
 Into = Literal["training", "evaluation", "knowledge_base", "out_of_scope"]
 Row = Mapping[str, str | None]

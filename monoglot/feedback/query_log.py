@@ -35,6 +35,7 @@ from monoglot.config import Config, RedactionConfig
 from monoglot.errors import ConfigError
 from monoglot.generation.redaction import Redactor
 from monoglot.matching import Pattern
+from monoglot.remote.place import local_part
 from monoglot.store import Store
 
 if TYPE_CHECKING:
@@ -114,7 +115,7 @@ class QueryLog:
         redaction: RedactionConfig | None = None,
         max_mb: float = 100.0,
     ) -> None:
-        self._folder = Path(store) / FOLDER if folder is None else Path(folder)
+        self._folder = local_part(str(store)) / FOLDER if folder is None else Path(folder)
         self._redactor = Redactor(redaction or RedactionConfig())
         self._file_bytes = int(max_mb * 1e6 / (_FULL + 1))
         self.lost = 0

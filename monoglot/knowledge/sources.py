@@ -25,12 +25,13 @@ from monoglot.addresses import Limits, without_secrets
 from monoglot.config import Config, KnowledgeBaseConfig
 from monoglot.contracts import KnowledgeBase
 from monoglot.errors import ConfigError
+from monoglot.files import write_atomically
 from monoglot.identity import file_digest, text_digest
 from monoglot.knowledge.downloads import Download, download
 from monoglot.knowledge.knowledge_base import load_knowledge_base
 from monoglot.knowledge.sql import run_query
 from monoglot.settings import Settings
-from monoglot.store import Store, write_atomically
+from monoglot.store import Store
 
 _KEPT_S = 3 * 86_400  # a guard's rows are read at the end of a run, which may train for a day
 

@@ -213,13 +213,15 @@ class Bucket:
 
         try:
             yield
-        except (MonoglotError, *awaited):
+        except MonoglotError:
             raise
         except (PermissionDeniedError, UnauthenticatedError) as error:
             raise StoreError(
                 f"{self.place.location}: one may not {work} ({_line(error)}). {_SET}."
             ) from None
         except (BaseError, OSError, ValueError) as error:
+            if isinstance(error, awaited):
+                raise
             where = s3_endpoint() or "Amazon S3"
             if "NoSuchBucket" in str(error):
                 raise StoreError(

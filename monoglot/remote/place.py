@@ -89,6 +89,11 @@ def mirror_of(place: Place) -> Path:
     return base / f"{name}-{digest([s3_endpoint(), place.location])[:8]}"
 
 
+def local_part(location: str) -> Path:
+    """The folder of this machine that belongs to a store: the store itself, or its mirror."""
+    return mirror_of(place_of(location)) if is_remote(location) else Path(location)
+
+
 def _cache_folder() -> Path:
     if sys.platform == "darwin":
         return Path.home() / "Library/Caches"
