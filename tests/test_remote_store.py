@@ -12,6 +12,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from s3_server import KEY as KEY_OF_S3
 from s3_server import environment, s3_server
 from test_index import DIMENSIONS, encode, knowledge_base, texts_of
 
@@ -364,7 +365,7 @@ def told(opening, location):
     with pytest.raises(MonoglotError) as caught:
         opening(location)
     assert "\n" not in str(caught.value)
-    assert os.environ["AWS_SECRET_ACCESS_KEY"] not in str(caught.value)
+    assert KEY_OF_S3 not in str(caught.value)
     return str(caught.value)
 
 
@@ -379,6 +380,12 @@ def test_what_is_missing_is_said_in_a_line(machine, location, monkeypatch, openi
     for wrong in ("gs://bucket/x", "s3://", "s3://me:key@bucket/x", "s3://bucket/x?region=y"):
         with pytest.raises(ConfigError, match=r"is no folder and no s3://bucket/prefix"):
             opening(wrong)
+    with monkeypatch.context() as without:
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            without.delenv(name)
+        without.setenv("AWS_SHARED_CREDENTIALS_FILE", "none")
+        without.setenv("AWS_METADATA_ENDPOINT", "http://127.0.0.1:9")
+        assert "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY" in told(opening, location)
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     assert "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY" in told(opening, location)
     assert "AWS_ENDPOINT_URL; then check the network" in told(opening, location)

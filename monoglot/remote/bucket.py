@@ -6,13 +6,14 @@ what a pointer and a lock between machines are made of.
 """
 
 import contextlib
+import re
 import uuid
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from monoglot.addresses import s3_endpoint, told
+from monoglot.addresses import s3_endpoint
 from monoglot.errors import ConfigError, MonoglotError, StoreError
 from monoglot.files import Entry
 from monoglot.remote.place import Place, connection
@@ -248,13 +249,14 @@ def _connect(place: Place) -> "Objects":
     return S3Store(
         place.bucket,
         prefix=place.prefix or None,
-        client_options={"allow_http": plain is not None, "connect_timeout": timedelta(seconds=10)},
+        client_options={"allow_http": plain is not None, "connect_timeout": timedelta(seconds=5)},
         retry_config={"max_retries": 6, "retry_timeout": _PATIENCE},
         **options,
     )
 
 
 def _line(error: BaseException) -> str:
-    """What an error says in a line: obstore tells how it came about in pages."""
-    first = str(error).partition("\n\nDebug source")[0]
-    return told(first, "")[:300]
+    """What an error says in a line: obstore tells how it came about, and the answer, in pages."""
+    text = " ".join(re.split(r"\n\nDebug source|<\?xml|<Error>", str(error))[0].split())
+    code = re.search(r"<Code>(\w+)</Code>", str(error))
+    return f"{text[:300].rstrip(': ')}{f': {code[1]}' if code else ''}"

@@ -127,10 +127,10 @@ class Retriever:
             Whether the release changed.
         """
         with self._refreshing:
-            current = self._current()
-            if current.id == self._held.release.id:
+            pointer = self._releases.pointer()
+            if pointer is not None and pointer.release == self._held.release.id:
                 return False
-            self._held = self._load(current, self._held)
+            self._held = self._load(self._current(), self._held)
             return True
 
     def search(self, text: str, k: int = 3, *, language: str | None = None) -> list[Answer]:
