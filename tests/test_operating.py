@@ -140,20 +140,26 @@ def test_a_run_shows_its_plan_report_gate_release_and_spend(line):
     assert "http" not in report
 
 
+def bars():
+    """Every progress artifact on the server."""
+    with get_client(sync_client=True) as client:
+        asked = {"artifacts": {"type": {"any_": ["progress"]}}}
+        return client.request("POST", "/artifacts/filter", json=asked).json()
+
+
 def test_a_run_shows_what_was_rejected_and_how_far_its_training_is(line, monkeypatch):
     monkeypatch.setattr(progress, "_FIRST_S", 0.0)
     monkeypatch.setattr(progress, "_EVERY_S", 0.1)
     store = Store.existing(str(line / "store"))
     with (line / "kb.csv").open("a") as rows:
         rows.write(",cancel_order,,,\n")
+    before = {bar["id"] for bar in bars()}  # of slow trainings in other tests
     retrain(RunRequest(config_file=configure(line, fine_tuning=LONGER)))
     told, _ = shown(store, "data")
     assert "| knowledge base | 72 | 1 |" in told
     assert "| empty | 1 | 74 | query | the query is empty |" in told
-    with get_client(sync_client=True) as client:
-        asked = {"artifacts": {"type": {"any_": ["progress"]}}}
-        bars = client.request("POST", "/artifacts/filter", json=asked).json()
-    [bar] = [it for it in bars if it["description"].startswith("fine-tune: ")]
+    new = [bar for bar in bars() if bar["id"] not in before]
+    [bar] = [it for it in new if it["description"].startswith("fine-tune: ")]
     assert (bar["data"], bar["key"]) == (100.0, None)
     assert bar["task_run_id"]
 
