@@ -11,6 +11,7 @@ to Prefect.
 """
 
 import ast
+import functools
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
@@ -36,12 +37,13 @@ Listed = Mapping[str, tuple[int, Iterable[str]]]  # stage -> version, modules
 class Module:
     """One source file: its definitions by name, what its imports stand for, and the rest."""
 
-    def __init__(self, name: str, path: Path) -> None:
+    def __init__(self, name: str, path: Path, text: str) -> None:
         self.name = name
+        self._read: dict[str, tuple[str, list[str]]] = {}
         self.definitions: dict[str, list[ast.stmt]] = {}
         self.imports: dict[str, list[tuple[str, str | None]]] = {}
         self.rest: list[ast.stmt] = []
-        tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
+        tree = ast.parse(text, str(path))
         for node in ast.walk(tree):
             for bound, meant in _imported(node, name, is_package=path.name == "__init__.py"):
                 self.imports.setdefault(bound, []).append(meant)
@@ -51,6 +53,24 @@ class Module:
                 self.definitions.setdefault(defined, []).append(statement)
             if not names and not _is_text(statement) and not _is_import(statement):
                 self.rest.append(statement)
+
+    def read(self, where: str, statements: list[ast.stmt]) -> tuple[str, list[str]]:
+        """Digest of a definition, and the names in it: worked out once for all stages."""
+        if where not in self._read:
+            names = dict.fromkeys(
+                node.id
+                for statement in statements
+                for node in ast.walk(statement)
+                if isinstance(node, ast.Name)
+            )
+            found = _digest([canonical(statement) for statement in statements])
+            self._read[where] = (found, list(names))
+        return self._read[where]
+
+
+@functools.lru_cache(maxsize=1024)
+def _parsed(name: str, path: Path, text: str) -> Module:
+    return Module(name, path, text)
 
 
 def _defined(statement: ast.stmt) -> Iterator[str]:
@@ -93,7 +113,7 @@ class Walk:
             stem = self.root.joinpath(*name.split("."))
             for path in (stem.with_suffix(".py"), stem / "__init__.py"):
                 if path.is_file():
-                    self.modules[name] = Module(name, path)
+                    self.modules[name] = _parsed(name, path, path.read_text(encoding="utf-8"))
         return self.modules.get(name)
 
     def whole(self, name: str) -> None:
@@ -117,11 +137,9 @@ class Walk:
     def _take(self, where: str, module: Module, statements: list[ast.stmt]) -> None:
         if not statements or where in self.code:
             return
-        self.code[where] = _digest([canonical(statement) for statement in statements])
-        for statement in statements:
-            for node in ast.walk(statement):
-                if isinstance(node, ast.Name):
-                    self._follow(module, node.id)
+        self.code[where], names = module.read(where, statements)
+        for name in names:
+            self._follow(module, name)
 
     def _follow(self, module: Module, name: str) -> None:
         if name in module.definitions:

@@ -89,6 +89,7 @@ def test_two_workers_buy_what_one_machine_buys(cluster, ledger, tmp_path):
     assert (far.usage, far.from_ledger) == (here.usage, 0)
 
 
+@pytest.mark.slow
 def test_a_worker_killed_in_the_middle_costs_what_it_had_in_flight(dying, ledger):
     with LoopbackLLM(0.2) as llm:
 
@@ -192,6 +193,7 @@ def rows():
     )
 
 
+@pytest.mark.slow
 def test_an_index_encoded_by_workers_has_the_same_vectors(
     cluster, prefect_api, tmp_path, rows, monkeypatch
 ):

@@ -45,6 +45,7 @@ def outcomes(record):
     return {stage.title: stage.outcome for stage in record.stages}
 
 
+@pytest.mark.slow
 def test_two_machines_share_a_line(machine, tmp_path, prefect_api, no_endpoint):
     location = f"s3://shop/line-{os.getpid()}"
     folder = write_line(tmp_path / "line", store=location).parent

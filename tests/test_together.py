@@ -187,6 +187,7 @@ def test_two_ranks_take_the_steps_of_one(bases, monkeypatch):
     same_training(whole, resumed)
 
 
+@pytest.mark.slow
 def test_processes_of_their_own_go_on_where_one_was_killed(bases, monkeypatch):
     on_two = partial(fine_tune_on, devices=("cpu", "cpu"))
     partners = Partners(ANCHORS, ROWS, None, SAMPLING, epochs=4, seed=0)
