@@ -6,6 +6,7 @@ release may name it, and a tag on an old version makes LanceDB's `optimize` fail
 `pruning` does, which knows the versions that are named.
 """
 
+import threading
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, NamedTuple
@@ -113,6 +114,7 @@ class Index:
         with tables.explained("read"):
             self._seen = _look(table)
         self._held: tuple[int, pl.DataFrame, Floats] | None = None
+        self._comparing = threading.Lock()
 
     @classmethod
     def of_model(cls, uri: str, model_digest: str, dimensions: int) -> "Index":
@@ -359,7 +361,9 @@ class Index:
         if held is None or held[0] != self.version:
             held = self._held = (self.version, *self.read(_ANSWERING))
         _version, rows, matrix = held
-        found = neighbours.nearest(matrix, vectors, k)
+        # One at a time: each uses all cores, and several would wait for one another's memory.
+        with self._comparing:
+            found = neighbours.nearest(matrix, vectors, k)
         answers = rows[found["position"]]
         return answers.select(
             found["question"], *(pl.col(name) for name in _ANSWERING), found["score"]
