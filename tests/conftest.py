@@ -11,6 +11,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import pytest
 from hypothesis import settings
+from s3_server import machine, s3  # noqa: F401  fixtures
 from tiny_line import write_line
 
 from flows.server import prefect_server

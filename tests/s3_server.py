@@ -44,6 +44,26 @@ def s3_server():
         server.wait(30)
 
 
+@pytest.fixture(scope="module")
+def s3():
+    """The address of a server that is up for a module."""
+    with s3_server() as url:
+        yield url
+
+
+@pytest.fixture
+def machine(s3, tmp_path, monkeypatch):
+    """Go to another machine: `machine("b")` has a mirror of its own."""
+    for name, value in environment(s3).items():
+        monkeypatch.setenv(name, value)
+
+    def go(name):
+        monkeypatch.setenv("MONOGLOT_MIRROR", str(tmp_path / name))
+
+    go("a")
+    return go
+
+
 def environment(url):
     """What a process needs to reach it."""
     return {

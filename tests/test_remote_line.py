@@ -9,7 +9,6 @@ import time
 
 import pytest
 from llm_server import LLMServer
-from s3_server import environment, s3_server
 from tiny_line import edit_kb, request_of, write_line
 
 from flows.refresh_index import refresh_index
@@ -17,26 +16,6 @@ from flows.retrain import retrain
 from monoglot import Retriever
 from monoglot.serving.releases import Releases
 from monoglot.store import Store
-
-
-@pytest.fixture(scope="module")
-def s3():
-    with s3_server() as url:
-        yield url
-
-
-@pytest.fixture
-def machine(s3, tmp_path, monkeypatch):
-    """Go to another machine: `machine("b")` has a mirror of its own."""
-    for name, value in environment(s3).items():
-        monkeypatch.setenv(name, value)
-
-    def go(name):
-        monkeypatch.setenv("MONOGLOT_MIRROR", str(tmp_path / name))
-
-    go("a")
-    return go
-
 
 QUESTION = "mera order kab aayega"
 

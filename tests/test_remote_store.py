@@ -13,7 +13,6 @@ from pathlib import Path
 import polars as pl
 import pytest
 from s3_server import KEY as KEY_OF_S3
-from s3_server import environment, s3_server
 from test_index import DIMENSIONS, encode, knowledge_base, texts_of
 
 from monoglot.config import RetentionConfig
@@ -33,24 +32,10 @@ KEY = Key.of("stage", 1, {}, "x")
 FRAME = pl.DataFrame({"a": [1, 2, 3]})
 
 
-@pytest.fixture(scope="module")
-def s3():
-    with s3_server() as url:
-        yield url
-
-
-@pytest.fixture
-def machine(s3, tmp_path, monkeypatch):
-    """Go to another machine: `machine("b")` has a mirror of its own."""
-    for name, value in environment(s3).items():
-        monkeypatch.setenv(name, value)
+@pytest.fixture(autouse=True)
+def hosts(monkeypatch):
+    """Each machine has a name of its own."""
     monkeypatch.setattr("socket.gethostname", lambda: os.environ["MONOGLOT_MIRROR"])
-
-    def go(name):
-        monkeypatch.setenv("MONOGLOT_MIRROR", str(tmp_path / name))
-
-    go("a")
-    return go
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ import subprocess
 import sys
 
 import pytest
-from s3_server import environment, s3_server
 
 from monoglot.errors import StoreBusyError
 from monoglot.generation import shared_ledger
@@ -23,21 +22,13 @@ from monoglot.store import Store
 _NUMBERS = itertools.count()
 
 
-@pytest.fixture(scope="module")
-def s3():
-    with s3_server() as url:
-        yield url
-
-
 @pytest.fixture
-def machine(s3, tmp_path, monkeypatch):
-    """A store on some machine: `machine("b")` has a mirror of its own."""
+def store_on(machine):
+    """A store on some machine: that of `store_on("b")` has a mirror of its own."""
     location = f"s3://shop/ledger-{os.getpid()}-{next(_NUMBERS)}"
-    for name, value in environment(s3).items():
-        monkeypatch.setenv(name, value)
 
     def go(name):
-        monkeypatch.setenv("MONOGLOT_MIRROR", str(tmp_path / name))
+        machine(name)
         return Store.open(location)
 
     return go
@@ -60,13 +51,13 @@ def money(store):
         ).fetchall()
 
 
-def test_what_one_machine_bought_the_other_has_and_does_not_ship_again(machine):
-    first = machine("a")
+def test_what_one_machine_bought_the_other_has_and_does_not_ship_again(store_on):
+    first = store_on("a")
     assert Ledger.existing(ledger_file(first)) is None
     with open_ledger(first) as ledger:
         ledger.record(reply("one \u2028 हिन्दी"), {"k1": "r1", "k2": "r2"})
         ledger.record(reply("two"), {"k2": "r2"})
-    second = machine("b")
+    second = store_on("b")
     assert bodies(second, "k1", "k2") == ["one \u2028 हिन्दी"] * 2 + ["two"]
     assert money(second) == money(first)
     with open_ledger(second) as ledger:
@@ -78,11 +69,11 @@ def test_what_one_machine_bought_the_other_has_and_does_not_ship_again(machine):
     assert len(money(first)) == 3
 
 
-def test_replies_arrive_while_the_ledger_is_open(machine):
-    first = machine("a")
+def test_replies_arrive_while_the_ledger_is_open(store_on):
+    first = store_on("a")
     with open_ledger(first) as ledger:
         ledger.record(reply("one"), {"k": "r"})
-        other = machine("b")
+        other = store_on("b")
         while not bodies(other, "k"):
             pass
         assert bodies(other, "k") == ["one"]
@@ -111,39 +102,39 @@ with open_ledger(Store.open(sys.argv[1])) as ledger:
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_a_reply_that_a_killed_process_did_not_ship_is_shipped_once(machine, when):
-    store = machine("a")
+def test_a_reply_that_a_killed_process_did_not_ship_is_shipped_once(store_on, when):
+    store = store_on("a")
     ran = subprocess.run([sys.executable, "-c", BUYING, store.location, when], check=False)
     assert ran.returncode == -signal.SIGKILL
-    other = machine("b")
+    other = store_on("b")
     assert bodies(other, "k") == (["paid"] if when == "after" else [])
     with open_ledger(store):
         pass
     assert bodies(other, "k") == bodies(store, "k") == ["paid"]
 
 
-def test_a_mirror_that_was_copied_ships_under_names_of_its_own(machine):
-    first = machine("a")
+def test_a_mirror_that_was_copied_ships_under_names_of_its_own(store_on):
+    first = store_on("a")
     with open_ledger(first) as ledger:
         ledger.record(reply("one"), {"k": "r"})
-    second = machine("b")
+    second = store_on("b")
     shutil.copytree(first.root, second.root, dirs_exist_ok=True)
     for store, body in ((first, "two"), (second, "three")):
         with open_ledger(store) as ledger:
             ledger.record(reply(body), {"k": "r"})
     expected = ["one", "three", "two"]
-    assert bodies(first, "k") == bodies(second, "k") == bodies(machine("c"), "k") == expected
+    assert bodies(first, "k") == bodies(second, "k") == bodies(store_on("c"), "k") == expected
 
 
-def test_many_shipments_are_packed_and_nothing_comes_twice(machine, monkeypatch):
+def test_many_shipments_are_packed_and_nothing_comes_twice(store_on, monkeypatch):
     monkeypatch.setattr(shared_ledger, "_MANY", 3)
-    first, second = machine("a"), machine("b")
+    first, second = store_on("a"), store_on("b")
     for number in range(7):
         with open_ledger(first if number % 2 else second) as ledger:
             ledger.record(reply(f"body {number}"), {"k": "r"})
     assert len(first.bucket.below("ledger/replies")) <= 3
     expected = [f"body {number}" for number in range(7)]
-    assert bodies(first, "k") == bodies(second, "k") == bodies(machine("c"), "k") == expected
+    assert bodies(first, "k") == bodies(second, "k") == bodies(store_on("c"), "k") == expected
 
 
 def put_out(ledger, name="b", key="k"):
@@ -152,11 +143,11 @@ def put_out(ledger, name="b", key="k"):
     )
 
 
-def test_what_is_out_in_batches_is_known_everywhere_before_the_endpoint_knows(machine):
-    first = machine("a")
+def test_what_is_out_in_batches_is_known_everywhere_before_the_endpoint_knows(store_on):
+    first = store_on("a")
     with open_ledger(first) as ledger:
         assert put_out(ledger)
-        second = machine("b")  # while the first goes on
+        second = store_on("b")  # while the first goes on
         assert [(it.name, it.rows) for it in batches_in(ledger_file(second))] == [("b", 1)]
         BatchRecords(ledger).created("b", "batch-1")
     with open_ledger(second) as ledger:
@@ -174,21 +165,21 @@ def test_what_is_out_in_batches_is_known_everywhere_before_the_endpoint_knows(ma
         assert BatchRecords(ledger).report(["k"]) == (Usage(), set())
 
 
-def test_a_batch_noted_here_alone_is_told_by_the_next_process(machine, monkeypatch):
-    first = machine("a")
+def test_a_batch_noted_here_alone_is_told_by_the_next_process(store_on, monkeypatch):
+    first = store_on("a")
     with monkeypatch.context() as killed, open_ledger(first) as ledger:
         killed.setattr(Bucket, "read", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             put_out(ledger)
-    second = machine("b")
+    second = store_on("b")
     assert batches_in(ledger_file(second)) == []
     with open_ledger(first):
         pass
     assert [it.name for it in batches_in(ledger_file(second))] == ["b"]
 
 
-def test_a_machine_that_lost_the_lock_submits_no_batch(machine):
-    first, second = machine("a"), machine("b")
+def test_a_machine_that_lost_the_lock_submits_no_batch(store_on):
+    first, second = store_on("a"), store_on("b")
     with open_ledger(first) as slow:
         with open_ledger(second) as ledger:
             assert put_out(ledger, name="theirs", key="x")

@@ -23,8 +23,8 @@ from monoglot.serving.syncing import Encode, Progress
 if TYPE_CHECKING:
     from lancedb.table import LanceTable
 
-# Numbers in all vectors: so many (160 MB) are kept in memory, and one query is compared with all of
-# them in 8 ms on two cores of 2021 (results/speed.md); no approximate search is as fast there.
+# Numbers in all vectors: so many (160 MB) are kept in memory. One query is compared with all of
+# them in 9 ms on two cores (benchmarks/results/speed.md); LanceDB's index took twice that.
 EXACT_NUMBERS = 40_000_000
 # The votes' temperature is measured again when this share of the rows has changed, and of so few
 # rows after every change, which takes no time and makes it a function of the rows alone.
