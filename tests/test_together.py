@@ -8,6 +8,8 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from test_remining import ANCHORS as REMINED_FROM
+from test_remining import ROWS, SAMPLING, TEXTS
 from tiny_models import static_model, xlm_roberta
 
 from monoglot.errors import RunError
@@ -22,30 +24,9 @@ from monoglot.learning.passes import Passes
 from monoglot.learning.ranks import Ranks
 from monoglot.learning.remining import Remined
 from monoglot.learning.together import fine_tune_on
-from monoglot.learning_config import SamplingConfig, TrainingConfig
+from monoglot.learning_config import TrainingConfig
 
-QUERIES = {
-    "alarm": ["set an alarm for nine", "wake me up at six", "alarm in two hours please"],
-    "music": ["play a song", "next track please", "turn the volume up a bit"],
-    "weather": ["will it rain today", "how hot is it outside", "forecast for sunday"],
-}
-ROWS = pl.DataFrame(
-    [
-        {"row_id": f"{label}-{n}", "query": query, "label": label, "part": "training"}
-        for label, queries in QUERIES.items()
-        for n, query in enumerate(queries)
-    ]
-)
-ANCHORS = ROWS.select(
-    query_id=pl.concat_str(pl.lit("q-"), "row_id"),
-    text=pl.col("query").str.replace_all("a", "aa"),
-    label="label",
-    language=pl.lit("hi-Latn"),
-    origin=pl.lit("translated"),
-    source_row_id="row_id",
-)
-TEXTS = [*ROWS["query"], *ANCHORS["text"]]
-SAMPLING = SamplingConfig(strategy="top_k", remine=True, random_negatives=0, hard_negatives=2)
+ANCHORS = REMINED_FROM.with_columns(language=pl.lit("hi-Latn"), origin=pl.lit("translated"))
 # Nine anchors: batches of 4, 4 and 1; every label more than once in most of them.
 CONFIG = TrainingConfig(epochs=4, batch_size=4, learning_rate=1e-3, objective="both")
 CASES = [
