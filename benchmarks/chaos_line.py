@@ -39,6 +39,12 @@ os.setgid(65534)
 os.setuid(65534)
 """
 _FAKETIME = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
+# Python sleeps until a time of the monotonic clock, which nothing moves; but libfaketime takes the
+# jump out of that time, too, and the kernel refuses what is left.
+_SLEEP = """
+import select, time
+time.sleep = lambda seconds: select.select([], [], [], seconds) and None
+"""
 _DISK_MB, _BALLAST = 256, "ballast"
 _MS_NOSUID_NODEV = 6
 
@@ -110,7 +116,9 @@ class Clock:
     def __init__(self, folder: Path) -> None:
         self._file = folder / "clock"
         self._file.write_text("+0")
+        (folder / "sitecustomize.py").write_text(_SLEEP)
         self.environment = {
+            "PYTHONPATH": f"{folder}:{ROOT}",
             "LD_PRELOAD": str(_FAKETIME[-1]),
             "FAKETIME_TIMESTAMP_FILE": str(self._file),
             "FAKETIME_NO_CACHE": "1",

@@ -91,6 +91,8 @@ def serve(config: Path, port: int, home: Path) -> None:
                     return
                 worker = None
             else:
+                if server is not None:  # on loopback, so that all its workers were on this machine
+                    _close_dead_runs(url)
                 command = ["worker", "start", "--pool", POOL, "--name", f"{POOL}-{port}"]
                 worker = running.enter_context(
                     _child("worker", command, home, environment, keep=lock.fileno())
@@ -115,6 +117,14 @@ def environment_of(port: int, home: Path) -> dict[str, str]:
         "PREFECT_API_URL": f"http://{_LOOPBACK}:{port}/api",
     }
     return {**settings, **os.environ}
+
+
+def _close_dead_runs(url: str) -> None:
+    """Free the slots that runs hold which were killed together with their worker."""
+    from deployments.dead_runs import close_dead_runs  # with Prefect, which takes seconds
+
+    for name in close_dead_runs(url, POOL):
+        _say(f"run {name} is Crashed: it was killed together with its worker")
 
 
 def _deployments(config: Path, home: Path) -> Path:

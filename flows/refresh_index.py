@@ -61,6 +61,7 @@ def refresh_index(request: RunRequest) -> RunRecord | None:
             rows,
             evaluation=measured.evaluation,
             questions=measured.questions,
+            measured_on=measured.rows,
             calibrated=measured.calibrated,
             config_digest=current.config_digest,
             reason="the knowledge base changed; the model is kept",

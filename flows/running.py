@@ -2,7 +2,7 @@
 
 import contextlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,7 +35,7 @@ def run_retrain(request: RunRequest, config: Config, console: Console) -> RunRec
 
 def run_refresh(request: RunRequest, config: Config, console: Console) -> RunRecord | None:
     """`flows.refresh_index` in this process, watched on the console."""
-    with _prefect(config, console):
+    with _prefect(config, console, _load_refresh):
         from flows.refresh_index import refresh_index
 
         return refresh_index(request)
@@ -97,8 +97,22 @@ def _load() -> None:
     import flows.retrain  # noqa: F401
 
 
+def _load_refresh() -> None:
+    """The same for a refresh, which does without the library's trainer (`learning.light`)."""
+    import lancedb  # noqa: F401
+    import torch  # noqa: F401
+
+    import flows.refresh_index  # noqa: F401
+
+
 @contextlib.contextmanager
-def _prefect(config: Config, console: Console, *, in_workshop: bool = False) -> Iterator[None]:
+def _prefect(
+    config: Config,
+    console: Console,
+    meanwhile: Callable[[], None] = _load,
+    *,
+    in_workshop: bool = False,
+) -> Iterator[None]:
     """Prefect with the run's lines on the console and everything else in the store's log.
 
     Whether the store can be written, and is not being written to, is found out first: a server
@@ -114,7 +128,7 @@ def _prefect(config: Config, console: Console, *, in_workshop: bool = False) -> 
     console.print(f"starting Prefect (its log: {home}/run.log)", style="dim", markup=False)
     with (
         _full_disk_explained(store.root),
-        prefect_server(home, _load),
+        prefect_server(home, meanwhile),
         watched(console, home / "run.log") as bars,
     ):
         token = PROGRESS.set(bars.of)

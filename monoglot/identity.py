@@ -164,8 +164,12 @@ def normalised(text: str) -> str:
     without a shape (joiners, directions, emoji variants) are dropped, since they differ from
     keyboard to keyboard. A text of punctuation and symbols alone keeps them: "?" is not "!".
     """
-    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
-    words = unicodedata.normalize("NFKC", folded.translate(_WITHOUT_PUNCTUATION))
+    if text.isascii():  # the same, in half the time
+        folded = text.lower()
+        words = folded.translate(_WITHOUT_PUNCTUATION)
+    else:
+        folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+        words = unicodedata.normalize("NFKC", folded.translate(_WITHOUT_PUNCTUATION))
     return " ".join(words.split()) or " ".join(folded.split())
 
 

@@ -5,10 +5,12 @@ from typing import NamedTuple
 from prefect import get_run_logger
 
 from monoglot.contracts import Outcomes, empty
+from monoglot.knowledge.changes import compare
 from monoglot.knowledge.queries import load_out_of_scope
 from monoglot.learning import abstention
 from monoglot.learning.thresholds import Abstention
 from monoglot.learning_config import AbstentionConfig, OutOfScopeFile
+from monoglot.serving.drift import has_drifted
 from monoglot.serving.manifest import Release
 from monoglot.store import Artifact
 from tasks.caching import stage
@@ -116,11 +118,19 @@ def calibrated(
 
 
 class Measured(NamedTuple):
-    """A model over a new index, as far as it could be measured; see `measure_again`."""
+    """A model over a new index, as far as it could be measured; see `measure_again`.
+
+    Attributes:
+        evaluation: what it answered; None: it could not be asked.
+        questions: what it was asked.
+        calibrated: its thresholds.
+        rows: the knowledge base over which it was asked; None: the present one.
+    """
 
     evaluation: Artifact | None
     questions: Artifact | None
     calibrated: Calibrated
+    rows: Artifact | None = None
 
 
 def measure_again(
@@ -135,7 +145,8 @@ def measure_again(
     """Ask a release's model its own questions over a new index, and calibrate it anew.
 
     New rows answer what none did before and mislead where none did, so the old thresholds are not
-    those of the new index. The rate that was asked for is that of the release.
+    those of the new index; but a few of very many rows move them by nothing (`serving.drift`). The
+    rate that was asked for is that of the release.
 
     Args:
         place: store and journal of the run.
@@ -154,6 +165,15 @@ def measure_again(
             extra={"shown": True},
         )
         return Measured(None, None, Calibrated(before, None, None))
+    measured_on = release.measured_on or release.knowledge_base
+    if not _has_drifted(place, measured_on, rows):
+        get_run_logger().info(
+            f"Abstention: the thresholds of release {release.id} stay, since hardly a row in a "
+            "hundred differs from those that they were measured on.",
+            extra={"shown": True},
+        )
+        thresholds = Calibrated(before, release.out_of_scope, None)
+        return Measured(release.evaluation, asked, thresholds, measured_on)
     outcomes = evaluate(place, index=index, model=model, questions=asked, knowledge_base=rows)
     found = calibrated(
         place,
@@ -167,9 +187,17 @@ def measure_again(
     return Measured(outcomes, asked, found)
 
 
+def _has_drifted(place: Workplace, measured_on: Artifact, rows: Artifact) -> bool:
+    """Whether a model that was asked over some rows must be asked again over others."""
+    if has_drifted(0, rows.rows) or not place.store.holds(measured_on):
+        return True
+    changes = compare(place.store.table(measured_on), place.store.table(rows))
+    return has_drifted(changes.count, rows.rows)
+
+
 def _is_whole(place: Workplace, release: Release) -> bool:
     """Whether all that a release was calibrated with is still in the store."""
-    wanted = [release.questions]
+    wanted = [release.questions, release.evaluation]
     if release.abstention is not None and release.abstention.out_of_scope_share:
         wanted.append(release.out_of_scope)
     return all(it is not None and place.store.holds(it) for it in wanted)

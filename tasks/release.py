@@ -27,6 +27,7 @@ def make_release(
     calibrated: Calibrated,
     config_digest: str,
     reason: str,
+    measured_on: Artifact | None = None,
 ) -> Release:
     """The manifest of a release that could be: model, index and thresholds, all of it together.
 
@@ -40,6 +41,7 @@ def make_release(
         calibrated: its thresholds.
         config_digest: of all that was configured.
         reason: why this becomes a release.
+        measured_on: the rows over which the model was asked, where they are not `rows`.
     """
     return Release(
         model=model.artifact,
@@ -53,6 +55,7 @@ def make_release(
         kb_fingerprint=rows.facts["fingerprint"],
         config_digest=config_digest,
         evaluation=evaluation,
+        measured_on=measured_on,
         metrics={} if evaluation is None else headline(store, evaluation),
         reason=reason,
         questions=questions,
@@ -128,7 +131,7 @@ def headline(store: Store, evaluation: Artifact) -> dict[str, float | int]:
     if not asked:
         return {}
     numbers: dict[str, float | int] = {"n": asked[ALL].questions}
-    numbers |= {metric: round(asked[ALL].micro[metric], 4) for metric in METRICS}
+    numbers |= {metric: asked[ALL].micro[metric] for metric in METRICS}
     if english:
-        numbers["english_mrr"] = round(english[ALL].micro["mrr"], 4)
+        numbers["english_mrr"] = english[ALL].micro["mrr"]
     return numbers

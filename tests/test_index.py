@@ -487,22 +487,22 @@ def test_the_temperature_is_kept_until_many_rows_changed_and_measured_after_a_cu
         reworded = pl.when(number < share * large.height).then(pl.col("query") + f" {share}")
         return large.with_columns(query=reworded.otherwise("query"))
 
-    index.sync(edited(0.06), clustered)
+    index.sync(edited(0.006), clustered)
     assert (asked, index.temperature) == ([], before)
-    index.sync(edited(0.05), clustered)  # again 6 %: 12 % since it was measured
+    index.sync(edited(0.005), clustered)  # again .6 %: 1.2 % since it was measured
     assert asked == [1]
-    index.sync(edited(0.04), clustered)
+    index.sync(edited(0.004), clustered)
     assert asked == [1]
 
     def killed(*_given, **_named):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        index.sync(edited(0.03), killed)
+        index.sync(edited(0.003), killed)
     assert asked == [1]
     with monkeypatch.context() as patch:  # all rows written, and killed before the last commit
         patch.setattr(Index, "_finish", killed)
         with pytest.raises(KeyboardInterrupt):
-            index.sync(edited(0.02), clustered)
-    open_index(large_folder, dimensions=32).sync(edited(0.02), clustered)
+            index.sync(edited(0.002), clustered)
+    open_index(large_folder, dimensions=32).sync(edited(0.002), clustered)
     assert asked == [1, 1]

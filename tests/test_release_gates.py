@@ -16,6 +16,7 @@ from monoglot.errors import ConfigError, DataError
 from monoglot.knowledge.queries import load_out_of_scope
 from monoglot.learning_config import OutOfScopeFile
 from monoglot.runs import Runs
+from monoglot.serving import drift
 from monoglot.serving.releases import Releases
 from tasks.request import RunRequest
 
@@ -200,6 +201,34 @@ def test_a_refresh_without_its_questions_keeps_the_thresholds_and_says_so(copy, 
         refresh_index(RunRequest(config_file=copy / "monoglot.yaml"))
     assert current_of(copy).abstention == before.abstention
     assert "keeps its thresholds" in caplog.text
+
+
+def test_a_few_of_very_many_rows_are_not_measured_again_until_they_add_up(copy, monkeypatch):
+    monkeypatch.setattr(drift, "_FEW", 0)
+    monkeypatch.setattr(drift, "_SHARE", 0.05)  # of 72 rows: three edits stay below it
+    first, stages, kept = current_of(copy), [], []
+    for number in range(4):
+        text = f"where did you leave my parcel number {number}"
+        row = pl.int_range(pl.len()) == number
+        edit_kb(
+            copy,
+            lambda frame, text=text, row=row: frame.with_columns(
+                query=pl.when(row).then(pl.lit(text)).otherwise("query")
+            ),
+        )
+        record = refresh_index(RunRequest(config_file=copy / "monoglot.yaml"))
+        stages.append({stage.key.stage for stage in record.stages})
+        kept.append(current_of(copy))
+        assert Retriever(copy / "store").search(text)[0].query == text
+    assert ["evaluation" in names for names in stages] == [False, False, False, True]
+    *few, last = kept
+    for release in few:
+        assert release.measured_on == first.knowledge_base
+        assert (release.evaluation, release.metrics) == (first.evaluation, first.metrics)
+        assert (release.abstention, release.questions) == (first.abstention, first.questions)
+    assert last.measured_on is None
+    assert last.evaluation != first.evaluation
+    assert last.abstention is not None
 
 
 def test_out_of_scope_queries_are_read_with_their_rejects(tmp_path):

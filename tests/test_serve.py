@@ -1,5 +1,6 @@
 """`make serve` from nothing: what it starts, what it finds again, and that it ends all of it."""
 
+import contextlib
 import http.server
 import json
 import os
@@ -168,6 +169,50 @@ def test_from_nothing_to_runs_by_hand_and_by_schedule_and_back_to_nothing(line, 
         server.get("/health")
     with (home / "worker.lock").open("a") as lock:  # the kernel frees it when the worker is gone
         assert serve._is_free(lock.fileno())
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds the worker by /proc")
+def test_a_run_killed_with_its_worker_holds_no_slot_once_served_again(line, tmp_path):
+    config, home, port = line / "monoglot.yaml", tmp_path / "home", free_port()
+    server = Server(port)
+    with serving(config, port, home) as process:
+        process.stdout.readline()
+        path = f"/deployments/{server.deployments()['retrain']['id']}/create_flow_run"
+        killed = server.post(path, parameters={"request": {"config_file": str(config)}})["id"]
+        flow = until(lambda: process_of(killed))
+        until(lambda: server.get(f"/flow_runs/{killed}")["state_type"] == "RUNNING")
+        for victim in (worker_of(process.pid), flow):  # the worker would tell of the other's end
+            os.kill(victim, signal.SIGKILL)
+        assert "the worker ended (-9)" in process.communicate(timeout=PATIENCE)[0]
+    with serving(config, port, home) as process:
+        try:
+            assert "is Crashed: it was killed together with its worker" in process.stdout.readline()
+            assert process.stdout.readline().startswith(f"http://127.0.0.1:{port}: deployments of")
+            assert server.get(f"/flow_runs/{killed}")["state_type"] == "CRASHED"
+            # Its lease, of five minutes, would outlast the patience of this one.
+            assert server.run("retrain", config_file=str(config))["state_type"] == "COMPLETED"
+        finally:
+            process.send_signal(signal.SIGINT)
+
+
+def process_of(run):
+    mark = f"PREFECT__FLOW_RUN_ID={run}".encode()
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):
+            if mark in path.read_bytes().split(b"\0"):
+                return int(path.parent.name)
+    return None
+
+
+def worker_of(process):
+    [worker] = [
+        int(pid)
+        for pid in Path(f"/proc/{process}/task/{process}/children").read_text().split()
+        if b"worker" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    ]
+    return worker
 
 
 def test_what_cannot_be_served_is_refused_before_anything_starts(tmp_path, capsys):

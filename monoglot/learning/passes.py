@@ -117,14 +117,25 @@ class Passes:
         idle = len(own) == 0
         if idle:
             own = ordered[:1]
-        parts = np.split(own, cuts(self.tokens.lengths[own], *size_for(device.type)))
         return _Texts(
             count=len(ordered),
             back=placed(torch.as_tensor(back[inverse]), device),
             read=self.tokens.ids(ordered),
-            batches=[self.tokens.features(part) for part in parts],
+            batches=[self.tokens.features(part) for part in self._parts(own)],
             idle=idle,
         )
+
+    def _parts(self, places: Integers) -> list[Integers]:
+        """Texts in ascending length as sub-batches.
+
+        Static embeddings pad nothing, and have a gradient as large as their table for each
+        sub-batch: all their texts are one.
+        """
+        model = self.encoder.model
+        if model.transformers_model is None:
+            return [places]
+        lengths = self.tokens.lengths[places]
+        return np.split(places, cuts(lengths, *size_for(model.device.type)))
 
     def _forward(self, batch: dict[str, Any]) -> "Tensor":
         """Vectors (n, d) of one sub-batch, as the model gives them."""

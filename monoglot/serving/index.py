@@ -17,6 +17,7 @@ import polars as pl
 from monoglot.errors import StaleVectorsError
 from monoglot.learning import votes
 from monoglot.serving import neighbours, syncing, tables
+from monoglot.serving.drift import has_drifted
 from monoglot.serving.neighbours import Effort, Floats
 from monoglot.serving.syncing import Encode, Progress
 
@@ -26,9 +27,6 @@ if TYPE_CHECKING:
 # Numbers in all vectors: so many (160 MB) are kept in memory. One query is compared with all of
 # them in 9 ms on two cores (benchmarks/results/speed.md); LanceDB's index took twice that.
 EXACT_NUMBERS = 40_000_000
-# The votes' temperature is measured again when this share of the rows has changed, and of so few
-# rows after every change, which takes no time and makes it a function of the rows alone.
-_DRIFT, _FEW = 0.1, 10_000
 _ANSWERING = ("row_id", "query", "label", "label_path", "answer")
 
 
@@ -266,7 +264,7 @@ class Index:
             effort = syncing.make_searchable(self._table, before.effort)
         self._seen = _look(self._table)._replace(effort=effort)
         temperature = before.temperature
-        if temperature is None or anew or drift > _DRIFT * now.rows or now.rows <= _FEW:
+        if temperature is None or anew or has_drifted(drift, now.rows):
             temperature, drift = self._measured_temperature(), 0
         facts = {
             "content": content,

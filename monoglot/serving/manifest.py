@@ -37,6 +37,8 @@ class Release(BaseModel):
         kb_fingerprint: of those rows.
         config_digest: of all that was configured.
         evaluation: what the model answered to the evaluation questions; None: none were asked.
+        measured_on: the rows over which `evaluation` was asked, where few have changed since; None:
+            `knowledge_base`.
         metrics: the headline numbers, as JSON.
         questions: what was asked in `evaluation`, and is asked again when the index is refreshed.
         out_of_scope: the out-of-scope queries beside them; None: there were none.
@@ -63,6 +65,7 @@ class Release(BaseModel):
     kb_fingerprint: str
     config_digest: str
     evaluation: Artifact | None = None
+    measured_on: Artifact | None = None
     metrics: dict[str, Any] = {}
     questions: Artifact | None = None
     out_of_scope: Artifact | None = None

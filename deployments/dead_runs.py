@@ -1,0 +1,81 @@
+"""Flow runs whose worker was killed together with their process: nobody told the server.
+
+Such a run stays `Running` and holds its deployment's slot until a lease ends, for whose five
+minutes Prefect's flow engine has no setting; the runs after it wait so long. Where server and
+workers are on this machine, and no worker is alive, the kernel says at once which runs are dead.
+"""
+
+import os
+from pathlib import Path
+
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+    WorkPoolFilter,
+    WorkPoolFilterName,
+)
+from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.states import Cancelled, Crashed
+
+_PROC = Path("/proc")
+_AT_WORK = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]
+
+
+def close_dead_runs(url: str, pool: str) -> list[str]:
+    """Set the pool's runs that have no living process to `Crashed`, which frees their slots.
+
+    Call it while no worker of the pool lives, and where all of them ran on this machine. A run
+    whose worker alone was killed goes on, and is left alone.
+
+    Args:
+        url: of the server's API.
+        pool: name of the work pool.
+
+    Returns:
+        The names of the runs that were closed.
+    """
+    with temporary_settings({PREFECT_API_URL: url}), get_client(sync_client=True) as client:
+        found = client.read_flow_runs(
+            flow_run_filter=FlowRunFilter(
+                state=FlowRunFilterState(type=FlowRunFilterStateType(any_=_AT_WORK))
+            ),
+            work_pool_filter=WorkPoolFilter(name=WorkPoolFilterName(any_=[pool])),
+        )
+        dead = [run for run in found if not _is_alive(run)]
+        for run in dead:
+            _close(client, run)
+    return [run.name for run in dead]
+
+
+def _close(client: SyncPrefectClient, run: FlowRun) -> None:
+    why = "its process was killed, and its worker with it: neither could tell the server"
+    is_cancelled = run.state is not None and run.state.is_cancelling()
+    client.set_flow_run_state(run.id, (Cancelled if is_cancelled else Crashed)(message=why))
+
+
+def _is_alive(run: FlowRun) -> bool:
+    """Whether a process of this machine works on the run."""
+    if not _PROC.is_dir():  # no Linux: a process that has the number is believed to be the run's
+        return _exists(run.infrastructure_pid)
+    mark = f"PREFECT__FLOW_RUN_ID={run.id}".encode()
+    return any(mark in _environment(path) for path in _PROC.glob("[0-9]*/environ"))
+
+
+def _environment(path: Path) -> list[bytes]:
+    try:
+        return path.read_bytes().split(b"\0")
+    except OSError:  # it has ended, or is another user's
+        return []
+
+
+def _exists(process: str | None) -> bool:
+    try:
+        os.kill(int(process or ""), 0)
+    except (ValueError, ProcessLookupError):
+        return False
+    except PermissionError:
+        return True
+    return True
