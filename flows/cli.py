@@ -5,7 +5,9 @@ What is printed for people or programs goes to stdout, progress and errors to st
 need them: a run with nothing to do takes a second.
 """
 
+import atexit
 import dataclasses
+import gc
 import sys
 from importlib import resources
 from pathlib import Path
@@ -319,6 +321,8 @@ def _retrain(request: RunRequest) -> tuple[RunRecord | Outstanding, str | None]:
 
 def main() -> None:
     """Entry point of the `monoglot` command."""
+    # Python collects garbage at its end: looking through torch and LanceDB takes a second and more.
+    atexit.register(gc.freeze)
     try:
         app()
     except MonoglotError as error:

@@ -164,13 +164,33 @@ def normalised(text: str) -> str:
     without a shape (joiners, directions, emoji variants) are dropped, since they differ from
     keyboard to keyboard. A text of punctuation and symbols alone keeps them: "?" is not "!".
     """
-    if text.isascii():  # the same, in half the time
-        folded = text.lower()
-        words = folded.translate(_WITHOUT_PUNCTUATION)
-    else:
-        folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
-        words = unicodedata.normalize("NFKC", folded.translate(_WITHOUT_PUNCTUATION))
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+    words = unicodedata.normalize("NFKC", folded.translate(_WITHOUT_PUNCTUATION))
     return " ".join(words.split()) or " ".join(folded.split())
+
+
+def all_normalised(texts: pl.Series) -> pl.Series:
+    """`normalised` of each text, null for null; in a tenth of the time where most are ASCII."""
+    text, words = pl.col("text"), pl.col("words")
+    folded = _single_spaces(text.str.to_lowercase().str.replace_all(_ASCII_SPACE, " "))
+    frame = texts.alias("text").to_frame().with_columns(folded=folded)
+    frame = frame.with_columns(
+        words=_single_spaces(pl.col("folded").str.replace_all(_ASCII_PUNCTUATION, " "))
+    )
+    quick = frame.select(pl.when(words == "").then("folded").otherwise(words))["folded"]
+    others = frame.select(text.str.len_bytes() != text.str.len_chars())["text"].arg_true()
+    return quick.scatter(others, [normalised(each) for each in texts.gather(others)])
+
+
+def _single_spaces(text: pl.Expr) -> pl.Expr:
+    # Not " +", which would copy the text at each of its spaces.
+    return text.str.replace_all(" {2,}", " ").str.strip_chars(" ")
+
+
+# What `str.split` takes for a space beside the space; and punctuation and symbols, as Unicode's
+# categories have them.
+_ASCII_SPACE = r"[\t-\r\x1c-\x1f]"
+_ASCII_PUNCTUATION = r"[!-/:-@\[-`{-~]"
 
 
 class _Characters(dict[int, str]):

@@ -26,7 +26,6 @@ from monoglot.generation.redaction import Redactor
 from monoglot.generation.replies import Usage
 from monoglot.generation.shared_ledger import ledger_file
 from monoglot.generation.spending import batch_price_of, price_of, refuse_unpriced
-from monoglot.identity import frame_digest
 from monoglot.knowledge.changes import Changes, Work
 from monoglot.knowledge.knowledge_base import load_knowledge_base
 from monoglot.knowledge.parts import held_out_share, to_translate, topics_of
@@ -320,5 +319,5 @@ def why_no_refresh(config: Config, store: Store, *, force: bool) -> str | None:
     current = Releases(store).current()
     if current is None:
         raise StoreError(NO_RELEASE.format(store.location))
-    rows = frame_digest(load_knowledge_base(config.knowledge_base).rows)
-    return reason_against_refresh(store, current, rows, force=force)
+    rows = load_knowledge_base(config.knowledge_base)
+    return reason_against_refresh(store, current, rows.digest, force=force)

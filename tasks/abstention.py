@@ -5,7 +5,6 @@ from typing import NamedTuple
 from prefect import get_run_logger
 
 from monoglot.contracts import Outcomes, empty
-from monoglot.knowledge.changes import compare
 from monoglot.knowledge.queries import load_out_of_scope
 from monoglot.learning import abstention
 from monoglot.learning.thresholds import Abstention
@@ -191,8 +190,10 @@ def _has_drifted(place: Workplace, measured_on: Artifact, rows: Artifact) -> boo
     """Whether a model that was asked over some rows must be asked again over others."""
     if has_drifted(0, rows.rows) or not place.store.holds(measured_on):
         return True
-    changes = compare(place.store.table(measured_on), place.store.table(rows))
-    return has_drifted(changes.count, rows.rows)
+    before, now = place.store.table(measured_on), place.store.table(rows)
+    fresh = now.join(before, on=now.columns, how="anti", nulls_equal=True)
+    gone = before.join(now, on="row_id", how="anti")
+    return has_drifted(fresh.height + gone.height, rows.rows)
 
 
 def _is_whole(place: Workplace, release: Release) -> bool:

@@ -1,7 +1,7 @@
 """The knowledge base, checked: the rows that answer, and the ones that were rejected."""
 
 from monoglot.config import KnowledgeBaseConfig
-from monoglot.knowledge.knowledge_base import fingerprint, load_knowledge_base
+from monoglot.knowledge.knowledge_base import load_knowledge_base
 from tasks.caching import stage
 from tasks.workplace import Job
 
@@ -13,7 +13,8 @@ def _read(job: Job, config: KnowledgeBaseConfig) -> None:
         loaded.rows,
         loaded.rejects,
         warnings=loaded.warnings,
-        fingerprint=fingerprint(loaded.rows),
+        content=loaded.digest,
+        fingerprint=loaded.digest,
         labels=loaded.rows["label"].n_unique(),
     )
 

@@ -106,6 +106,7 @@ class Job:
         rejects: pl.DataFrame | None = None,
         *,
         warnings: Sequence[str] = (),
+        content: str = "",
         **facts: Any,
     ) -> None:
         """Write a table as the result, beside it what was rejected on the way.
@@ -116,10 +117,11 @@ class Job:
             rows: the result.
             rejects: `contracts.Rejects`; None: the stage rejects nothing.
             warnings: lines that the log and the report show, in this run and when it is reused.
+            content: digest of the rows, where it is known.
             facts: numbers to keep with the result, as JSON.
         """
         self.draft.write_table(rows)
-        self.draft.digest = frame_digest(rows)
+        self.draft.digest = content or frame_digest(rows)
         self.draft.facts |= {**facts, "warnings": list(warnings)}
         if rejects is not None:
             self.draft.write_table(rejects, REJECTS)

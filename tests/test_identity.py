@@ -16,6 +16,7 @@ from pydantic import BaseModel
 
 from monoglot.errors import DataError
 from monoglot.identity import (
+    all_normalised,
     canonical_json,
     digest,
     file_digest,
@@ -235,6 +236,16 @@ def test_text_is_normalised(text, expected):
 def test_vowel_signs_tell_words_apart():
     assert len({normalised(word) for word in ("कि", "की", "कु", "के", "क", "क्")}) == 6
     assert len({normalised(mark) for mark in ("?", "!", "👍", "👎", "+", "-")}) == 6
+
+
+ASCII_TEXT = st.text(st.characters(max_codepoint=0x7F))
+
+
+@settings(max_examples=300)
+@given(st.lists(st.none() | ASCII_TEXT | st.text(st.characters(codec="utf-8"))))
+def test_all_texts_are_normalised_as_each_is(texts):
+    found = all_normalised(pl.Series(texts, dtype=pl.String))
+    assert found.to_list() == [None if text is None else normalised(text) for text in texts]
 
 
 @settings(max_examples=300)

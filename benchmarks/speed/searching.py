@@ -84,8 +84,8 @@ def _measured(folder: Path, size: int, data: Path | None) -> list[Figure]:
         Store.existing(str(store)).index_uri, release.index_table, release.index_version
     )
     vectors = encoder.encode(asked)
-    index.search(vectors[:1], 10)
-    nearest = _times(lambda n: index.search(vectors[n : n + 1], 10), _QUERIES)
+    index.nearest(vectors[:1], 10)
+    nearest = _times(lambda n: index.nearest(vectors[n : n + 1], 10), _QUERIES)
     whole = _times(lambda n: retriever.search(asked[n]), _QUERIES)
     batch = _times(lambda n: retriever.search_many(asked[n * 32 : n * 32 + 32]), 9)
     named = f"{size:,} rows"
@@ -178,7 +178,7 @@ def _throughput(retriever: Retriever, asked: Sequence[str]) -> float:
 
 def _recall(index: Index, vectors: Floats) -> float:
     """Of queries that are no rows of the index."""
-    found = index.search(vectors, 10)
+    found = index.nearest(vectors, 10)
     everything = index.vectors().matrix
     exact = nearest(everything, vectors, 10)
     reached = exact.group_by("question", maintain_order=True).agg(pl.col("score").min())

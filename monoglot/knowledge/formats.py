@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, NoReturn
 
 import polars as pl
 
+from monoglot.collection import uncollected
 from monoglot.errors import DataError
 from monoglot.knowledge.rejects import ROW, RejectList
 
@@ -87,8 +88,8 @@ class _Delimited:
             ) from error
         raise DataError(f"{self._rejects.file}: is empty. Give a file with rows.")
 
-    def records(self, width: int) -> Iterator[tuple[int, list[str | None]]]:
-        """Each record of at most `width` fields, with None for those it lacks and one behind."""
+    def records(self, width: int) -> Iterator[tuple[int, list[str]]]:
+        """Each record of at most `width` fields, and the line that it starts in."""
         while True:
             line = self._reader.line_num + 1
             try:
@@ -103,7 +104,7 @@ class _Delimited:
                 shown = " | ".join(fields)
                 self._rejects.add(line, None, shown, "too_many_fields", reason)
             elif fields:
-                yield line, [*fields, *[None] * (width + 1 - len(fields))]
+                yield line, fields
 
     def _reject_lines(self, first: int, error: csv.Error) -> None:
         """One reject a line, so that a quotation mark that takes half the file counts as such."""
@@ -119,13 +120,19 @@ def _read_delimited(source: _Delimited, wanted: Wanted, rejects: RejectList) -> 
     twice = sorted(name for name in set(wanted.values()) if names.count(name) > 1)
     if twice:
         raise DataError(f"{rejects.file}: column {', '.join(twice)} is there twice. Rename one.")
-    places = {name: place for place, name in enumerate(names)}
-    # A column that is not there reads the None behind the last field.
-    chosen = [places.get(name, len(names)) for name in wanted.values()]
-    records = [
-        (line, *[fields[place] for place in chosen]) for line, fields in source.records(len(names))
-    ]
-    return Found(names, _frame(records, wanted))
+    with uncollected():
+        records = list(source.records(len(names)))
+    columns: dict[str, Any] = {ROW: pl.Series([line for line, _ in records], dtype=pl.Int64)}
+    for our, their in wanted.items():
+        place = names.index(their) if their in names else None
+        values = [] if place is None else [_field(fields, place) for _, fields in records]
+        columns[our] = pl.Series(values or [None] * len(records), dtype=pl.String)
+    return Found(names, pl.DataFrame(columns))
+
+
+def _field(fields: list[str], place: int) -> str | None:
+    """A record may lack its last fields."""
+    return fields[place] if place < len(fields) else None
 
 
 def read_jsonl(stream: Iterable[str], wanted: Wanted, rejects: RejectList) -> Found:

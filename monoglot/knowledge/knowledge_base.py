@@ -5,7 +5,7 @@ import polars as pl
 from monoglot.config import KnowledgeBaseConfig
 from monoglot.contracts import KnowledgeBase
 from monoglot.errors import DataError
-from monoglot.identity import file_digest, frame_digest, normalised, text_digest
+from monoglot.identity import all_normalised, file_digest, frame_digest, text_digest
 from monoglot.knowledge.files import read_table
 from monoglot.knowledge.rejects import (
     ROW,
@@ -55,9 +55,8 @@ def _read(config: KnowledgeBaseConfig) -> Loaded:
         shown=config.shown,
     )
     total = raw.height + len(rejects.entries)
-    rows = raw.with_columns(
-        *cleaned("row_id", "query", "label", "label_path", "label_text"), *trimmed("answer")
-    )
+    texts = *cleaned("row_id", "query", "label", "label_path", "label_text"), *trimmed("answer")
+    rows = raw.lazy().with_columns(texts).collect()  # lazily: each text is normalised once
     rows = _without_bad_texts(rows, config.max_chars, rejects)
     rows = _with_row_ids(rows)
     rows = _without_repeats(rows, rejects)
@@ -88,6 +87,8 @@ def _without_bad_texts(rows: pl.DataFrame, max_chars: int, rejects: RejectList) 
 
 
 def _with_row_ids(rows: pl.DataFrame) -> pl.DataFrame:
+    if rows["row_id"].null_count() == 0:
+        return rows
     made = [
         given or text_digest(label, query)
         for given, label, query in rows.select("row_id", "label", "query").iter_rows()
@@ -157,9 +158,8 @@ def _warnings(rows: pl.DataFrame, place: str) -> tuple[str, ...]:
             f"(index only): {', '.join(single[:5])}{', ...' if len(single) > 5 else ''}"
         )
     alike = (
-        rows.with_columns(
-            alike=pl.Series([normalised(query) for query in rows["query"]], dtype=pl.String)
-        )
+        rows.with_columns(alike=all_normalised(rows["query"]))
+        .filter(pl.col("alike").is_duplicated())
         .group_by("alike")
         .agg(pl.col("label").n_unique().alias("labels"), pl.col(ROW))
         .filter(pl.col("labels") > 1)

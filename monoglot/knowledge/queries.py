@@ -7,7 +7,7 @@ import polars as pl
 from monoglot.config import LanguageConfig, QueriesFile
 from monoglot.contracts import Queries
 from monoglot.errors import DataError
-from monoglot.identity import normalised, text_digest
+from monoglot.identity import all_normalised, text_digest
 from monoglot.knowledge.files import read_table
 from monoglot.knowledge.rejects import (
     ROW,
@@ -174,15 +174,9 @@ def _joined(given: pl.DataFrame, rows: pl.DataFrame, rejects: RejectList) -> pl.
         "row_id",
         "label",
         pl.col("query").alias("english"),
-        folded=pl.Series([normalised(query) for query in rows["query"]], dtype=pl.String),
+        folded=all_normalised(rows["query"]),
     )
-    given = given.with_columns(
-        text="translation",
-        folded=pl.Series(
-            [None if source is None else normalised(source) for source in given["source"]],
-            dtype=pl.String,
-        ),
-    )
+    given = given.with_columns(text="translation", folded=all_normalised(given["source"]))
     by_id = given.filter(pl.col("row_id").is_not_null())
     by_source = given.filter(pl.col("row_id").is_null()).drop("row_id")
     same = known.with_columns(source="english")

@@ -2,16 +2,20 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import polars as pl
 
 from monoglot.contracts import Rejects, empty
+from monoglot.identity import frame_digest
 
 ROW = "_row"
 _VALUE_CHARS = 200
 # Control characters other than tab and line ends, which count as spaces.
 _CONTROL = r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]"
+# Spaces that are not a single one; a pattern that found those as well would take twice as long.
+_SPACES = r"\s{2,}|[^\S ]"
 # Something to be seen: no space, and no mark without a shape (byte order, joiner, direction).
 _VISIBLE = r"[^\s\p{Cf}]"
 
@@ -29,6 +33,11 @@ class Loaded:
     rows: pl.DataFrame
     rejects: pl.DataFrame
     warnings: tuple[str, ...] = ()
+
+    @cached_property
+    def digest(self) -> str:
+        """Of the good rows."""
+        return frame_digest(self.rows)
 
 
 @dataclass
@@ -81,7 +90,7 @@ def cleaned(*names: str) -> list[pl.Expr]:
 
     A text in which there is nothing to see is empty, too.
     """
-    return [_or_null(pl.col(n).str.normalize("NFC").str.replace_all(r"\s+", " ")) for n in names]
+    return [_or_null(pl.col(n).str.normalize("NFC").str.replace_all(_SPACES, " ")) for n in names]
 
 
 def trimmed(*names: str) -> list[pl.Expr]:

@@ -11,7 +11,7 @@ import polars as pl
 
 from monoglot.config import SplitConfig
 from monoglot.contracts import Rejects, Split
-from monoglot.identity import normalised
+from monoglot.identity import all_normalised
 
 _HEX = 13  # digits: 52 bits, as many as a double holds exactly
 
@@ -81,20 +81,14 @@ def without_leaks(
     by_row = _sources_among(anchors, evaluation, rows)
     leaks = {
         "evaluation_text": _is_among(anchors["text"], asked),
-        "evaluation_source": [one or other for one, other in zip(by_wording, by_row, strict=True)],
+        "evaluation_source": by_wording | by_row,
     }
     reasons = {
         "evaluation_text": "an evaluation question has this text",
         "evaluation_source": "an evaluation question has this English source",
     }
-    rule = pl.Series(
-        [
-            next((name for name, hit in zip(leaks, hits, strict=True) if hit), None)
-            for hits in zip(*leaks.values(), strict=True)
-        ],
-        dtype=pl.String,
-    )
-    marked = anchors.with_columns(rule=rule)
+    first = pl.coalesce(pl.when(hit).then(pl.lit(name)) for name, hit in leaks.items())
+    marked = anchors.with_columns(rule=first)
     rejected = marked.filter(pl.col("rule").is_not_null()).select(
         file=pl.format("training ({})", pl.col("origin").cast(pl.String)),
         row=pl.lit(None, dtype=pl.Int64),
@@ -110,7 +104,7 @@ def without_leaks(
 def evaluated_texts(evaluation: pl.DataFrame) -> set[str]:
     """All texts and English sources of evaluation questions, normalised."""
     texts = pl.concat([evaluation["text"], evaluation["english"]]).drop_nulls().unique()
-    return {normalised(text) for text in texts}
+    return set(all_normalised(texts))
 
 
 def leaking_rows(rows: pl.DataFrame, evaluation: pl.DataFrame) -> pl.Series:
@@ -118,18 +112,19 @@ def leaking_rows(rows: pl.DataFrame, evaluation: pl.DataFrame) -> pl.Series:
 
     Such a row answers in the index, but it must not be trained on.
     """
-    return pl.Series(_is_among(rows["query"], evaluated_texts(evaluation)), dtype=pl.Boolean)
+    return _is_among(rows["query"], evaluated_texts(evaluation))
 
 
 def _sources_among(
     anchors: pl.DataFrame, evaluation: pl.DataFrame, rows: pl.DataFrame | None
-) -> list[bool]:
+) -> pl.Series:
     """Whether the row that each anchor names as its source is an evaluation question in English."""
     if rows is None:
-        return [False] * anchors.height
-    leaking = set(rows.filter(leaking_rows(rows, evaluation))["row_id"])
-    return [source in leaking for source in anchors["source_row_id"]]
+        return pl.repeat(value=False, n=anchors.height, eager=True)
+    leaking = rows.filter(leaking_rows(rows, evaluation))["row_id"]
+    return anchors["source_row_id"].is_in(leaking.implode()).fill_null(value=False)
 
 
-def _is_among(texts: pl.Series, known: set[str]) -> list[bool]:
-    return [text is not None and normalised(text) in known for text in texts]
+def _is_among(texts: pl.Series, known: set[str]) -> pl.Series:
+    among = all_normalised(texts).is_in(pl.Series(sorted(known), dtype=pl.String).implode())
+    return among.fill_null(value=False)

@@ -8,7 +8,7 @@ import polars as pl
 from monoglot.config import UserQueriesFile
 from monoglot.contracts import Candidates, Rejects, UserQueries, empty
 from monoglot.errors import DataError, StoreError
-from monoglot.identity import normalised, text_digest
+from monoglot.identity import all_normalised, normalised, text_digest
 from monoglot.knowledge.duplicates import near_to, repeats
 from monoglot.knowledge.files import read_table
 from monoglot.knowledge.rejects import (
@@ -183,9 +183,8 @@ def _in_listed_language(
 
 def _counted(rows: pl.DataFrame) -> pl.DataFrame:
     """Each distinct text of a language once; without case and punctuation they are the same."""
-    folded = pl.Series([normalised(text) for text in rows["text"]], dtype=pl.String)
     counted = (
-        rows.with_columns(folded=folded)
+        rows.with_columns(folded=all_normalised(rows["text"]))
         .group_by("language", "folded")
         .agg(pl.col("text").min(), pl.col(ROW).min(), pl.len().cast(pl.Int64).alias("times"))
     )

@@ -112,6 +112,8 @@ class Index:
         with tables.explained("read"):
             self._seen = _look(table)
         self._held: tuple[int, pl.DataFrame, Floats] | None = None
+        self._labels: tuple[int, pl.DataFrame] | None = None
+        self._known: tuple[int, pl.DataFrame] | None = None
         self._comparing = threading.Lock()
 
     @classmethod
@@ -217,7 +219,7 @@ class Index:
             ModelError: a vector is zero, not finite or not normalised.
             StoreError: the table cannot be written.
         """
-        wanted = tables.with_digests(rows)
+        wanted = tables.with_row_digests(rows)
         before = tables.open_at(self._uri, self.name, self.version)
         have = tables.digests_of(before)
         changed = wanted.join(have, on=["row_id", "row_digest"], how="anti")
@@ -229,7 +231,13 @@ class Index:
         try:
             if changed.height:
                 encoded = syncing.write_rows(
-                    self._table, before, have, changed, encode, on_progress=on_progress, chunk=chunk
+                    self._table,
+                    before,
+                    have,
+                    tables.with_text_digests(changed),
+                    encode,
+                    on_progress=on_progress,
+                    chunk=chunk,
                 )
             syncing.delete_rows(self._table, removed)
             edits = changed.height + len(removed)
@@ -304,13 +312,19 @@ class Index:
 
     def sample(self, count: int) -> Vectors:
         """Some rows as `vectors` gives them, always the same ones for the same content."""
-        found = tables.sample_of(self._table, count)
+        found = tables.sample_of(self._table, count, self._digests())
         matrix = found["vector"].to_numpy()
         return Vectors(found["row_id"], found["label"], matrix, self.temperature)
 
     def content_of_rows(self) -> str:
         """Digest of the rows that are there, to compare with what `content` says they are."""
-        return tables.content_digest(tables.digests_of(self._table)["row_digest"])
+        return tables.content_digest(self._digests()["row_digest"])
+
+    def _digests(self) -> pl.DataFrame:
+        """`tables.digests_of` this version, read once."""
+        if self._known is None or self._known[0] != self.version:
+            self._known = (self.version, tables.digests_of(self._table))
+        return self._known[1]
 
     def read(self, columns: tuple[str, ...]) -> tuple[pl.DataFrame, Floats]:
         """Some columns of all rows and their vectors, in the order of the ids."""
@@ -324,15 +338,29 @@ class Index:
         return pl.concat(parts).sort("row_id").select(columns), matrix
 
     def search(self, vectors: Floats, k: int) -> pl.DataFrame:
+        """The k rows nearest to each vector with their texts; see `nearest`.
+
+        Returns:
+            `question`, row_id, query, label, label_path, answer, `score`.
+        """
+        found = self.nearest(vectors, k)
+        texts = self.rows_at(found["row"])
+        return found.join(texts, on="row", how="left", maintain_order="left").select(
+            "question", *_ANSWERING, "score"
+        )
+
+    def nearest(self, vectors: Floats, k: int) -> pl.DataFrame:
         """The k rows nearest to each vector, best first, equal scores in the order of the ids.
+
+        Their texts are not read, since most of them only vote: `rows_at` has those of the few that
+        answer.
 
         Args:
             vectors: (q, d), of length 1, by the model of this table.
             k: rows per vector; there are fewer where the table has fewer.
 
         Returns:
-            `question` (number of the vector), row_id, query, label, label_path, answer, `score`
-            (cosine).
+            `question` (number of the vector), `row` (for `rows_at`), label, `score` (cosine).
 
         Raises:
             StaleVectorsError: the vectors have another length than the table's.
@@ -342,29 +370,57 @@ class Index:
                 f"vectors of shape {vectors.shape} cannot be searched in {self.name}, which holds "
                 f"{self.dimensions} dimensions. Encode with the model of the index."
             )
-        if _fits_memory(len(self), self.dimensions):
-            return self._search_in_memory(vectors, k)
+        if self._in_memory():
+            return self._nearest_in_memory(vectors, k)
         query = self._table.search(vectors).distance_type("cosine")
         effort = self.effort
         if effort is None or self._is_exact():
-            return tables.hits(query.bypass_vector_index(), _ANSWERING, k)
+            return self._labelled(tables.hits(query.bypass_vector_index(), k))
         # The effort was measured at this depth: fewer candidates would find less.
         depth = max(k, votes.DEPTH)
         query = query.nprobes(effort.nprobes).refine_factor(effort.refine)
-        found = tables.hits(query, _ANSWERING, depth)
+        found = self._labelled(tables.hits(query, depth))
         return found.filter(pl.int_range(pl.len()).over("question") < k)
 
-    def _search_in_memory(self, vectors: Floats, k: int) -> pl.DataFrame:
-        held = self._held
-        if held is None or held[0] != self.version:
-            held = self._held = (self.version, *self.read(_ANSWERING))
-        _version, rows, matrix = held
+    def rows_at(self, rows: pl.Series) -> pl.DataFrame:
+        """`row`, row_id, query, label, label_path and answer of rows that `nearest` named."""
+        if not self._in_memory():
+            return tables.rows_at(self._table, rows, _ANSWERING)
+        distinct = rows.unique()
+        return self._whole()[0][distinct].with_columns(row=distinct)
+
+    def _in_memory(self) -> bool:
+        return _fits_memory(len(self), self.dimensions)
+
+    def _nearest_in_memory(self, vectors: Floats, k: int) -> pl.DataFrame:
+        rows, matrix = self._whole()
         # One at a time: each uses all cores, and several would wait for one another's memory.
         with self._comparing:
             found = neighbours.nearest(matrix, vectors, k)
-        answers = rows[found["position"]]
-        return answers.select(
-            found["question"], *(pl.col(name) for name in _ANSWERING), found["score"]
+        return found.select(
+            "question",
+            row="position",
+            label=rows["label"].gather(found["position"]),
+            score="score",
+        )
+
+    def _whole(self) -> tuple[pl.DataFrame, Floats]:
+        """The texts of all rows, and their vectors."""
+        held = self._held
+        if held is None or held[0] != self.version:
+            held = self._held = (self.version, *self.read(_ANSWERING))
+        return held[1:]
+
+    def _labelled(self, found: pl.DataFrame) -> pl.DataFrame:
+        """What `tables.hits` found with the labels, which are kept in memory."""
+        labels = self._labels
+        if labels is None or labels[0] != self.version:
+            labels = self._labels = (self.version, tables.labels_of(self._table))
+        places = labels[1]["row"].search_sorted(found["row"])
+        return (
+            found.with_columns(labels[1].select("row_id", "label")[places])
+            .sort("question", "score", "row_id", descending=[False, True, False])
+            .select("question", "row", "label", "score")
         )
 
 
@@ -380,6 +436,6 @@ def temperature_of(rows: pl.DataFrame, vectors: Floats) -> float:
         rows: `contracts.KnowledgeBase`.
         vectors: (rows, d), in their order.
     """
-    digests = tables.with_digests(rows)["row_digest"]
+    digests = tables.with_row_digests(rows)["row_digest"]
     asked = digests.arg_sort().head(votes.SAMPLE).to_numpy().astype(np.int64)
     return votes.temperature_in_memory(lambda own: vectors[own] @ vectors.T, rows["label"], asked)

@@ -10,17 +10,16 @@ service can offer it as a guess, or log it. Whether to answer with it is `Answer
 It holds one release, model and index together, until `refresh` is called and finds another one.
 """
 
-import contextlib
-import gc
 import logging
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
 import polars as pl
 
+from monoglot.collection import uncollected
 from monoglot.errors import InputError, StaleVectorsError, StoreError
 from monoglot.learning.encoder import Encoder
 from monoglot.learning.votes import DEPTH, votes
@@ -109,7 +108,8 @@ class Retriever:
         self._device = device
         self._log = log
         self._refreshing = threading.Lock()
-        with _uncollected():
+        # Importing torch and LanceDB makes a million objects that stay.
+        with uncollected():
             self._held = self._load(self._current(), None)
 
     @property
@@ -199,22 +199,6 @@ class Retriever:
         return _Held(release, encoder, index)
 
 
-@contextlib.contextmanager
-def _uncollected() -> Iterator[None]:
-    """Without garbage collection inside the block, where it was on.
-
-    Importing torch and LanceDB makes a million objects that stay; looking through them again and
-    again for what could be freed is a seventh of the time to the first answer.
-    """
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
-
-
 def _check_queries(texts: Sequence[str], k: int) -> None:
     """Refuse what has no answer, before the model sees it."""
     if k < 1:
@@ -233,7 +217,7 @@ def _check_queries(texts: Sequence[str], k: int) -> None:
 
 def _best(index: Index, vectors: Floats, k: int) -> list[list[Answer]]:
     """The k likeliest labels of each vector."""
-    found = index.search(vectors, DEPTH).with_columns(share=pl.lit(None, pl.Float64))
+    found = index.nearest(vectors, DEPTH).with_columns(share=pl.lit(None, pl.Float64))
     if index.temperature is not None:
         # Two steps: polars would evaluate the one window within the groups of the other.
         found = found.with_columns(share=votes(index.temperature))
@@ -243,8 +227,10 @@ def _best(index: Index, vectors: Floats, k: int) -> list[list[Answer]]:
         .sort("question", "share", descending=[False, True], maintain_order=True)
         .filter(pl.int_range(pl.len()).over("question") < k)
     )
+    texts = index.rows_at(best["row"])
+    whole = best.drop("label").join(texts, on="row", how="left", maintain_order="left").drop("row")
     answers: list[list[Answer]] = [[] for _ in vectors]
-    for row in best.iter_rows(named=True):
+    for row in whole.iter_rows(named=True):
         answers[row.pop("question")].append(Answer(**row))
     return answers
 

@@ -41,7 +41,7 @@ def write_rows(
         table: open for writing.
         before: the version that is changed, pinned: LanceDB's row ids hold in one version only.
         have: its rows, from `tables.digests_of`.
-        changed: from `tables.with_digests`.
+        changed: with both digests.
         encode: n texts to (n, d) vectors.
         on_progress: told `(rows written, rows to write)`.
         chunk: distinct texts per commit.
@@ -130,13 +130,13 @@ def make_searchable(table: "LanceTable", measured: Effort | None) -> Effort:
 
 def _measured(table: "LanceTable") -> Effort:
     """The least effort that finds enough, measured on queries of the knowledge base itself."""
-    sample = tables.sample_of(table, _SAMPLE)["vector"].to_numpy()
+    sample = tables.sample_of(table, _SAMPLE, tables.digests_of(table))["vector"].to_numpy()
     blocks = (matrix for _, matrix in tables.blocks_of(table))
     _positions, scores = neighbours.nearest_in_blocks(blocks, sample, neighbours.NEIGHBOURS)
     reached = scores.min(axis=1)
 
     def search(nprobes: int, refine: int) -> pl.DataFrame:
         query = table.search(sample).distance_type("cosine").nprobes(nprobes).refine_factor(refine)
-        return tables.hits(query, ["row_id"], DEPTH)
+        return tables.hits(query, DEPTH)
 
     return neighbours.least_effort(search, reached)

@@ -72,10 +72,8 @@ def facts_update(facts: Mapping[str, Any]) -> dict[str, Any]:
     return {"path": "vector", "metadata": {"monoglot:facts": json.dumps(facts)}}
 
 
-def with_digests(rows: pl.DataFrame) -> pl.DataFrame:
-    """The rows with the digest of the query alone and of all their texts.
-
-    128 bits, since two texts with one digest would share a vector unnoticed.
+def with_row_digests(rows: pl.DataFrame) -> pl.DataFrame:
+    """The rows with the digest of all their texts.
 
     Raises:
         DataError: there is no row, or a row id twice.
@@ -89,21 +87,26 @@ def with_digests(rows: pl.DataFrame) -> pl.DataFrame:
             "Give each row an id of its own."
         )
     whole = pl.struct(TEXTS).struct.json_encode()
-    return rows.select(
-        *TEXTS,
-        text_digest=pl.col("query").map_batches(_digests, return_dtype=pl.String),
-        row_digest=whole.map_batches(_digests, return_dtype=pl.String),
+    return rows.select(*TEXTS, row_digest=whole.map_batches(_digests, return_dtype=pl.String))
+
+
+def with_text_digests(rows: pl.DataFrame) -> pl.DataFrame:
+    """The rows with the digest of the query alone, by which a vector is found again."""
+    return rows.with_columns(
+        text_digest=pl.col("query").map_batches(_digests, return_dtype=pl.String)
     )
 
 
 def _digests(texts: pl.Series) -> pl.Series:
-    # Polars' own hash changes with its version; SHA-256 of a million short texts takes a second.
+    # 128 bits, since two texts with one digest would share a vector unnoticed. Polars' own hash
+    # changes with its version; SHA-256 of a million short texts takes two seconds.
     return pl.Series([hashlib.sha256(text.encode()).hexdigest()[:32] for text in texts])
 
 
 def content_digest(row_digests: pl.Series) -> str:
     """Digest of a set of rows, in whatever order a table keeps them."""
-    return hashlib.sha256("".join(row_digests.sort().to_list()).encode()).hexdigest()
+    whole: str = row_digests.sort().str.join("").item()
+    return hashlib.sha256(whole.encode()).hexdigest()
 
 
 def connect(uri: str) -> "DBConnection":
@@ -150,14 +153,18 @@ def dimensions_of(found: "pa.Schema") -> int:
 
 def digests_of(table: "LanceTable") -> pl.DataFrame:
     """What a table holds, without texts and vectors: row_id, digests and LanceDB's `_rowid`."""
-    query = table.search().select(["row_id", "text_digest", "row_digest"]).with_row_id(True)
-    with explained("read"):
-        return pl.DataFrame(query.to_arrow())
+    return _columns_of(table, "row_id", "text_digest", "row_digest", with_row=True)
 
 
-def sample_of(table: "LanceTable", count: int) -> pl.DataFrame:
-    """Rows drawn by their digest, always the same ones: row_id, label, vector."""
-    ids = digests_of(table).sort("row_digest").head(count)["_rowid"].to_list()
+def sample_of(table: "LanceTable", count: int, digests: pl.DataFrame) -> pl.DataFrame:
+    """Rows drawn by their digest, always the same ones: row_id, label, vector.
+
+    Args:
+        table: to draw from.
+        count: of rows.
+        digests: its `digests_of`.
+    """
+    ids = digests.bottom_k(count, by="row_digest")["_rowid"].to_list()
     with explained("read"):
         found = table.take_row_ids(ids).select(["row_id", "label", "vector"]).to_arrow()
     return pl.DataFrame(found).sort("row_id")
@@ -165,8 +172,16 @@ def sample_of(table: "LanceTable", count: int) -> pl.DataFrame:
 
 def ids_of(table: "LanceTable") -> pl.Series:
     """The id of every row."""
+    return _columns_of(table, "row_id")["row_id"]
+
+
+def _columns_of(table: "LanceTable", *columns: str, with_row: bool = False) -> pl.DataFrame:
+    """Some columns of all rows; `to_arrow` reads a thousand at a time, which takes three times."""
+    query = table.search().select(list(columns)).with_row_id(with_row)
     with explained("read"):
-        return pl.DataFrame(table.search().select(["row_id"]).to_arrow())["row_id"]
+        batches = list(query.to_batches(batch_size=_ROWS_PER_BLOCK))
+    kinds = {**dict.fromkeys(columns, pl.String), **({"_rowid": pl.UInt64} if with_row else {})}
+    return pl.concat([pl.DataFrame(schema=kinds), *map(pl.DataFrame, batches)], rechunk=True)
 
 
 def blocks_of(
@@ -190,21 +205,37 @@ def matrix_of(found: "pa.Table | pa.RecordBatch") -> Floats:
     return np.asarray(flat.reshape(len(column), column.type.list_size), np.float32)
 
 
-def hits(query: Any, columns: Sequence[str], k: int) -> pl.DataFrame:
+def hits(query: Any, k: int) -> pl.DataFrame:
     """Run a vector query: the k nearest rows per question, best first.
 
+    No column is read: one of texts, at 200 rows of a million, takes longer than to find them.
+
     Returns:
-        `question` (number of the query), the columns, `score` (cosine).
+        `question` (number of the query), `row` (LanceDB's id of it in this version), `score`
+        (cosine).
     """
     with explained("searched"):
         # `_distance` is named, since LanceDB prints a warning per query where it is not.
-        found = pl.DataFrame(query.select([*columns, "_distance"]).limit(k).to_arrow())
+        query = query.with_row_id(True).select(["_distance"]).limit(k)
+        found = pl.DataFrame(query.to_arrow())
     number = pl.col("query_index") if "query_index" in found.columns else pl.lit(0)
     return found.select(
-        number.cast(pl.UInt32).alias("question"),
-        *columns,
-        score=1 - pl.col("_distance"),
-    ).sort("question", "score", "row_id", descending=[False, True, False])
+        question=number.cast(pl.UInt32), row="_rowid", score=1 - pl.col("_distance")
+    ).sort("question", "score", descending=[False, True], maintain_order=True)
+
+
+def labels_of(table: "LanceTable") -> pl.DataFrame:
+    """Every row's `row` (LanceDB's id in this version), row_id and label, by `row`."""
+    return (
+        _columns_of(table, "row_id", "label", with_row=True).rename({"_rowid": "row"}).sort("row")
+    )
+
+
+def rows_at(table: "LanceTable", rows: pl.Series, columns: Sequence[str]) -> pl.DataFrame:
+    """`row` and some columns of rows by LanceDB's id in this version, in no order."""
+    query = table.take_row_ids(rows.unique().to_list()).with_row_id().select(list(columns))
+    with explained("read"):
+        return pl.DataFrame(query.to_arrow()).rename({"_rowid": "row"})
 
 
 @contextlib.contextmanager
