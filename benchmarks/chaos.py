@@ -9,7 +9,7 @@ some by `monoglot run` with a temporary server of its own.
 
 All the while a reader searches with `Retriever`, and looks at each release that becomes visible.
 Writes `results/chaos.json` and `.md`. Linux; what only root can do (fill a file system, become a
-user who may not write) and what needs libfaketime is left out where it cannot be had, and told.
+user who may not write) and what needs a C compiler is left out where it cannot be had, and told.
 """
 
 import argparse
@@ -186,7 +186,7 @@ FAULTS: dict[str, tuple[str, Callable[[Scene], str]]] = {
         "`kill -9` of both: nobody tells the server",
         _kill_served(Served.worker, Served.flow),
     ),
-    "clock jump": ("the run's clock jumps by 400 days, ahead or back (libfaketime)", _clock_jump),
+    "clock jump": ("the run's wall clock jumps by 400 days, ahead or back", _clock_jump),
     "its server killed": (
         "`kill -9` of the temporary server of `monoglot run`",
         _kill_run(own_server_of),
@@ -341,9 +341,7 @@ def report(record: dict[str, Any]) -> str:
     lines += [
         "",
         "Seconds to recover count from the end of the disturbed run, or from the kill, to the "
-        "moment at which the edit answers, by undisturbed runs of the worker; after a run killed "
-        "with its worker, for the next one's: Prefect holds its slot of the deployment until the "
-        "lease of five minutes ends, which its flow engine fixes.",
+        "moment at which the edit answers, by undisturbed runs of the worker.",
         *([f"Left out here: {', '.join(record['left_out'])}."] if record["left_out"] else []),
         "",
         provenance_line(record["provenance"]),

@@ -1,11 +1,15 @@
 """Flow runs whose worker was killed together with their process: nobody told the server.
 
+    python -m deployments.dead_runs URL POOL
+
 Such a run stays `Running` and holds its deployment's slot until a lease ends, for whose five
 minutes Prefect's flow engine has no setting; the runs after it wait so long. Where server and
 workers are on this machine, and no worker is alive, the kernel says at once which runs are dead.
 """
 
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
@@ -24,8 +28,8 @@ _PROC = Path("/proc")
 _AT_WORK = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]
 
 
-def close_dead_runs(url: str, pool: str) -> list[str]:
-    """Set the pool's runs that have no living process to `Crashed`, which frees their slots.
+def close_dead_runs(url: str, pool: str) -> Iterator[str]:
+    """End the pool's runs that have no living process, which frees their slots.
 
     Call it while no worker of the pool lives, and where all of them ran on this machine. A run
     whose worker alone was killed goes on, and is left alone.
@@ -34,8 +38,8 @@ def close_dead_runs(url: str, pool: str) -> list[str]:
         url: of the server's API.
         pool: name of the work pool.
 
-    Returns:
-        The names of the runs that were closed.
+    Yields:
+        A line for each such run, with its state as it is now.
     """
     with temporary_settings({PREFECT_API_URL: url}), get_client(sync_client=True) as client:
         found = client.read_flow_runs(
@@ -44,31 +48,35 @@ def close_dead_runs(url: str, pool: str) -> list[str]:
             ),
             work_pool_filter=WorkPoolFilter(name=WorkPoolFilterName(any_=[pool])),
         )
-        dead = [run for run in found if not _is_alive(run)]
-        for run in dead:
-            _close(client, run)
-    return [run.name for run in dead]
+        for run in found:
+            if not _is_alive(run):
+                yield f"run {run.name} is {_close(client, run)}: it was killed, and its worker, too"
 
 
-def _close(client: SyncPrefectClient, run: FlowRun) -> None:
+def _close(client: SyncPrefectClient, run: FlowRun) -> str:
+    """The name of the state that the server left the run in."""
     why = "its process was killed, and its worker with it: neither could tell the server"
     is_cancelled = run.state is not None and run.state.is_cancelling()
-    client.set_flow_run_state(run.id, (Cancelled if is_cancelled else Crashed)(message=why))
+    done = client.set_flow_run_state(run.id, (Cancelled if is_cancelled else Crashed)(message=why))
+    state = done.state or run.state
+    return "unknown" if state is None else str(state.name)
 
 
 def _is_alive(run: FlowRun) -> bool:
-    """Whether a process of this machine works on the run."""
+    """Whether a process of this machine works on the run, as far as can be told."""
     if not _PROC.is_dir():  # no Linux: a process that has the number is believed to be the run's
         return _exists(run.infrastructure_pid)
     mark = f"PREFECT__FLOW_RUN_ID={run.id}".encode()
-    return any(mark in _environment(path) for path in _PROC.glob("[0-9]*/environ"))
-
-
-def _environment(path: Path) -> list[bytes]:
-    try:
-        return path.read_bytes().split(b"\0")
-    except OSError:  # it has ended, or is another user's
-        return []
+    for path in _PROC.glob("[0-9]*/environ"):
+        try:
+            if mark in path.read_bytes().split(b"\0"):
+                return True
+        except PermissionError:  # another user's
+            if path.parent.name == run.infrastructure_pid:
+                return True
+        except OSError:  # it has ended meanwhile
+            continue
+    return False
 
 
 def _exists(process: str | None) -> bool:
@@ -79,3 +87,8 @@ def _exists(process: str | None) -> bool:
     except PermissionError:
         return True
     return True
+
+
+if __name__ == "__main__":
+    for line in close_dead_runs(*sys.argv[1:3]):
+        sys.stdout.write(f"{line}\n")

@@ -92,7 +92,7 @@ def serve(config: Path, port: int, home: Path) -> None:
                 worker = None
             else:
                 if server is not None:  # on loopback, so that all its workers were on this machine
-                    _close_dead_runs(url)
+                    _close_dead_runs(url, environment)
                 command = ["worker", "start", "--pool", POOL, "--name", f"{POOL}-{port}"]
                 worker = running.enter_context(
                     _child("worker", command, home, environment, keep=lock.fileno())
@@ -119,12 +119,21 @@ def environment_of(port: int, home: Path) -> dict[str, str]:
     return {**settings, **os.environ}
 
 
-def _close_dead_runs(url: str) -> None:
-    """Free the slots that runs hold which were killed together with their worker."""
-    from deployments.dead_runs import close_dead_runs  # with Prefect, which takes seconds
-
-    for name in close_dead_runs(url, POOL):
-        _say(f"run {name} is Crashed: it was killed together with its worker")
+def _close_dead_runs(url: str, environment: dict[str, str]) -> None:
+    """Free the slots of runs that were killed together with their worker; without, they wait."""
+    done = subprocess.run(  # noqa: S603
+        [sys.executable, "-m", "deployments.dead_runs", url, POOL],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    for line in done.stdout.splitlines():
+        _say(line)
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["it was killed"])[-1]
+        _say(f"whether a run died with its worker could not be found out: {last}")
 
 
 def _deployments(config: Path, home: Path) -> Path:

@@ -22,7 +22,6 @@ from monoglot.feedback.query_log import forget_in_log, lines_with, log_folder
 from monoglot.generation.batch_records import outstanding_in
 from monoglot.generation.forgetting import LedgerMatches, find_in_ledger, forget_in_ledger
 from monoglot.identity import digest, frame_digest
-from monoglot.knowledge.knowledge_base import fingerprint
 from monoglot.knowledge.sources import rows_in
 from monoglot.matching import Pattern
 from monoglot.remote.place import is_remote
@@ -186,8 +185,14 @@ def _without_artifacts(store: Store, release: Release, found: Found, pattern: Pa
         rows = store.table(release.knowledge_base)
         rows = rows.filter(~pattern.in_rows(rows))
         kept = _keep_rows(store, rows)
-        changes |= {"knowledge_base": kept, "kb_fingerprint": kept.facts["fingerprint"]}
-    for name in ("evaluation", "questions", "out_of_scope"):
+        # Without its evaluation the next refresh measures again: how many went is not known then.
+        changes |= {
+            "knowledge_base": kept,
+            "kb_fingerprint": kept.facts["fingerprint"],
+            "evaluation": None,
+            "measured_on": None,
+        }
+    for name in ("evaluation", "questions", "out_of_scope", "measured_on"):
         asked = getattr(release, name)
         if asked is not None and asked.location in found.artifacts:
             changes[name] = None
@@ -204,7 +209,7 @@ def _keep_rows(store: Store, rows: pl.DataFrame) -> Artifact:
             draft.write_table(rows)
             draft.digest = content
             draft.facts = {
-                "fingerprint": fingerprint(rows),
+                "fingerprint": content,
                 "labels": rows["label"].n_unique(),
                 "warnings": [],
             }

@@ -1,16 +1,18 @@
-"""Below which score a release says that it does not know: calibrated for every release anew."""
+"""Below which score a release says that it does not know: calibrated on its own questions."""
 
 from typing import NamedTuple
 
 from prefect import get_run_logger
 
 from monoglot.contracts import Outcomes, empty
+from monoglot.errors import StoreError
 from monoglot.knowledge.queries import load_out_of_scope
 from monoglot.learning import abstention
 from monoglot.learning.thresholds import Abstention
 from monoglot.learning_config import AbstentionConfig, OutOfScopeFile
 from monoglot.serving.drift import has_drifted
 from monoglot.serving.manifest import Release
+from monoglot.serving.releases import Releases
 from monoglot.store import Artifact
 from tasks.caching import stage
 from tasks.evaluation import evaluate, probe
@@ -164,14 +166,14 @@ def measure_again(
             extra={"shown": True},
         )
         return Measured(None, None, Calibrated(before, None, None))
-    measured_on = release.measured_on or release.knowledge_base
-    if not _has_drifted(place, measured_on, rows):
+    if _still_holds(place, release, index, rows):
         get_run_logger().info(
             f"Abstention: the thresholds of release {release.id} stay, since hardly a row in a "
             "hundred differs from those that they were measured on.",
             extra={"shown": True},
         )
         thresholds = Calibrated(before, release.out_of_scope, None)
+        measured_on = release.measured_on or release.knowledge_base
         return Measured(release.evaluation, asked, thresholds, measured_on)
     outcomes = evaluate(place, index=index, model=model, questions=asked, knowledge_base=rows)
     found = calibrated(
@@ -186,19 +188,29 @@ def measure_again(
     return Measured(outcomes, asked, found)
 
 
-def _has_drifted(place: Workplace, measured_on: Artifact, rows: Artifact) -> bool:
-    """Whether a model that was asked over some rows must be asked again over others."""
-    if has_drifted(0, rows.rows) or not place.store.holds(measured_on):
-        return True
-    before, now = place.store.table(measured_on), place.store.table(rows)
+def _still_holds(place: Workplace, release: Release, index: Artifact, rows: Artifact) -> bool:
+    """Whether what a release was measured to be is true of another index of its model, too.
+
+    Confidence is a share of the votes: with another temperature it is another one.
+    """
+    if has_drifted(0, rows.rows) or release.evaluation is None:
+        return False
+    try:
+        if Releases(place.store).index(release).temperature != index.facts["temperature"]:
+            return False
+        before = place.store.table(release.measured_on or release.knowledge_base)
+        place.store.table(release.evaluation)
+    except StoreError:  # it is gone: measured again
+        return False
+    now = place.store.table(rows)
     fresh = now.join(before, on=now.columns, how="anti", nulls_equal=True)
     gone = before.join(now, on="row_id", how="anti")
-    return has_drifted(fresh.height + gone.height, rows.rows)
+    return not has_drifted(fresh.height + gone.height, rows.rows)
 
 
 def _is_whole(place: Workplace, release: Release) -> bool:
     """Whether all that a release was calibrated with is still in the store."""
-    wanted = [release.questions, release.evaluation]
+    wanted = [release.questions]
     if release.abstention is not None and release.abstention.out_of_scope_share:
         wanted.append(release.out_of_scope)
     return all(it is not None and place.store.holds(it) for it in wanted)

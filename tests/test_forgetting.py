@@ -182,6 +182,7 @@ def test_production_goes_on_without_the_rows_and_every_release_can_be_had_back(p
     assert (now.previous, now.model_digest) == (before.id, before.model_digest)
     assert 0 < now.rows == kept.height < before.rows
     assert now.knowledge_base.digest == frame_digest(kept)
+    assert (now.evaluation, now.measured_on) == (None, None)  # the next refresh measures again
     assert service.refresh()
     row = kept.row(3, named=True)
     (answer,) = service.search(row["query"], k=1)

@@ -14,9 +14,11 @@ from monoglot import Retriever
 from monoglot.config_file import load_config
 from monoglot.errors import ConfigError, DataError
 from monoglot.knowledge.queries import load_out_of_scope
+from monoglot.learning.votes import TEMPERATURES
 from monoglot.learning_config import OutOfScopeFile
 from monoglot.runs import Runs
 from monoglot.serving import drift
+from monoglot.serving.index import Index
 from monoglot.serving.releases import Releases
 from tasks.request import RunRequest
 
@@ -203,32 +205,61 @@ def test_a_refresh_without_its_questions_keeps_the_thresholds_and_says_so(copy, 
     assert "keeps its thresholds" in caplog.text
 
 
-def test_a_few_of_very_many_rows_are_not_measured_again_until_they_add_up(copy, monkeypatch):
+def refreshed_after_an_edit(copy, number):
+    """The names of the stages of a refresh after a row was reworded, and the release it made."""
+    text = f"where did you leave my parcel number {number}"
+    at = pl.int_range(pl.len()) == number
+    reworded = pl.when(at).then(pl.lit(text)).otherwise("query").alias("query")
+    edit_kb(copy, lambda frame: frame.with_columns(reworded))
+    record = refresh_index(RunRequest(config_file=copy / "monoglot.yaml"))
+    assert Retriever(copy / "store").search(text)[0].query == text
+    return {stage.key.stage for stage in record.stages}, current_of(copy)
+
+
+@pytest.fixture
+def many(monkeypatch):
+    """As if 72 rows were very many: three edits are fewer than one in twenty."""
     monkeypatch.setattr(drift, "_FEW", 0)
-    monkeypatch.setattr(drift, "_SHARE", 0.05)  # of 72 rows: three edits stay below it
-    first, stages, kept = current_of(copy), [], []
-    for number in range(4):
-        text = f"where did you leave my parcel number {number}"
-        row = pl.int_range(pl.len()) == number
-        edit_kb(
-            copy,
-            lambda frame, text=text, row=row: frame.with_columns(
-                query=pl.when(row).then(pl.lit(text)).otherwise("query")
-            ),
-        )
-        record = refresh_index(RunRequest(config_file=copy / "monoglot.yaml"))
-        stages.append({stage.key.stage for stage in record.stages})
-        kept.append(current_of(copy))
-        assert Retriever(copy / "store").search(text)[0].query == text
-    assert ["evaluation" in names for names in stages] == [False, False, False, True]
-    *few, last = kept
-    for release in few:
+    monkeypatch.setattr(drift, "_SHARE", 0.05)
+
+
+@pytest.mark.usefixtures("many")
+def test_a_few_of_very_many_rows_are_not_measured_again_until_they_add_up(copy):
+    first = current_of(copy)
+    for number in range(3):
+        stages, release = refreshed_after_an_edit(copy, number)
+        assert "evaluation" not in stages
         assert release.measured_on == first.knowledge_base
         assert (release.evaluation, release.metrics) == (first.evaluation, first.metrics)
         assert (release.abstention, release.questions) == (first.abstention, first.questions)
+    stages, last = refreshed_after_an_edit(copy, 3)
+    assert "evaluation" in stages
     assert last.measured_on is None
     assert last.evaluation != first.evaluation
     assert last.abstention is not None
+
+
+@pytest.mark.usefixtures("many")
+def test_another_temperature_of_the_votes_is_measured_however_few_rows_changed(copy, monkeypatch):
+    before = current_of(copy)
+    index = Releases(store_of(copy)).index(before)
+    other = next(it for it in TEMPERATURES if it != index.temperature)
+    monkeypatch.setattr(Index, "_measured_temperature", lambda _: other)
+    monkeypatch.setattr("monoglot.serving.index.has_drifted", lambda *_: True)
+    stages, release = refreshed_after_an_edit(copy, 0)
+    assert "evaluation" in stages
+    assert (release.measured_on, release.questions) == (None, before.questions)
+
+
+@pytest.mark.usefixtures("many")
+@pytest.mark.parametrize("part", ["evaluation", "knowledge_base"])
+def test_what_a_release_was_measured_by_is_gone_and_is_measured_again(copy, part):
+    before = current_of(copy)
+    shutil.rmtree(store_of(copy).folder(getattr(before, part)))
+    stages, release = refreshed_after_an_edit(copy, 0)
+    assert "evaluation" in stages
+    assert release.abstention is not None
+    assert (release.measured_on, release.questions) == (None, before.questions)
 
 
 def test_out_of_scope_queries_are_read_with_their_rejects(tmp_path):

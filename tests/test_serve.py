@@ -188,7 +188,7 @@ def test_a_run_killed_with_its_worker_holds_no_slot_once_served_again(line, tmp_
         assert "the worker ended (-9)" in process.communicate(timeout=PATIENCE)[0]
     with serving(config, port, home) as process:
         try:
-            assert "is Crashed: it was killed together with its worker" in process.stdout.readline()
+            assert "is Crashed: it was killed, and its worker, too" in process.stdout.readline()
             assert process.stdout.readline().startswith(f"http://127.0.0.1:{port}: deployments of")
             assert server.get(f"/flow_runs/{killed}")["state_type"] == "CRASHED"
             # Its lease, of five minutes, would outlast the patience of this one.

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple, NoReturn
 
 import polars as pl
 
-from monoglot.collection import uncollected
 from monoglot.errors import DataError
 from monoglot.knowledge.rejects import ROW, RejectList
 
@@ -120,19 +119,19 @@ def _read_delimited(source: _Delimited, wanted: Wanted, rejects: RejectList) -> 
     twice = sorted(name for name in set(wanted.values()) if names.count(name) > 1)
     if twice:
         raise DataError(f"{rejects.file}: column {', '.join(twice)} is there twice. Rename one.")
-    with uncollected():
-        records = list(source.records(len(names)))
-    columns: dict[str, Any] = {ROW: pl.Series([line for line, _ in records], dtype=pl.Int64)}
-    for our, their in wanted.items():
-        place = names.index(their) if their in names else None
-        values = [] if place is None else [_field(fields, place) for _, fields in records]
-        columns[our] = pl.Series(values or [None] * len(records), dtype=pl.String)
-    return Found(names, pl.DataFrame(columns))
-
-
-def _field(fields: list[str], place: int) -> str | None:
-    """A record may lack its last fields."""
-    return fields[place] if place < len(fields) else None
+    places = {our: names.index(their) for our, their in wanted.items() if their in names}
+    lines: list[int] = []
+    values: dict[str, list[str | None]] = {our: [] for our in places}
+    columns = [(values[our].append, place) for our, place in places.items()]
+    for line, fields in source.records(len(names)):
+        lines.append(line)
+        for append, place in columns:  # a record may lack its last fields
+            append(fields[place] if place < len(fields) else None)
+    rows = pl.DataFrame(
+        {ROW: lines, **values}, schema={ROW: pl.Int64, **dict.fromkeys(places, pl.String)}
+    )
+    missing = {our: pl.lit(None, pl.String) for our in wanted.keys() - places.keys()}
+    return Found(names, rows.with_columns(**missing).select(ROW, *wanted))
 
 
 def read_jsonl(stream: Iterable[str], wanted: Wanted, rejects: RejectList) -> Found:

@@ -1,11 +1,11 @@
-"""The knowledge base: read, checked, with row ids and a fingerprint."""
+"""The knowledge base: read, checked, with row ids."""
 
 import polars as pl
 
 from monoglot.config import KnowledgeBaseConfig
 from monoglot.contracts import KnowledgeBase
 from monoglot.errors import DataError
-from monoglot.identity import all_normalised, file_digest, frame_digest, text_digest
+from monoglot.identity import all_normalised, file_digest, text_digest
 from monoglot.knowledge.files import read_table
 from monoglot.knowledge.rejects import (
     ROW,
@@ -68,11 +68,6 @@ def _read(config: KnowledgeBaseConfig) -> Loaded:
     return Loaded(
         pl.DataFrame(checked).sort("row_id"), rejects.table(), _warnings(rows, config.shown)
     )
-
-
-def fingerprint(rows: pl.DataFrame) -> str:
-    """Digest of a knowledge base's rows, whatever their order."""
-    return frame_digest(rows.select(_COLUMNS).sort("row_id"))
 
 
 def _without_bad_texts(rows: pl.DataFrame, max_chars: int, rejects: RejectList) -> pl.DataFrame:

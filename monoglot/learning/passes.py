@@ -131,8 +131,10 @@ class Passes:
         Static embeddings pad nothing, and have a gradient as large as their table for each
         sub-batch: all their texts are one.
         """
+        from sentence_transformers.sentence_transformer.modules import StaticEmbedding
+
         model = self.encoder.model
-        if model.transformers_model is None:
+        if isinstance(model[0], StaticEmbedding):
             return [places]
         lengths = self.tokens.lengths[places]
         return np.split(places, cuts(lengths, *size_for(model.device.type)))

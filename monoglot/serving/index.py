@@ -115,6 +115,7 @@ class Index:
         self._labels: tuple[int, pl.DataFrame] | None = None
         self._known: tuple[int, pl.DataFrame] | None = None
         self._comparing = threading.Lock()
+        self._reading = threading.Lock()  # by the first search alone, if many come at once
 
     @classmethod
     def of_model(cls, uri: str, model_digest: str, dimensions: int) -> "Index":
@@ -382,6 +383,13 @@ class Index:
         found = self._labelled(tables.hits(query, depth))
         return found.filter(pl.int_range(pl.len()).over("question") < k)
 
+    def load(self) -> None:
+        """Read what a search needs into memory, which the first one would do otherwise."""
+        if self._in_memory():
+            self._whole()
+        else:
+            self._known_labels()
+
     def rows_at(self, rows: pl.Series) -> pl.DataFrame:
         """`row`, row_id, query, label, label_path and answer of rows that `nearest` named."""
         if not self._in_memory():
@@ -406,22 +414,29 @@ class Index:
 
     def _whole(self) -> tuple[pl.DataFrame, Floats]:
         """The texts of all rows, and their vectors."""
-        held = self._held
-        if held is None or held[0] != self.version:
-            held = self._held = (self.version, *self.read(_ANSWERING))
-        return held[1:]
+        with self._reading:
+            held = self._held
+            if held is None or held[0] != self.version:
+                held = self._held = (self.version, *self.read(_ANSWERING))
+            return held[1:]
 
     def _labelled(self, found: pl.DataFrame) -> pl.DataFrame:
         """What `tables.hits` found with the labels, which are kept in memory."""
-        labels = self._labels
-        if labels is None or labels[0] != self.version:
-            labels = self._labels = (self.version, tables.labels_of(self._table))
-        places = labels[1]["row"].search_sorted(found["row"])
+        labels = self._known_labels()
+        places = labels["row"].search_sorted(found["row"])
         return (
-            found.with_columns(labels[1].select("row_id", "label")[places])
+            found.with_columns(labels.select("row_id", "label")[places])
             .sort("question", "score", "row_id", descending=[False, True, False])
             .select("question", "row", "label", "score")
         )
+
+    def _known_labels(self) -> pl.DataFrame:
+        """`tables.labels_of` this version."""
+        with self._reading:
+            known = self._labels
+            if known is None or known[0] != self.version:
+                known = self._labels = (self.version, tables.labels_of(self._table))
+            return known[1]
 
 
 def _fits_memory(rows: int, dimensions: int) -> bool:

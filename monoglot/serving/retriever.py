@@ -28,7 +28,7 @@ from monoglot.serving.neighbours import Floats
 from monoglot.serving.releases import NO_RELEASE, Release, Releases
 from monoglot.store import Store
 
-_QUERIES_PER_SEARCH = 256  # each reads 200 rows with their texts
+_QUERIES_PER_SEARCH = 256  # 200 rows vote on each
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -186,6 +186,7 @@ class Retriever:
 
     def _load(self, release: Release, held: _Held | None) -> _Held:
         index = self._releases.index(release)
+        index.load()
         self._releases.check_model(release)
         if held is not None and held.encoder.digest == release.model_digest:
             return _Held(release, held.encoder, index)
