@@ -20,7 +20,7 @@ from prefect.client.schemas.filters import (
     WorkPoolFilter,
     WorkPoolFilterName,
 )
-from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Cancelled, Crashed
 
@@ -57,8 +57,8 @@ def _close(client: SyncPrefectClient, run: FlowRun) -> str:
     """The name of the state that the server left the run in."""
     why = "its process was killed, and its worker with it: neither could tell the server"
     is_cancelled = run.state is not None and run.state.is_cancelling()
-    done = client.set_flow_run_state(run.id, (Cancelled if is_cancelled else Crashed)(message=why))
-    state = done.state or run.state
+    end: State[object] = (Cancelled if is_cancelled else Crashed)(message=why)
+    state = client.set_flow_run_state(run.id, end).state or run.state
     return "unknown" if state is None else str(state.name)
 
 

@@ -92,7 +92,7 @@ def find_failures(
         seed: of the choice of queries, where there are too many.
     """
     rows, asked = job.table(knowledge_base), job.table(questions)
-    before, after = (vectors_of(job.store, index) for index in indexes)
+    before = vectors_of(job.store, indexes[0])
     chosen = _some(asked, seed)
     translations = _some(
         job.table(anchors).filter(pl.col("origin").cast(pl.String) == "translated"), seed
@@ -100,6 +100,8 @@ def find_failures(
     # The untuned model first, which the stage before has loaded: each is loaded once.
     offsets = [_offsets(job, models[0], chosen, before)]
     probed = _answers(job, models[0], translations, rows, before)
+    del before  # a million vectors take 1.5 GB, and those of both models need not be held
+    after = vectors_of(job.store, indexes[1])
     offsets.append(_offsets(job, models[1], chosen, after))
     untuned, tuned = (job.table(each) for each in outcomes)
     findings = [

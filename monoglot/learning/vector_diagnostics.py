@@ -17,7 +17,7 @@ _NEIGHBOURS = 10
 _AGREE = 0.7
 # Scores of one look at mislabelled rows: some seconds. Beyond 22,000 rows, some are looked at.
 _MOST_CELLS = 500_000_000
-_ROWS_PER_BLOCK = 1024
+_CELLS_PER_BLOCK = 16_000_000  # sorting takes 16 bytes of each
 
 
 def language_offset(
@@ -148,8 +148,9 @@ def _votes(
     near = min(_NEIGHBOURS, len(codes) - 1)
     other = np.zeros(len(judged), np.int64)
     shares = np.zeros((2, len(judged)), np.float32)
-    for start in range(0, len(judged), _ROWS_PER_BLOCK):
-        block = judged[start : start + _ROWS_PER_BLOCK]
+    at_once = max(1, _CELLS_PER_BLOCK // len(codes))
+    for start in range(0, len(judged), at_once):
+        block = judged[start : start + at_once]
         scores = vectors[block] @ vectors.T
         scores[np.arange(len(block)), block] = -np.inf
         nearest = np.argpartition(-scores, near - 1, axis=1)[:, :near]
