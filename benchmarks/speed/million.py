@@ -5,6 +5,7 @@ transformer's share is known from `encoding` and grows with the number of texts 
 """
 
 import json
+import re
 import sys
 import tempfile
 from pathlib import Path
@@ -20,6 +21,7 @@ from monoglot.generation.query_translation import by_lexicon
 
 TITLE = "A million rows, end to end"
 _QUESTIONS, _EDITED = 1_000, 3
+_DIGEST = re.compile(" [0-9a-f]{8}$")  # of a tuned model, another in each run
 _STAGES = ("knowledge base", "split", "translations", "training set", "triplets", "index")
 
 
@@ -124,7 +126,7 @@ def _stages(store: Path) -> dict[str, float]:
     """Seconds of each kind of stage in the run's record."""
     seconds: dict[str, float] = {}
     for stage in stages_of(store):
-        title = stage["title"]
+        title = _DIGEST.sub("", stage["title"])
         name = next((name for name in _STAGES if title.startswith(name)), title)
         seconds[name] = seconds.get(name, 0.0) + stage["seconds"]
     return seconds

@@ -42,6 +42,6 @@ def static_model() -> Path:
     module = StaticEmbedding(
         tokenizer, embedding_weights=torch.tensor(weighted, dtype=torch.float32)
     )
-    folder = Path(_FOLDER.name)
+    folder = Path(_FOLDER.name) / "static"  # as runs call the model
     SentenceTransformer(modules=[module], device="cpu").save(str(folder), create_model_card=False)
     return folder
