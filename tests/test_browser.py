@@ -4,6 +4,7 @@
 the environment it writes screenshots into that folder.
 """
 
+import contextlib
 import os
 import re
 import shutil
@@ -86,8 +87,14 @@ def field(page, title):
 
 
 def submit(page, name):
-    """Start the run, and go to its page from the deployment's list, where its name comes up."""
-    page.get_by_role("button", name="Submit").click()
+    """Start the run, and go to its page from the deployment's list, where its name comes up.
+
+    The form stays where a busy server has refused it: then a person presses again.
+    """
+    while "/run?" in page.url or page.url.endswith("/run"):
+        page.get_by_role("button", name="Submit").click()
+        with contextlib.suppress(playwright.TimeoutError):
+            page.wait_for_url(re.compile(r"/deployment/[0-9a-f-]+(\?.*)?$"), timeout=30_000)
     page.get_by_role("link", name=name, exact=True).first.click()
 
 
