@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from tiny_line import configure
 
 from deployments import serve
 from monoglot.errors import RunError
@@ -175,17 +176,24 @@ def test_from_nothing_to_runs_by_hand_and_by_schedule_and_back_to_nothing(line, 
 @pytest.mark.timeout(900)
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds the worker by /proc")
 def test_a_run_killed_with_its_worker_holds_no_slot_once_served_again(line, tmp_path):
-    config, home, port = line / "monoglot.yaml", tmp_path / "home", free_port()
-    server = Server(port)
+    home, port = tmp_path / "home", free_port()
+    server, short = Server(port), (line / "monoglot.yaml").read_text()
+    long = {"epochs": 3000, "batch_size": 32, "learning_rate": 0.02}
+    config = configure(line, fine_tuning=long)  # so that it is still running when it is killed
     with serving(config, port, home) as process:
-        process.stdout.readline()
-        path = f"/deployments/{server.deployments()['retrain']['id']}/create_flow_run"
-        killed = server.post(path, parameters={"request": {"config_file": str(config)}})["id"]
-        flow = until(lambda: process_of(killed))
-        until(lambda: server.get(f"/flow_runs/{killed}")["state_type"] == "RUNNING")
-        for victim in (worker_of(process.pid), flow):  # the worker would tell of the other's end
-            os.kill(victim, signal.SIGKILL)
-        assert "the worker ended (-9)" in process.communicate(timeout=PATIENCE)[0]
+        try:
+            process.stdout.readline()
+            path = f"/deployments/{server.deployments()['retrain']['id']}/create_flow_run"
+            asked = {"request": {"config_file": str(config)}}
+            killed = server.post(path, parameters=asked)["id"]
+            until(lambda: server.get(f"/flow_runs/{killed}")["state_type"] == "RUNNING")
+            # The worker first: it would tell of the other's end.
+            for victim in (worker_of(process.pid), process_of(killed)):
+                os.kill(victim, signal.SIGKILL)
+            assert "the worker ended (-9)" in process.communicate(timeout=PATIENCE)[0]
+        finally:
+            process.kill()
+    config.write_text(short)
     with serving(config, port, home) as process:
         try:
             assert "is Crashed: it was killed, and its worker, too" in process.stdout.readline()
