@@ -1,6 +1,6 @@
 """Flow runs whose worker was killed together with their process: nobody told the server.
 
-    python -m deployments.dead_runs URL POOL
+    python -m deployments.dead_runs POOL
 
 Such a run stays `Running` and holds its deployment's slot until a lease ends, for whose five
 minutes Prefect's flow engine has no setting; the runs after it wait so long. Where server and
@@ -21,27 +21,25 @@ from prefect.client.schemas.filters import (
     WorkPoolFilterName,
 )
 from prefect.client.schemas.objects import FlowRun, State, StateType
-from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Cancelled, Crashed
 
 _PROC = Path("/proc")
 _AT_WORK = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]
 
 
-def close_dead_runs(url: str, pool: str) -> Iterator[str]:
+def close_dead_runs(pool: str) -> Iterator[str]:
     """End the pool's runs that have no living process, which frees their slots.
 
     Call it while no worker of the pool lives, and where all of them ran on this machine. A run
     whose worker alone was killed goes on, and is left alone.
 
     Args:
-        url: of the server's API.
         pool: name of the work pool.
 
     Yields:
         A line for each such run, with its state as it is now.
     """
-    with temporary_settings({PREFECT_API_URL: url}), get_client(sync_client=True) as client:
+    with get_client(sync_client=True) as client:
         found = client.read_flow_runs(
             flow_run_filter=FlowRunFilter(
                 state=FlowRunFilterState(type=FlowRunFilterStateType(any_=_AT_WORK))
@@ -90,5 +88,5 @@ def _exists(process: str | None) -> bool:
 
 
 if __name__ == "__main__":
-    for line in close_dead_runs(*sys.argv[1:3]):
+    for line in close_dead_runs(sys.argv[1]):
         sys.stdout.write(f"{line}\n")

@@ -92,7 +92,7 @@ def serve(config: Path, port: int, home: Path) -> None:
                 worker = None
             else:
                 if server is not None:  # on loopback, so that all its workers were on this machine
-                    _close_dead_runs(url, environment)
+                    _close_dead_runs(environment)
                 command = ["worker", "start", "--pool", POOL, "--name", f"{POOL}-{port}"]
                 worker = running.enter_context(
                     _child("worker", command, home, environment, keep=lock.fileno())
@@ -119,10 +119,10 @@ def environment_of(port: int, home: Path) -> dict[str, str]:
     return {**settings, **os.environ}
 
 
-def _close_dead_runs(url: str, environment: dict[str, str]) -> None:
+def _close_dead_runs(environment: dict[str, str]) -> None:
     """Free the slots of runs that were killed together with their worker; without, they wait."""
     done = subprocess.run(  # noqa: S603
-        [sys.executable, "-m", "deployments.dead_runs", url, POOL],
+        [sys.executable, "-m", "deployments.dead_runs", POOL],
         cwd=ROOT,
         env=environment,
         capture_output=True,

@@ -30,7 +30,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from monoglot.collection import uncollected
 from monoglot.errors import RunError
 
 _START_S = 90.0
@@ -80,12 +79,9 @@ def prefect_server(home: Path, meanwhile: Callable[[], None] | None = None) -> I
     log = home / "server.log"
     with _child(home, log) as (child, url):
         settings = {"PREFECT_API_URL": url, "PREFECT_HOME": str(home), **PRIVATE}
-        with contextlib.ExitStack() as until_the_end:
-            until_the_end.enter_context(_environment(settings))
-            with uncollected():  # imports make a million objects that stay
-                until_the_end.enter_context(_prefect_settings(url, home))
-                if meanwhile is not None:
-                    meanwhile()
+        with _environment(settings), _prefect_settings(url, home):
+            if meanwhile is not None:
+                meanwhile()
             _wait_until_healthy(child, url, log)
             try:
                 yield url

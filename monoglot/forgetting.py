@@ -185,14 +185,11 @@ def _without_artifacts(store: Store, release: Release, found: Found, pattern: Pa
         rows = store.table(release.knowledge_base)
         rows = rows.filter(~pattern.in_rows(rows))
         kept = _keep_rows(store, rows)
-        # Without its evaluation the next refresh measures again: how many went is not known then.
-        changes |= {
-            "knowledge_base": kept,
-            "kb_fingerprint": kept.facts["fingerprint"],
-            "evaluation": None,
-            "measured_on": None,
-        }
-    for name in ("evaluation", "questions", "out_of_scope", "measured_on"):
+        changes["knowledge_base"] = kept
+    if (release.measured_on or release.knowledge_base).location in found.artifacts:
+        # How many rows differ from those cannot be known any more: the next refresh measures again.
+        changes |= {"measured_on": None, "evaluation": None}
+    for name in ("evaluation", "questions", "out_of_scope"):
         asked = getattr(release, name)
         if asked is not None and asked.location in found.artifacts:
             changes[name] = None
@@ -208,11 +205,7 @@ def _keep_rows(store: Store, rows: pl.DataFrame) -> Artifact:
         with store.writing(key) as draft:
             draft.write_table(rows)
             draft.digest = content
-            draft.facts = {
-                "fingerprint": content,
-                "labels": rows["label"].n_unique(),
-                "warnings": [],
-            }
+            draft.facts = {"labels": rows["label"].n_unique(), "warnings": []}
         kept = store.find(key)
     assert kept is not None
     return kept

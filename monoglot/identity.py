@@ -170,7 +170,7 @@ def normalised(text: str) -> str:
 
 
 def all_normalised(texts: pl.Series) -> pl.Series:
-    """`normalised` of each text, null for null; in a tenth of the time where most are ASCII."""
+    """`normalised` of each text, null for null; in a third of the time where most are ASCII."""
     text, words = pl.col("text"), pl.col("words")
     folded = _single_spaces(text.str.to_lowercase().str.replace_all(_ASCII_SPACE, " "))
     frame = texts.alias("text").to_frame().with_columns(folded=folded)

@@ -14,7 +14,6 @@ def _read(job: Job, config: KnowledgeBaseConfig) -> None:
         loaded.rejects,
         warnings=loaded.warnings,
         content=loaded.digest,
-        fingerprint=loaded.digest,
         labels=loaded.rows["label"].n_unique(),
     )
 

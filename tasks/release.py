@@ -52,7 +52,6 @@ def make_release(
         index_content=index.facts["content"],
         rows=index.rows,
         knowledge_base=rows,
-        kb_fingerprint=rows.facts["fingerprint"],
         config_digest=config_digest,
         evaluation=evaluation,
         measured_on=measured_on,

@@ -48,7 +48,6 @@ def release_of(store, texts, *, answer="yes", model_digest=MODEL, **changes):
         "index_content": done.content,
         "rows": done.rows,
         "knowledge_base": artifact(store, "knowledge_base", "kb"),
-        "kb_fingerprint": "f" * 64,
         "config_digest": "c" * 64,
         "metrics": {"table": done.table, "rows": done.rows},
         "reason": "better",

@@ -69,7 +69,6 @@ def release_of(store, rows=12):
         model_digest="m" * 64,
         index_content=done.content,
         knowledge_base=kept,
-        kb_fingerprint="f",
         config_digest="c",
         **named,
     )

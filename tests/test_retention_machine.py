@@ -118,7 +118,6 @@ class Histories(RuleBasedStateMachine):
                     index_content=done.content,
                     rows=done.rows,
                     knowledge_base=kept_artifact(self.store, "kb", str(texts), "table"),
-                    kb_fingerprint="f" * 64,
                     config_digest="c" * 64,
                 )
             )

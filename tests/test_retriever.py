@@ -69,7 +69,6 @@ def promote(store, encoder, rows=KB, *, trained=True, **changes):
         "index_content": done.content,
         "rows": done.rows,
         "knowledge_base": Artifact(stage="kb", digest="k", location="artifacts/kb/k", rows=1),
-        "kb_fingerprint": "f",
         "config_digest": "c",
     }
     return Releases(store).promote(Release(**{**given, **changes}))

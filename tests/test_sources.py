@@ -527,8 +527,8 @@ def test_a_knowledge_base_that_moves_into_a_database_costs_nothing(line):
     outcomes = {stage["title"]: stage["outcome"] for stage in json.loads(moved.stdout)["stages"]}
     done = {title for title, outcome in outcomes.items() if outcome == "done"}
     assert done == {"knowledge base"}
-    assert Releases(Store.existing(str(line / "store"))).current().kb_fingerprint == (
-        release.kb_fingerprint
+    assert Releases(Store.existing(str(line / "store"))).current().knowledge_base.digest == (
+        release.knowledge_base.digest
     )
 
     again = apart("run", "-c", config, SHOP_DB=url)

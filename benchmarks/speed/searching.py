@@ -20,7 +20,6 @@ from benchmarks.speed.figures import Figure
 from benchmarks.speed.rows import made_rows
 from benchmarks.speed.static import static_model
 from monoglot import Retriever
-from monoglot.identity import digest
 from monoglot.learning.encoder import Encoder
 from monoglot.learning.models import OFFLINE_MINILM, model_folder
 from monoglot.serving.index import Index
@@ -122,7 +121,6 @@ def make_store(folder: Path, name: str, encoder: Encoder, rows: pl.DataFrame) ->
                 index_content=done.content,
                 rows=done.rows,
                 knowledge_base=Artifact(stage="none", digest="", location="none", rows=rows.height),
-                kb_fingerprint=digest(name),
                 config_digest="",
             ),
             seq=0,

@@ -34,7 +34,6 @@ class Release(BaseModel):
         index_content: digest of the rows in that version.
         rows: rows in it: all of the knowledge base.
         knowledge_base: its rows as they were loaded.
-        kb_fingerprint: of those rows.
         config_digest: of all that was configured.
         evaluation: what the model answered to the evaluation questions; None: none were asked.
         measured_on: the rows over which `evaluation` was asked, where few have changed since; None:
@@ -62,7 +61,6 @@ class Release(BaseModel):
     index_content: str
     rows: int
     knowledge_base: Artifact
-    kb_fingerprint: str
     config_digest: str
     evaluation: Artifact | None = None
     measured_on: Artifact | None = None

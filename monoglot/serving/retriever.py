@@ -10,16 +10,17 @@ service can offer it as a guess, or log it. Whether to answer with it is `Answer
 It holds one release, model and index together, until `refresh` is called and finds another one.
 """
 
+import contextlib
+import gc
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
 import polars as pl
 
-from monoglot.collection import uncollected
 from monoglot.errors import InputError, StaleVectorsError, StoreError
 from monoglot.learning.encoder import Encoder
 from monoglot.learning.votes import DEPTH, votes
@@ -108,8 +109,7 @@ class Retriever:
         self._device = device
         self._log = log
         self._refreshing = threading.Lock()
-        # Importing torch and LanceDB makes a million objects that stay.
-        with uncollected():
+        with _uncollected():
             self._held = self._load(self._current(), None)
 
     @property
@@ -186,8 +186,8 @@ class Retriever:
 
     def _load(self, release: Release, held: _Held | None) -> _Held:
         index = self._releases.index(release)
-        index.load()
         self._releases.check_model(release)
+        index.load()
         if held is not None and held.encoder.digest == release.model_digest:
             return _Held(release, held.encoder, index)
         encoder = Encoder.load(self._releases.model_location(release), device=self._device)
@@ -198,6 +198,22 @@ class Retriever:
                 f"({release.model_digest[:16]}). Restore its files, or `monoglot run` again."
             )
         return _Held(release, encoder, index)
+
+
+@contextlib.contextmanager
+def _uncollected() -> Iterator[None]:
+    """Without garbage collection inside the block, where it was on.
+
+    Importing torch and LanceDB makes a million objects that stay; looking through them again and
+    again for what could be freed is a seventh of the time to the first answer.
+    """
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def _check_queries(texts: Sequence[str], k: int) -> None:

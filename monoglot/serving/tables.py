@@ -208,7 +208,7 @@ def matrix_of(found: "pa.Table | pa.RecordBatch") -> Floats:
 def hits(query: Any, k: int) -> pl.DataFrame:
     """Run a vector query: the k nearest rows per question, best first.
 
-    No column is read: one of texts, at 200 rows of a million, takes longer than to find them.
+    No column is read: three of texts, for 200 rows of a million, take as long as to find them.
 
     Returns:
         `question` (number of the query), `row` (LanceDB's id of it in this version), `score`
