@@ -7,7 +7,9 @@ changed, so that a difference is that thing's. Strategies and objectives are tho
 from dataclasses import dataclass, field
 from typing import Any
 
+from benchmarks.grid_data import SYNTHETIC_PER_ROW
 from benchmarks.hinglish_files import PAPER
+from benchmarks.static_base import STATIC
 from monoglot.learning.grid import Cells, Changes
 from monoglot.learning.grids import options_of
 from monoglot.learning_config import Baseline, SamplingConfig, TrainingConfig
@@ -16,6 +18,7 @@ from tasks.systems import UNTUNED
 
 REFERENCE = "random, explicit"
 DEFAULT = "default recipe"
+NO_SYNTHETIC = "no synthetic"
 _PAPERS = ("random", "weighted", "hardest", "algorithm1")
 # Objective -> what a table calls it; the others keep the config's name.
 _OBJECTIVES = {"explicit": "explicit", "both": "in-batch"}
@@ -51,6 +54,7 @@ GIVEN = (UNTUNED, TFIDF)
 _PEERS = {
     "hinglish_top": tuple(PEERS),
     "hinglish_lexicon": (),
+    "hinglish_synthetic": (),
     # No English wording to distil from, and no lexicon of Arabic.
     "banking77_ar": (LOGISTIC, MINED, CLASSIFIER),
 }
@@ -60,6 +64,8 @@ def cells_for(dataset: str) -> Cells:
     """The cells of a data set, and the seeds they are measured under."""
     if dataset == "hinglish_lexicon":
         return Cells({DEFAULT: {}}, UNTUNED, (0, 1, 2))
+    if dataset == "hinglish_synthetic":
+        return Cells(_synthetic(), NO_SYNTHETIC, (0, 1, 2))
     if dataset == "banking77_ar":
         cells = {f"{it}, explicit": _paper(sampling={"strategy": it}) for it in _PAPERS}
         return Cells({**cells, DEFAULT: {}}, REFERENCE, (0, 1))
@@ -81,6 +87,17 @@ def cells_for(dataset: str) -> Cells:
     return Cells(
         {DEFAULT: {}, **strategies, **objectives, **shares, **negatives}, REFERENCE, (0, 1, 2)
     )
+
+
+def _synthetic() -> dict[str, Changes]:
+    """The default recipe with so many synthetic queries for each row, and as many steps."""
+    shares = {NO_SYNTHETIC: 0.0} | {
+        f"{n} a row": n / SYNTHETIC_PER_ROW for n in (1, 2, SYNTHETIC_PER_ROW)
+    }
+    return {
+        name: {"fine_tuning": {**STATIC, "mix": {"origin_shares": {"native": share}}}}
+        for name, share in shares.items()
+    }
 
 
 def peers_for(dataset: str) -> tuple[str, ...]:

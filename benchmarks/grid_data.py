@@ -1,6 +1,7 @@
 """The public data sets of the grid as Monoglot reads them, and the parts of their questions."""
 
 import dataclasses
+import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +11,13 @@ import polars as pl
 import yaml
 
 from benchmarks.hinglish_files import LANGUAGE, convert, read_tsv, write_tsv
+from benchmarks.static_base import static_base
 from monoglot.generation.query_translation import by_lexicon, read_lexicon
+from monoglot.identity import normalised
 from monoglot.knowledge.split import places
 
 ARABIC_ROWS = 5000
+SYNTHETIC_PER_ROW = 5
 _INDUCED = "lexicons/en_hinglish_induced.tsv"
 _QUESTION = ("query_id", "text", "language", "label", "english")
 
@@ -82,6 +86,50 @@ def hinglish_lexicon(data: Path, folder: Path) -> Dataset:
     write_tsv(rows, folder / "by_lexicon.tsv")
     config = _hinglish(folder / "test" / "kb.tsv", folder / "by_lexicon.tsv")
     return dataclasses.replace(same, name="hinglish_lexicon", config=_config(config, folder))
+
+
+def hinglish_synthetic(data: Path, folder: Path) -> Dataset:
+    """How many synthetic queries are enough: up to five for each row, beside its translation.
+
+    The word lexicon stands in for the LLM: a translation has its likeliest words, a synthetic
+    query words drawn by their scores. Both are labelled queries in a file, since no LLM wrote
+    them. The base is a static-embedding model.
+    """
+    same = hinglish_lexicon(data, folder)
+    drawn = _drawn_queries(read_tsv(folder / "test" / "kb.tsv"), _alternatives(data))
+    write_tsv(drawn, folder / "drawn.tsv")
+    config = {
+        **_hinglish(folder / "test" / "kb.tsv", folder / "by_lexicon.tsv"),
+        "training": {"path": str(folder / "drawn.tsv")},
+        "base_model": str(static_base(folder / "static")),
+    }
+    return dataclasses.replace(same, name="hinglish_synthetic", config=_config(config, folder))
+
+
+def _drawn_queries(
+    rows: pl.DataFrame, alternatives: Mapping[str, tuple[list[str], list[float]]]
+) -> pl.DataFrame:
+    """Distinct renderings of each row with words of the lexicon, drawn in proportion to scores."""
+    rng = random.Random("synthetic")  # noqa: S311
+    drawn = []
+    for query, label in rows.select("query", "label").iter_rows():
+        for _ in range(SYNTHETIC_PER_ROW):
+            words = [
+                rng.choices(*alternatives[word])[0] if word in alternatives else word
+                for word in normalised(query).split()
+            ]
+            drawn.append((" ".join(words), label, LANGUAGE))
+    schema = ["text", "label", "language"]
+    return pl.DataFrame(drawn, schema=schema, orient="row").unique(maintain_order=True)
+
+
+def _alternatives(data: Path) -> dict[str, tuple[list[str], list[float]]]:
+    """English word -> what it may be in Hinglish, and the score of each."""
+    words = read_tsv(data.parent / _INDUCED).select(
+        "en", "hinglish", pl.col("score_sym").cast(pl.Float64)
+    )
+    by_word = words.group_by("en", maintain_order=True).agg("hinglish", "score_sym")
+    return {word: (targets, scores) for word, targets, scores in by_word.iter_rows()}
 
 
 def _hinglish(knowledge_base: Path, translations: Path) -> dict[str, Any]:
@@ -160,6 +208,7 @@ def _lexicon(data: Path, folder: Path, *, source: str, target: str) -> Path | No
 DATASETS: dict[str, Callable[[Path, Path], Dataset]] = {
     "hinglish_top": hinglish_top,
     "hinglish_lexicon": hinglish_lexicon,
+    "hinglish_synthetic": hinglish_synthetic,
     "banking77_ar": banking77_ar,
 }
 
@@ -168,9 +217,9 @@ def _config(config: dict[str, Any], folder: Path) -> Path:
     """Write the monoglot.yaml; its store lies beside it."""
     path = folder / "monoglot.yaml"
     whole = {
+        "base_model": "offline-minilm",
         **config,
         "evaluation": {"path": str(folder / "questions.tsv")},
-        "base_model": "offline-minilm",
         "store": "store",
     }
     path.write_text(yaml.safe_dump(whole, sort_keys=False), encoding="utf-8")

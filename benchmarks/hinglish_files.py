@@ -23,6 +23,7 @@ PAPER: dict[str, Any] = {
         "epochs": 3,
         "batch_size": 32,
         "learning_rate": 5e-5,
+        "embedding_rate": 1.0,
         "temperature": 0.05,
         "english_replay": False,
     },

@@ -4,6 +4,7 @@ python -m benchmarks.results_page
 """
 
 import argparse
+import inspect
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -56,8 +57,15 @@ def page(folder: Path) -> str:
         "",
     ]
     for dataset in DATASETS:
-        lines += [f"## {dataset}", "", *section(dataset, folder / dataset), ""]
+        about = inspect.getdoc(DATASETS[dataset]) or ""
+        body = section(dataset, folder / dataset)
+        lines += [f"## {dataset}", "", _one_line(about), "", *body, ""]
     return "\n".join(lines)
+
+
+def _one_line(docstring: str) -> str:
+    """A docstring without what it says of errors, as a paragraph."""
+    return " ".join(docstring.split("Raises:", maxsplit=1)[0].split())
 
 
 def section(dataset: str, folder: Path) -> list[str]:

@@ -22,6 +22,7 @@ from prefect import flow
 from benchmarks.grid_data import Dataset, hinglish_top
 from benchmarks.hinglish_files import PAPER
 from benchmarks.provenance import provenance
+from benchmarks.static_base import STATIC, static_base
 from benchmarks.tables import provenance_line, table
 from flows.ablation import can_resplit, data_key, learning_digest, prepare
 from flows.server import prefect_server
@@ -40,8 +41,6 @@ from tasks.workplace import Workplace
 RESULTS = Path(__file__).with_name("results")
 SHUFFLED = (0.0, 0.25, 0.5, 0.75, 1.0)
 LEVELS = (2, 1, 0)  # a path has a domain and the label itself; 0: all labels alike
-_STATIC = {"learning_rate": 0.02, "epochs": 6, "batch_size": 128}  # vectors with further to go
-_DIMENSIONS = 128
 _TEST = "test"
 
 
@@ -65,29 +64,8 @@ def _paper(strategy: str, source: str = "text") -> dict[str, Any]:
     return {
         **PAPER,
         "sampling": {**PAPER["sampling"], "strategy": strategy, "similarity": similarity},
-        "fine_tuning": {**PAPER["fine_tuning"], **_STATIC},
+        "fine_tuning": {**PAPER["fine_tuning"], **STATIC},
     }
-
-
-def static_base(folder: Path) -> Path:
-    """The token vectors of the offline MiniLM, in fewer dimensions, as a model of their own."""
-    import numpy as np
-    from sentence_transformers import SentenceTransformer
-    from sentence_transformers.sentence_transformer.modules import StaticEmbedding
-
-    from monoglot.learning.encoder import Encoder
-
-    whole = Encoder.load("offline-minilm", device="cpu").model
-    weights = whole[0].auto_model.get_input_embeddings().weight.detach().numpy()
-    tokenizer = whole.tokenizer.backend_tokenizer
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    centred = weights - weights.mean(axis=0)
-    _, directions = np.linalg.eigh(centred.T @ centred)  # from the least to the greatest variance
-    small = np.ascontiguousarray(centred @ directions[:, -_DIMENSIONS:])
-    module = StaticEmbedding(tokenizer, embedding_weights=small)
-    SentenceTransformer(modules=[module], device="cpu").save(str(folder), create_model_card=False)
-    return folder
 
 
 def measure_one(

@@ -235,7 +235,7 @@ def quality(
 def ablate(
     grid: Annotated[
         str,
-        typer.Option(help="strategies, objectives, negatives or recipe; or a YAML file."),
+        typer.Option(help="strategies, objectives, negatives, recipe, synthetic; or a YAML file."),
     ] = "strategies",
     seeds: Annotated[
         list[int] | None, typer.Option("--seed", help="Give it several times. Else the grid's.")

@@ -48,12 +48,12 @@ def on_kb_change(request: RunRequest) -> Due | State[Due]:
     try:
         with store.writer():
             pass  # to find out, before a flow fails of it, whether another run writes
+        if due.has_release:
+            refresh_index(request)
+        if due.work.kind == "retrain":
+            _train(request, config, settings, store)
     except StoreBusyError as busy:
         return _ended("Busy", f"{busy} The next check takes up the change.", due)
-    if due.has_release:
-        refresh_index(request)
-    if due.work.kind == "retrain":
-        _train(request, config, settings, store)
     return due
 
 

@@ -227,7 +227,12 @@ class SplitConfig(Section):
     """Index set and training set, per label (arXiv 2506.02527, section 3.1)."""
 
     index_share: float = Field(
-        0.3, gt=0.0, lt=1.0, description="Share of each label's rows kept as index set."
+        0.3,
+        gt=0.0,
+        lt=1.0,
+        description="Share of each label's rows kept as index set, of which no translation is "
+        "bought. Given ones are learned from, but by the paper's recipe (sampling.positives: "
+        "index).",
     )
     evaluation_share: float = Field(
         0.15,

@@ -177,6 +177,12 @@ class DataMixConfig(Section):
         description="How often an anchor of an origin is shown beside those of the others, which "
         "have 1, e.g. {user: 3, synthetic: 0.5}; 0: never.",
     )
+    origin_shares: dict[Origin, Share] = Field(
+        default_factory=dict,
+        description="Share of the anchors of an origin that is learned from at all, e.g. "
+        "{synthetic: 0.2}; those of a smaller share are among those of a larger one. It tells "
+        "how many queries are enough, and buys nothing.",
+    )
     language_temperature: float = Field(
         1.0,
         ge=1.0,
@@ -218,6 +224,13 @@ class TrainingConfig(Section):
         gt=0.0,
         description="Peak learning rate (AdamW). Empty: 2e-4 for vectors of 384 dimensions, less "
         "for wider models with the square of the width (5e-5 at 768).",
+    )
+    embedding_rate: float = Field(
+        10.0,
+        gt=0.0,
+        description="A transformer's token embeddings learn at so many times the rate: a word that "
+        "the base does not know is in few batches, and everything is to learn of it. 1: like the "
+        "other weights.",
     )
     warmup_share: Share = Field(0.1, description="Share of the steps with a rising rate.")
     temperature: float = Field(0.025, gt=0.0, description="InfoNCE temperature.")

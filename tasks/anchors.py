@@ -22,13 +22,15 @@ def gather_anchors(
 
     Args:
         job: the stage's job.
-        translations: of knowledge-base rows; only those of the training set are used.
+        translations: of knowledge-base rows. Those of index rows, which are given by people or
+            not there at all, are anchors too; `pairs.Partners` leaves them out where the paper's
+            split is kept.
         others: native and synthetic queries, and those of users that the LLM labelled.
         parts: the split.
         questions: the evaluation set.
     """
     split = job.table(parts)
-    translated = of_part([job.table(each) for each in translations], split, "training")
+    translated = of_part([job.table(each) for each in translations], split, "training", "index")
     together = pl.concat([translated, *map(job.table, others)])
     distinct = together.unique("query_id", keep="first", maintain_order=True)
     kept, rejects = training_set(distinct, split, job.table(questions))

@@ -30,7 +30,7 @@ STAGES: dict[str, StageCode] = {
     "consistency": StageCode(2, ("tasks.consistency",)),
     "round_trip": StageCode(1, ("tasks.round_trip",)),
     "questions": StageCode(2, ("tasks.questions",)),
-    "anchors": StageCode(2, ("tasks.anchors",)),
+    "anchors": StageCode(3, ("tasks.anchors",)),
     "triplets": StageCode(3, ("tasks.triplets",)),
     "training": StageCode(4, ("tasks.training",)),
     "merging": StageCode(1, ("tasks.merging",)),

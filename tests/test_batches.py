@@ -23,7 +23,9 @@ def anchors():
     rows = [group for group, size in SIZES.items() for _ in range(size)]
     order = np.random.default_rng(5).permutation(len(rows))
     return pl.DataFrame(
-        [rows[place] for place in order], schema=["language", "origin"], orient="row"
+        [(f"query {place}", *rows[place]) for place in order],
+        schema=["query_id", "language", "origin"],
+        orient="row",
     )
 
 
@@ -77,6 +79,36 @@ def test_a_weight_of_zero_shows_none_and_the_epoch_keeps_its_length(anchors):
     assert sum(counts.values()) == TOTAL
     with pytest.raises(DataError, match=r"native, translated, user.*above 0"):
         batches_of(anchors, origin_weights={"translated": 0, "user": 0, "native": 0})
+
+
+def test_a_share_of_an_origin_shows_those_of_every_smaller_share_and_costs_the_same(anchors):
+    translated = (anchors["origin"] == "translated").to_numpy()
+    before = np.zeros(TOTAL, dtype=bool)
+    for share in (0.0, 0.2, 0.4, 1.0):
+        batches = batches_of(anchors, origin_shares={"translated": share})
+        counts = shown(anchors, batches)
+        assert counts.sum() == TOTAL
+        assert (counts[~translated] > 0).all()
+        now = sum(shown(anchors, batches, epoch) for epoch in range(3)) > 0
+        assert abs(now[translated].mean() - share) < 0.05
+        assert (now >= before).all()
+        before = now
+    fifths = [
+        shown(anchors, batches_of(anchors, origin_shares={"translated": 0.2}, seed=seed)) > 0
+        for seed in (0, 1)
+    ]
+    assert (fifths[0] != fifths[1]).any()
+    with pytest.raises(DataError, match=r"origin_shares: no anchor is left.*native, translated"):
+        batches_of(anchors, origin_shares=dict.fromkeys(("translated", "user", "native"), 0.0))
+
+
+def test_the_share_of_an_origin_and_the_weight_of_another_go_together(anchors):
+    mix = {"origin_shares": {"translated": 0.5}, "origin_weights": {"user": 3}}
+    batches = batches_of(anchors, **mix, batches="in_turn", language_temperature=2)
+    counts = shown(anchors, batches)
+    left = counts[(anchors["origin"] == "translated").to_numpy()]
+    assert 0.45 < (left > 0).mean() < 0.55
+    assert counts.sum() == TOTAL
 
 
 @pytest.mark.parametrize("temperature", [1.0, 2.0, 5.0, 1e9])

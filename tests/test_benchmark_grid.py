@@ -7,7 +7,7 @@ import pytest
 from tiny_models import static_model
 
 from benchmarks import grid, grid_data, results_page
-from benchmarks.grid_cells import PEERS, REFERENCE, cells_for, peers_for
+from benchmarks.grid_cells import NO_SYNTHETIC, PEERS, REFERENCE, cells_for, peers_for
 from benchmarks.grid_data import DATASETS
 from benchmarks.grid_results import outcomes_of, pack, read, unpack
 from monoglot.config_file import load_config
@@ -153,7 +153,7 @@ def test_every_cell_is_a_config(dataset, data, tmp_path):
     cells = cells_for(dataset)
     trials = trials_of(cells, config, made.config, dataset, resplit=True)
     assert len(trials) == len(cells.changes) * len(cells.seeds)
-    assert cells.reference in {REFERENCE, UNTUNED}
+    assert cells.reference in {REFERENCE, NO_SYNTHETIC, UNTUNED}
     assert cells.reference == UNTUNED or cells.reference in cells.changes
     asked = load_queries(config.evaluation).rows
     assert set(asked["query_id"]) == set(made.parts)
@@ -168,3 +168,20 @@ def test_the_poor_translator_is_the_lexicon(data, tmp_path):
     assert told.filter(row_id="WAKE-0")["translation"].to_list() == ["jago up alarm abhi 0"]
     assert told.height == 3 * 10
     assert read_lexicon(made.lexicon) == {"utho": "wake", "jago": "wake", "abhi": "now"}
+
+
+def test_synthetic_queries_are_drawn_from_the_lexicon_and_kept_by_the_share(data, tmp_path):
+    lexicon = data.parent / "lexicons/en_hinglish_induced.tsv"
+    made = DATASETS["hinglish_synthetic"](data, tmp_path / "work")
+    drawn = load_config(made.config).training.path
+    texts = pl.read_csv(drawn, separator="\t")
+    assert texts.columns == ["text", "label", "language"]
+    of_one = texts.filter(pl.col("text").str.ends_with("up alarm abhi 0"))["text"]
+    assert sorted(of_one) == ["jago up alarm abhi 0", "utho up alarm abhi 0"]
+    assert texts.filter(label="EAT").height == 10  # of unknown words there is one rendering
+    before = drawn.read_bytes()
+    DATASETS["hinglish_synthetic"](data, tmp_path / "work")
+    assert drawn.read_bytes() == before
+    lexicon.unlink()
+    with pytest.raises(SystemExit, match="has no lexicons/en_hinglish_induced"):
+        DATASETS["hinglish_synthetic"](data, tmp_path / "work")

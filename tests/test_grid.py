@@ -11,7 +11,9 @@ from monoglot.learning.grid import FIXED, cells_of, trials_of
 from monoglot.learning.grids import BUILT_IN, options_of, read_grid
 from monoglot.learning_config import SamplingConfig
 
-CONFIG = Config(knowledge_base={"path": "/kb.csv"}, store="/store")
+CONFIG = Config(
+    knowledge_base={"path": "/kb.csv"}, store="/store", generation={"synthetic_per_label": 50}
+)
 
 
 def grid_of(tmp_path, text):
@@ -77,6 +79,14 @@ def test_what_the_recipe_lacks_already_is_no_cell():
     )
     assert "without merging" in BUILT_IN["recipe"](CONFIG).cells
     assert "without merging" not in BUILT_IN["recipe"](bare).cells
+
+
+def test_the_scaling_of_synthetic_queries_needs_some():
+    none = CONFIG.model_copy(
+        update={"generation": CONFIG.generation.model_copy(update={"synthetic_per_label": 0})}
+    )
+    with pytest.raises(ConfigError, match=r"synthetic: generation\.synthetic_per_label is 0"):
+        read_grid("synthetic", none)
 
 
 @pytest.mark.parametrize(

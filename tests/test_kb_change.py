@@ -145,6 +145,18 @@ def test_while_another_run_writes_it_ends_and_the_next_check_takes_it_up(line):
     assert best(line, NEW).query == NEW
 
 
+def test_a_run_that_comes_between_the_look_and_the_work_makes_it_busy_too(line, monkeypatch):
+    real = module.refresh_index
+
+    def beaten(request):
+        with store_of(line).writer():
+            real(request)
+
+    monkeypatch.setattr(module, "refresh_index", beaten)
+    edit_kb(line, reworded)
+    assert on_kb_change(request_of(line), return_state=True).name == "Busy"
+
+
 def test_a_check_that_ends_well_is_noted(line):
     store = store_of(line)
     before = Health(store).last_good()

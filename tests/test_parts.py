@@ -46,6 +46,8 @@ def test_each_translation_follows_its_row():
         "held_out": ["ar r3", "hi r3"],
     }
     assert all(rows["query_id"].is_sorted() for rows in found.values())
+    both = of_part(tables, PARTS, "index", "training")
+    assert both["text"].to_list() == ["hi r4", "hi r1", "hi r2", "hi r2"]
 
 
 def test_without_translations_there_are_none():

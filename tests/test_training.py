@@ -105,6 +105,44 @@ def test_positives_keep_the_label_and_the_paper_takes_them_from_the_index_set(
     assert set(wide["positive_row"]) == set(rows["row_id"])
 
 
+def test_a_given_translation_of_an_index_row_is_learned_from_but_not_by_the_paper(
+    anchors, rows, similarity
+):
+    of_index = anchors.head(1).with_columns(
+        query_id=pl.lit("extra"), source_row_id=pl.lit("alarm-0")
+    )
+    native = of_index.with_columns(query_id=pl.lit("native"), origin=pl.lit("native"))
+    more = pl.concat([anchors, of_index, native])
+    wide = triplets_of(more, rows, similarity)["anchor"]
+    paper = triplets_of(more, rows, similarity, positives="index", hard_negatives=1)["anchor"]
+    assert set(wide) == set(more["query_id"])
+    assert set(paper) == set(more["query_id"]) - {"extra"}
+
+
+def test_token_embeddings_learn_at_a_rate_of_their_own(tmp_path, anchors, rows, similarity):
+    base = str(xlm_roberta(tmp_path / "base", all_texts()))
+    before = Encoder.load(base)
+
+    def moved(embedding_rate):
+        encoder = Encoder.load(base)
+        config = TrainingConfig(batch_size=6, epochs=1, embedding_rate=embedding_rate)
+        table = triplets_of(anchors, rows, similarity)
+        scratch = tmp_path / f"{embedding_rate}"
+        training.fine_tune(encoder, anchors, rows, table, config, scratch=scratch)
+        return {
+            name: (weights - start).abs().max().item()
+            for (name, weights), (_, start) in zip(
+                encoder.model.named_parameters(), before.model.named_parameters(), strict=True
+            )
+        }
+
+    usual, faster = moved(1.0), moved(10.0)
+    [table] = [name for name in usual if "word_embeddings" in name]
+    # AdamW's first step is of one size: as large as the rate.
+    assert faster.pop(table) == pytest.approx(10 * usual.pop(table), rel=0.01)
+    assert faster == pytest.approx(usual, rel=0.01)
+
+
 def test_held_out_rows_take_no_part(anchors, rows, similarity):
     held = rows.with_columns(
         part=pl.when(pl.col("row_id") == "alarm-0")

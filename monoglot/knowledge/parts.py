@@ -10,15 +10,17 @@ from monoglot.identity import text_digest
 from monoglot.knowledge.split import leaking_rows
 
 
-def of_part(translations: Sequence[pl.DataFrame], parts: pl.DataFrame, part: str) -> pl.DataFrame:
-    """The translations (`contracts.Queries`) whose source row plays a part in the split.
+def of_part(
+    translations: Sequence[pl.DataFrame], parts: pl.DataFrame, *wanted: str
+) -> pl.DataFrame:
+    """The translations (`contracts.Queries`) whose source row has a wanted part in the split.
 
     Args:
         translations: of knowledge-base rows, one table a language.
         parts: `contracts.Split`.
-        part: index, training, held_out or untrained.
+        wanted: of index, training, held_out and untrained.
     """
-    sources = parts.filter(pl.col("part").cast(pl.String) == part).select("row_id")
+    sources = parts.filter(pl.col("part").cast(pl.String).is_in(wanted)).select("row_id")
     rows = pl.concat([empty(Queries), *translations])
     chosen = rows.join(sources, left_on="source_row_id", right_on="row_id", how="semi")
     return chosen.sort("query_id")

@@ -4,7 +4,7 @@ An epoch has as many places as there are anchors, whatever the mix, so that reci
 The places are shared out among groups of one language and one origin, in whole numbers and alike
 in every epoch; a group with more places than anchors repeats all of them as often as it can, one
 with fewer shows another random part in each epoch. Only which anchors fill a rest, and the order of
-all, is drawn.
+all, is drawn. Of an origin of which a share is learned from, the share's anchors are its group.
 """
 
 import numpy as np
@@ -12,6 +12,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from monoglot.errors import DataError
+from monoglot.knowledge import split
 from monoglot.learning_config import DataMixConfig
 
 Integers = NDArray[np.int64]
@@ -22,9 +23,10 @@ class Batches:
     """The batches of every epoch; the same for the same seed and epoch.
 
     Args:
-        anchors: a row for each anchor, of which `language` and `origin` (`contracts.Queries`) are
-            read where the mix asks for them; batches are positions in this table.
-        mix: how often which anchors are shown.
+        anchors: a row for each anchor, of which `query_id`, `language` and `origin`
+            (`contracts.Queries`) are read where the mix asks for them; batches are positions in
+            this table.
+        mix: which anchors are shown, and how often.
         size: anchors per batch.
         seed: of all draws.
 
@@ -34,18 +36,20 @@ class Batches:
 
     def __init__(self, anchors: pl.DataFrame, mix: DataMixConfig, size: int, seed: int) -> None:
         self._size, self._seed, self._mix = size, seed, mix
-        languages = _codes(anchors, "language", used=mix.by_language)
-        origins = _codes(anchors, "origin", used=bool(mix.origin_weights))
+        kept = _kept(anchors, mix, seed)
+        shown = anchors[kept] if mix.origin_shares else anchors
+        languages = _codes(shown, "language", used=mix.by_language)
+        origins = _codes(shown, "origin", used=bool(mix.origin_weights))
         self._groups, group_of = np.unique(
             np.stack([languages, origins]), axis=1, return_inverse=True
         )
-        weights = np.ones(anchors.height)
+        weights = np.ones(shown.height)
         if mix.origin_weights:
-            weights = _weights(anchors["origin"].cast(pl.String), mix)
+            weights = _weights(shown["origin"].cast(pl.String), mix)
         masses = np.bincount(group_of, weights).astype(np.float64)
         self.places = _places(_tempered(masses, self._groups[0], mix), anchors.height)
         self._members = np.split(
-            np.argsort(group_of, kind="stable"), np.cumsum(np.bincount(group_of))[:-1]
+            kept[np.argsort(group_of, kind="stable")], np.cumsum(np.bincount(group_of))[:-1]
         )
         self._epoch, self._batches = 0, self._drawn(0)
         self.per_epoch = len(self._batches)
@@ -70,6 +74,22 @@ class Batches:
             # Parts of like size: a last batch of one anchor would have no negatives in it.
             batches += np.array_split(order, -(-len(order) // self._size))
         return [batches[number] for number in rng.permutation(len(batches))]
+
+
+def _kept(anchors: pl.DataFrame, mix: DataMixConfig, seed: int) -> Integers:
+    """Positions of the anchors that are learned from, in ascending order."""
+    if not mix.origin_shares:
+        return np.arange(anchors.height)
+    origins = anchors["origin"].cast(pl.String)
+    shares = origins.replace_strict(mix.origin_shares, default=1.0, return_dtype=pl.Float64)
+    at = split.places(anchors["query_id"].to_list(), f"{seed}/origin_shares")
+    kept = np.flatnonzero(np.array(at) < shares.to_numpy())
+    if not len(kept):
+        raise DataError(
+            "fine_tuning.mix.origin_shares: no anchor is left (their origins: "
+            f"{', '.join(sorted(origins.unique()))}). Give one of these a larger share."
+        )
+    return kept
 
 
 def _codes(anchors: pl.DataFrame, column: str, *, used: bool) -> Integers:

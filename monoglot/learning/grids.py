@@ -88,6 +88,7 @@ def _negatives(config: Config) -> Grid:
 def _recipe(config: Config) -> Grid:
     """The present recipe, and the same without one part of it at a time."""
     without: dict[str, Changes] = {
+        "token embeddings at the common rate": {"fine_tuning": {"embedding_rate": 1.0}},
         "without English replay": {"fine_tuning": {"english_replay": False}},
         "without merging": {"merging": {"base_weight": 0.0}},
         "positives from the index set": {"sampling": {"positives": "index"}},
@@ -102,6 +103,29 @@ def _recipe(config: Config) -> Grid:
     return Grid(cells={PRESENT: {}, **differing}, reference=PRESENT)
 
 
+def _synthetic(config: Config) -> Grid:
+    """The present recipe with 0, 1, 2 and 5 fifths of the synthetic queries that were bought.
+
+    An epoch is as long with few of them as with all: what differs is their variety alone. The
+    curve's slope at its end says whether more would help; a start above it that they do harm.
+    """
+    if not config.generation.synthetic_per_label:
+        raise ConfigError(
+            "grid synthetic: generation.synthetic_per_label is 0: there are no synthetic queries. "
+            "Set it, 50 say, and run `monoglot plan` to see what they cost."
+        )
+    fifths = {"no synthetic": 0.0, "a fifth": 0.2, "two fifths": 0.4, "all": 1.0}
+    return Grid(
+        axes={
+            "synthetic": {
+                name: {"fine_tuning": {"mix": {"origin_shares": {"synthetic": share}}}}
+                for name, share in fifths.items()
+            }
+        },
+        reference="no synthetic",
+    )
+
+
 def _paper(config: Config) -> Changes:
     """The setting of arXiv 2506.02527; rate, batch and similarity stay the user's."""
     return {
@@ -109,6 +133,7 @@ def _paper(config: Config) -> Changes:
         "fine_tuning": {
             "objective": "explicit",
             "english_replay": False,
+            "embedding_rate": 1.0,
             "epochs": min(_PAPER_EPOCHS, config.fine_tuning.epochs),
         },
         "merging": {"base_weight": 0.0},
@@ -120,4 +145,5 @@ BUILT_IN: dict[str, Callable[[Config], Grid]] = {
     "objectives": _objectives,
     "negatives": _negatives,
     "recipe": _recipe,
+    "synthetic": _synthetic,
 }

@@ -1,13 +1,14 @@
 """What a training learns, and how fast: weights or adapters, and the temperature of the loss."""
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from monoglot.errors import ConfigError
 from monoglot.learning import checkpoint
 from monoglot.learning.adapters import add_adapter
 from monoglot.learning.encoder import Encoder
 from monoglot.learning.ranks import Ranks
+from monoglot.learning.token_rows import table_of
 from monoglot.learning_config import TEMPERATURES, TrainingConfig
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ class Learned:
         if config.learn_temperature:
             start = torch.tensor(math.log(config.temperature), device=encoder.model.device)
             self._log = torch.nn.Parameter(start)
-        self.state = _state(encoder, self._log)
+        self.state = _state(encoder, self._log, config.embedding_rate)
 
     @property
     def temperature(self) -> "float | torch.Tensor":
@@ -108,30 +109,36 @@ def _check_dimensions(encoder: Encoder, config: TrainingConfig) -> None:
 
 
 def _state(
-    encoder: Encoder, log_temperature: "torch.nn.Parameter | None"
+    encoder: Encoder, log_temperature: "torch.nn.Parameter | None", embedding_rate: float
 ) -> checkpoint.TrainingState:
     """All that training changes: what is learned, its optimiser, and an empty log.
 
-    AdamW with weight decay on matrices only, as is usual for transformers.
+    AdamW with weight decay on matrices only, as is usual for transformers; and not on a table of
+    token embeddings, whose rows would shrink in every step, but learn in few.
     """
     import torch
 
-    trained = [weights for weights in encoder.model.parameters() if weights.requires_grad]
-    matrices = [weights for weights in trained if weights.ndim >= 2]
-    others = [weights for weights in trained if weights.ndim < 2]
+    table = table_of(encoder.model)
+    embeddings = [] if table is None else [table.weight]
+    trained = [
+        weights
+        for weights in encoder.model.parameters()
+        if weights.requires_grad and all(weights is not it for it in embeddings)
+    ]
     groups = [
-        {"params": matrices, "weight_decay": _WEIGHT_DECAY, "times_the_rate": 1.0},
-        {"params": others, "weight_decay": 0.0, "times_the_rate": 1.0},
+        _group([weights for weights in trained if weights.ndim >= 2], 1.0, decay=_WEIGHT_DECAY),
+        _group([weights for weights in trained if weights.ndim < 2], 1.0),
+        _group(embeddings, embedding_rate),
     ]
     learned = torch.nn.ModuleDict({"encoder": encoder.model})
     if log_temperature is not None:
         learned["loss"] = torch.nn.ParameterDict({"log_temperature": log_temperature})
-        groups.append(
-            {
-                "params": [log_temperature],
-                "weight_decay": 0.0,
-                "times_the_rate": _TEMPERATURE_RATE,
-            }
-        )
+        groups.append(_group([log_temperature], _TEMPERATURE_RATE))
     fused = encoder.model.device.type in ("cpu", "cuda")
     return checkpoint.TrainingState(learned, torch.optim.AdamW(groups, fused=fused), [], [], [])
+
+
+def _group(
+    weights: "list[torch.nn.Parameter]", times_the_rate: float, decay: float = 0.0
+) -> dict[str, Any]:
+    return {"params": weights, "weight_decay": decay, "times_the_rate": times_the_rate}

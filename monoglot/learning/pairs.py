@@ -24,7 +24,8 @@ class Partners:
     """Draws the partners of all anchors for one epoch; the same inputs give the same ones.
 
     Args:
-        anchors: `contracts.Queries` to train on; those whose label has no usable row are left out.
+        anchors: `contracts.Queries` to train on; those whose label has no usable row are left out,
+            and translations of index rows where these alone are positives (the paper's split).
         rows: the knowledge base with its split (row_id, query, label, part).
         similarity: of the labels of `rows`; None where the strategy uses none.
         config: strategy and numbers of negatives, where positives come from.
@@ -50,6 +51,8 @@ class Partners:
     ) -> None:
         parts = ["index"] if config.positives == "index" else ["index", "training"]
         self._rows = rows.filter(pl.col("part").cast(pl.String).is_in(parts)).sort("row_id")
+        if config.positives == "index":
+            anchors = _without_translations_of(self._rows["row_id"], anchors)
         self._anchors = anchors.join(self._rows, on="label", how="semi").sort("query_id")
         if self._anchors.is_empty():
             raise DataError(
@@ -154,6 +157,13 @@ def make_triplets(
     mined = None if encode is None else partners.mined(encode, search)
     drawn = 1 if config.remine else epochs
     return pl.concat([partners.of(epoch, mined) for epoch in range(drawn)])
+
+
+def _without_translations_of(row_ids: pl.Series, anchors: pl.DataFrame) -> pl.DataFrame:
+    is_theirs = (pl.col("origin").cast(pl.String) == "translated") & pl.col("source_row_id").is_in(
+        row_ids.implode()
+    )
+    return anchors.filter(~is_theirs.fill_null(value=False))
 
 
 def _lists(negatives: Draws, ids: pl.Series) -> dict[str, pl.Series]:

@@ -35,7 +35,7 @@ def gathered(model: "SentenceTransformer", read: "Tensor | None", ranks: Ranks) 
     """
     import torch
 
-    table = None if read is None else _table_of(model)
+    table = None if read is None else table_of(model)
     if read is None or table is None:
         yield
         ranks.sum([weights.grad for weights in model.parameters() if weights.grad is not None])
@@ -62,7 +62,7 @@ def gathered(model: "SentenceTransformer", read: "Tensor | None", ranks: Ranks) 
     table.weight.grad.index_add_(0, read, rows.grad)
 
 
-def _table_of(model: "SentenceTransformer") -> Any:
+def table_of(model: "SentenceTransformer") -> Any:
     """The plain, trained table of token embeddings; None where there is none."""
     import torch
 
