@@ -90,7 +90,7 @@ def measure_grid(
                     trial,
                     benches[data_key(trial)],
                     keep=trial in kept,
-                    with_curve=trial.seed == cells.seeds[0],
+                    with_curve=trial.seed == cells_for(dataset.name).seeds[0],
                 )
                 write_json(_path(folder, trial), {"changes": changes[trial.cell], **told})
                 print(_path(folder, trial).name, file=sys.stderr)

@@ -24,6 +24,7 @@ PAPER: dict[str, Any] = {
         "batch_size": 32,
         "learning_rate": 5e-5,
         "embedding_rate": 1.0,
+        "spelling_noise": 0.0,
         "temperature": 0.05,
         "english_replay": False,
     },

@@ -217,7 +217,7 @@ class TrainingConfig(Section):
         ge=0.0,
         description="hardness: a negative weighs exp(strength x its cosine); 0: all alike.",
     )
-    epochs: int = Field(10, ge=1, description="Passes over the anchors.")
+    epochs: int = Field(7, ge=1, description="Passes over the anchors.")
     batch_size: int = Field(128, ge=2, description="Anchors per optimiser step.")
     learning_rate: float | None = Field(
         None,
@@ -226,7 +226,7 @@ class TrainingConfig(Section):
         "for wider models with the square of the width (5e-5 at 768).",
     )
     embedding_rate: float = Field(
-        10.0,
+        20.0,
         gt=0.0,
         description="A transformer's token embeddings learn at so many times the rate: a word that "
         "the base does not know is in few batches, and everything is to learn of it. 1: like the "
@@ -245,7 +245,7 @@ class TrainingConfig(Section):
     )
     mix: DataMixConfig = DataMixConfig()
     spelling_noise: Share = Field(
-        0.0,
+        0.5,
         description="Share of the romanised queries (hi-Latn and the like) that are spelt another "
         "way in each epoch, as people do: krna, karnaa; 0: none.",
     )

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from monoglot.config import Config
 from monoglot.config_file import explain, read_settings_by_name
 from monoglot.errors import ConfigError
+from monoglot.generation.scripts import romanised_among
 from monoglot.learning.grid import PRESENT, Changes, Grid, updated
 from monoglot.learning_config import SamplingConfig, TrainingConfig
 from monoglot.section import Section
@@ -89,6 +90,7 @@ def _recipe(config: Config) -> Grid:
     """The present recipe, and the same without one part of it at a time."""
     without: dict[str, Changes] = {
         "token embeddings at the common rate": {"fine_tuning": {"embedding_rate": 1.0}},
+        "without spelling noise": {"fine_tuning": {"spelling_noise": 0.0}},
         "without English replay": {"fine_tuning": {"english_replay": False}},
         "without merging": {"merging": {"base_weight": 0.0}},
         "positives from the index set": {"sampling": {"positives": "index"}},
@@ -96,6 +98,8 @@ def _recipe(config: Config) -> Grid:
         "half the epochs": {"fine_tuning": {"epochs": max(1, config.fine_tuning.epochs // 2)}},
         "the paper's recipe": updated(_paper(config), {"sampling": {"strategy": "algorithm1"}}),
     }
+    if not romanised_among(config.languages):
+        del without["without spelling noise"]
     present = config.model_dump()
     differing = {
         name: changes for name, changes in without.items() if updated(present, changes) != present
@@ -134,6 +138,7 @@ def _paper(config: Config) -> Changes:
             "objective": "explicit",
             "english_replay": False,
             "embedding_rate": 1.0,
+            "spelling_noise": 0.0,
             "epochs": min(_PAPER_EPOCHS, config.fine_tuning.epochs),
         },
         "merging": {"base_weight": 0.0},
