@@ -52,6 +52,8 @@ def _pair(name: str, other: str, asked: Mapping[str, Measured], seeds: Sequence[
     if line.gain is None:
         return f"- `{name}`, `{other}`: no seed of both is measured."
     verdict = "a real difference" if line.is_real else "not to be told apart"
+    if line.is_of_one_seed:
+        verdict = "under one seed, too few to judge by"
     return (
         f"- `{name}` against `{other}`: {signed(line.gain.mean)} MRR "
         f"({between(line.gain.low, line.gain.high)}), {verdict}."

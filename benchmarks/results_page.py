@@ -205,7 +205,7 @@ def _row(
         mean_and_range([it[ALL].micro["mrr"] for it in hard if it]),
         mean_and_range(_over_index_set(questions, results)),
         gain,
-        "-" if line.p is None else f"{line.p:.3f}",
+        "-" if line.p is None else "< .001" if line.p < 0.001 else f"{line.p:.3f}",
         mean_and_range(seconds, 0),
         mean_and_range(cpu, 0),
         f"{max(peaks):.1f}" if peaks else "-",

@@ -78,6 +78,11 @@ def test_what_the_recipe_lacks_already_is_no_cell():
         update={"merging": CONFIG.merging.model_copy(update={"base_weight": 0.0})}
     )
     assert "without merging" in BUILT_IN["recipe"](CONFIG).cells
+    hinglish = Config.model_validate(
+        CONFIG.model_dump() | {"languages": [{"code": "hi-Latn", "name": "Hinglish"}]}
+    )
+    assert "without spelling noise" in BUILT_IN["recipe"](hinglish).cells
+    assert "without spelling noise" not in BUILT_IN["recipe"](CONFIG).cells
     assert "without merging" not in BUILT_IN["recipe"](bare).cells
 
 

@@ -42,7 +42,7 @@ def test_candidates_lie_in_the_space_and_are_configs():
         tuned = Config.model_validate(raw).fine_tuning
         assert 5e-5 <= tuned.learning_rate <= 8e-4
         assert 0.02 <= tuned.temperature <= 0.1
-        assert tuned.epochs in {5, 10, 20}
+        assert tuned.epochs in {4, 7, 14}  # half of seven is rounded to even
     assert {it["fine_tuning"]["batch_size"] for it in made} == {32, 64, 128, 256}
     assert len({it["fine_tuning"]["objective"] for it in made}) > 2
 

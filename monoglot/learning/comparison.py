@@ -73,6 +73,7 @@ class Line:
             the reference, or no seed is shared.
         p: of the gain, adjusted for the number of comparisons; None where there is no gain.
         steady: whether the gain has one sign under every shared seed, of which there are several.
+        compared: how many seeds the gain is over.
         cost: means over the seeds; None: nothing was trained.
     """
 
@@ -86,7 +87,13 @@ class Line:
     gain: Interval | None
     p: float | None
     steady: bool
+    compared: int
     cost: Cost | None
+
+    @property
+    def is_of_one_seed(self) -> bool:
+        """Whether the gain is of one seed alone, so that nothing is known of another's."""
+        return self.compared == 1
 
     @property
     def is_real(self) -> bool:
@@ -123,6 +130,7 @@ def compare(
             gain=known.get(name),
             p=adjusted.get(name),
             steady=name in known and is_steady(cells[reference], cell, metric),
+            compared=len(_shared(cells[reference], cell)) if name in known else 0,
         )
         for name, cell in cells.items()
     )
@@ -133,7 +141,7 @@ def gain_of(reference: Measured, cell: Measured, metric: str) -> Interval | None
 
     All outcomes of a source, under every seed, are drawn together: they are not independent.
     """
-    shared = sorted(reference.outcomes.keys() & cell.outcomes.keys())
+    shared = _shared(reference, cell)
     if not shared:
         return None
     a, b = (
@@ -143,6 +151,10 @@ def gain_of(reference: Measured, cell: Measured, metric: str) -> Interval | None
     return paired_bootstrap(a, b, [metric])[metric]
 
 
+def _shared(reference: Measured, cell: Measured) -> list[int]:
+    return sorted(reference.outcomes.keys() & cell.outcomes.keys())
+
+
 def _tagged(outcomes: pl.DataFrame, seed: int) -> pl.DataFrame:
     """Outcomes whose questions are told apart by seed, their groups are not."""
     return outcomes.with_columns(query_id=pl.format("{}/{}", "query_id", pl.lit(seed)))
@@ -150,10 +162,9 @@ def _tagged(outcomes: pl.DataFrame, seed: int) -> pl.DataFrame:
 
 def is_steady(reference: Measured, cell: Measured, metric: str) -> bool:
     """Whether the difference has one sign under every seed that both have, which are several."""
-    shared = reference.outcomes.keys() & cell.outcomes.keys()
     signs = [
         _values(cell.outcomes[seed])[metric] - _values(reference.outcomes[seed])[metric]
-        for seed in shared
+        for seed in _shared(reference, cell)
     ]
     return len(signs) > 1 and (all(sign > 0 for sign in signs) or all(sign < 0 for sign in signs))
 
@@ -193,12 +204,15 @@ def verdict(lines: Sequence[Line], reference: str, metric: str) -> str:
         if chosen:
             told = "; ".join(f"{x.cell} by {_gain(x)}" for x in chosen)
             sentences.append(f"Really {word} {reference} in {name}: {told}.")
-    open_ = [line.cell for line in compared if not line.is_real]
-    if open_:
-        few = max(len(line.seeds) for line in compared) < 2
+    alike = [line.cell for line in compared if not line.is_real and not line.is_of_one_seed]
+    if alike:
         sentences.append(
-            f"Not to be told from {reference} with these questions and seeds: {'; '.join(open_)}."
-            + (" One seed is too few to judge by." if few else "")
+            f"Not to be told from {reference} with these questions and seeds: {'; '.join(alike)}."
+        )
+    once = [f"{x.cell} by {_gain(x)}" for x in compared if x.is_of_one_seed]
+    if once:
+        sentences.append(
+            f"Under one seed, which is too few to judge by: {'; '.join(once)}, against {reference}."
         )
     return " ".join(sentences)
 
@@ -223,6 +237,7 @@ def _line(
     gain: Interval | None,
     p: float | None,
     steady: bool,
+    compared: int,
 ) -> Line:
     by_seed = {seed: _values(cell.outcomes[seed]) for seed in sorted(cell.outcomes)}
     english = [
@@ -244,6 +259,7 @@ def _line(
         gain=gain,
         p=p,
         steady=steady,
+        compared=compared,
         cost=_mean_cost(list(cell.costs.values())),
     )
 

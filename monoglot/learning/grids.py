@@ -13,7 +13,6 @@ from pydantic import ValidationError
 from monoglot.config import Config
 from monoglot.config_file import explain, read_settings_by_name
 from monoglot.errors import ConfigError
-from monoglot.generation.scripts import romanised_among
 from monoglot.learning.grid import PRESENT, Changes, Grid, updated
 from monoglot.learning_config import SamplingConfig, TrainingConfig
 from monoglot.section import Section
@@ -98,8 +97,8 @@ def _recipe(config: Config) -> Grid:
         "half the epochs": {"fine_tuning": {"epochs": max(1, config.fine_tuning.epochs // 2)}},
         "the paper's recipe": updated(_paper(config), {"sampling": {"strategy": "algorithm1"}}),
     }
-    if not romanised_among(config.languages):
-        del without["without spelling noise"]
+    if not any("Latn" in (it.script or it.code) for it in config.languages):
+        del without["without spelling noise"]  # of which there is none in other scripts
     present = config.model_dump()
     differing = {
         name: changes for name, changes in without.items() if updated(present, changes) != present

@@ -49,7 +49,7 @@ def spellings_of(
         The texts with the new ones after them, and (n,) positions of them for each epoch.
     """
     as_they_are = np.arange(anchors.height)
-    if noise.share == 0.0:
+    if noise.share == 0.0 or not noise.romanised:
         return texts, [as_they_are] * epochs
     languages = anchors.sort("query_id")["language"]
     romanised = languages.is_in(list(noise.romanised)).to_numpy()
