@@ -29,10 +29,21 @@ def provenance() -> dict[str, Any]:
 
 
 def commit() -> str:
-    """The short commit of the checkout; `-dirty` where tracked files differ from it."""
-    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=10"]
+    """The short commit of the checkout; `-dirty` where tracked files differ from it.
+
+    Results do not count: a benchmark that writes them, file by file, changes no code by that.
+    """
+    head = _git("rev-parse", "--short=10", "HEAD")
+    results = (":!benchmarks/results", ":!benchmarks/RESULTS.md")
+    changed = _git("status", "--porcelain", "--untracked-files=no", "--", ".", *results)
+    return (head or "unknown") + ("-dirty" if changed else "")
+
+
+def _git(*arguments: str) -> str:
+    """What git says of the checkout; empty where there is none."""
+    command = ["git", "-C", str(ROOT), *arguments]
     ran = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
-    return ran.stdout.strip() or "unknown"
+    return ran.stdout.strip()
 
 
 def cpu_model() -> str:
