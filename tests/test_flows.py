@@ -87,7 +87,7 @@ def test_the_line_ends_in_a_release_that_answers(finished_line):
     assert list(record.systems) == ["untuned", "TF-IDF", "BM25", "logistic head", "tuned"]
     rows = pl.read_csv(finished_line / "kb.csv")
     assert len(Releases(store).index(current)) == rows.height == current.rows
-    assert current.metrics["mrr"] > 0.55  # untuned: 0.453
+    assert current.metrics["mrr"] > 0.6
     best = Retriever(store.root).search(first_query(finished_line), k=1)[0]
     assert (best.query, best.label) == (rows["query"][0], rows["label"][0])
     page = (store.root / record.report).read_text(encoding="utf-8")

@@ -39,7 +39,12 @@ def write_line(folder: Path, **settings) -> Path:
         "evaluation": {"path": "queries.csv"},
         "base_model": "./model",
         "store": "store",
-        "fine_tuning": {"epochs": 40, "batch_size": 32, "learning_rate": 0.02},
+        "fine_tuning": {
+            "epochs": 40,
+            "batch_size": 32,
+            "learning_rate": 0.02,
+            "spelling_noise": 0.0,  # so few queries are not learned through it
+        },
     }
     path = folder / "monoglot.yaml"
     path.write_text(yaml.safe_dump(config | settings))
