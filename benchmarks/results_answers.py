@@ -25,10 +25,11 @@ _PAPER_ORDER = (
 
 def answers(dataset: str, asked: Mapping[str, Measured], seeds: Sequence[int]) -> list[str]:
     """Lists of pairs, each with the gain of the first over the second and whether it is real."""
-    peers = [(DEFAULT, peer) for peer in (*GIVEN, *peers_for(dataset))]
+    others = (*GIVEN, *peers_for(dataset), "algorithm1, explicit")
+    peers = [(DEFAULT, other) for other in others]
     return [
         *_list("The order of the paper", _PAPER_ORDER, asked, seeds),
-        *_list("The default recipe against its peers", peers, asked, seeds),
+        *_list("The default recipe against its peers and the paper's", peers, asked, seeds),
     ]
 
 

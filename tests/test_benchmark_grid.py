@@ -170,7 +170,7 @@ def test_the_poor_translator_is_the_lexicon(data, tmp_path):
     assert read_lexicon(made.lexicon) == {"utho": "wake", "jago": "wake", "abhi": "now"}
 
 
-def test_synthetic_queries_are_drawn_from_the_lexicon_and_kept_by_the_share(data, tmp_path):
+def test_synthetic_queries_are_drawn_from_the_lexicon_the_same_each_time(data, tmp_path):
     lexicon = data.parent / "lexicons/en_hinglish_induced.tsv"
     made = DATASETS["hinglish_synthetic"](data, tmp_path / "work")
     drawn = load_config(made.config).training.path

@@ -110,7 +110,7 @@ def close(one, other):
     assert largest > 1e-3
     assert one.keys() == other.keys()
     for name, values in one.items():
-        assert np.allclose(values, other[name], rtol=1e-4, atol=1e-5 * largest), name
+        assert np.allclose(values, other[name], rtol=1e-4, atol=2e-6 * largest), name
 
 
 def same_training(one, other):
