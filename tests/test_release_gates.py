@@ -158,7 +158,7 @@ def test_a_candidate_below_a_floor_is_not_promoted(copy):
     request = configure(
         copy,
         guards=[other | {"max_loss": 0.0}],
-        fine_tuning={"epochs": 2, "batch_size": 32, "learning_rate": 5.0},
+        fine_tuning={"epochs": 20, "learning_rate": 5.0, "english_replay": False},
         merging={"base_weight": 0.0},
     )
     record = retrain(request)
