@@ -10,6 +10,7 @@ import dataclasses
 
 from prefect import flow, get_run_logger
 
+from flows.claim import in_turn
 from flows.retrain import fine_tune, gather_data
 from monoglot.ablation import AblationReport
 from monoglot.config import Config
@@ -89,14 +90,15 @@ def prepare(
     """The workshop, and in it the data of every trial: of distinct ones once.
 
     Raises:
-        StoreBusyError: a run is writing to the store.
+        StoreBusyError: a run is writing to the store, and this one is not a deployment's; or
+            another is at work in the workshop.
     """
     store = Store.open(config.store)
     refuse_unready(config, settings, store)
     base = base_model(config.base_model)
     place = Workplace(store, settings, budget=Budget(config.spending))
     workshop = dataclasses.replace(place, store=Store.open(str(store.workshop)), journal=[])
-    with store.writer(), workshop.store.writer():
+    with in_turn(store), workshop.store.writer():
         rows = read_knowledge_base(place, config.knowledge_base)
         adopt(workshop.store, store, rows)
         benches: Benches = {}

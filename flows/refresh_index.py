@@ -32,7 +32,9 @@ def refresh_index(request: RunRequest) -> RunRecord | None:
     """
     config, settings = request.read_fetched()
     place = Workplace(Store.existing(config.store), settings)
-    with claim(place.store):
+    with claim(place.store) as waited:
+        if waited:
+            config, settings = request.read_fetched()
         releases = Releases(place.store)
         seen, current = releases.pointer(), releases.current()
         if current is None:

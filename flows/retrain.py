@@ -57,16 +57,20 @@ from tasks.workplace import Workplace
 def retrain(request: RunRequest) -> RunRecord | Outstanding:
     """Train a candidate on the knowledge base, and put it into production if it is better.
 
-    Does nothing where a finished run had the same inputs. One run at a time per store. Where the
-    LLM answers by batch, the run ends in a state named `Waiting` when all it asks is submitted, and
-    the next one takes in what has come back.
+    Does nothing where a finished run had the same inputs. One run at a time per store: that of a
+    deployment waits for its turn, and looks again then. Where the LLM answers by batch, the run
+    ends in a state named `Waiting` when all it asks is submitted, and the next one takes in what
+    has come back.
     """
     config, settings = request.read_fetched()
     inputs, store = Inputs.of(config, settings, versions()), Store.if_any(config.store)
     if store is None or request.force or standing(inputs, store) is None:
         refuse_unready(config, settings, store)  # a check that finds nothing to do needs nothing
     place = Workplace(Store.open(config.store), settings, budget=Budget(config.spending))
-    with claim(place.store):
+    with claim(place.store) as waited:
+        if waited:
+            config, settings = request.read_fetched()
+            inputs = Inputs.of(config, settings, versions())
         take_in_batches(place)
         done = standing(inputs, place.store)
         if done is not None and not request.force:

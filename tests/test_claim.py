@@ -5,14 +5,18 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
+from concurrent.futures import ThreadPoolExecutor
 from uuid import UUID
 
 import pytest
 from prefect import flow
 from prefect.client.orchestration import get_client
+from prefect.flow_engine import run_flow
 from prefect.runtime import flow_run
 
-from flows.claim import claim
+from flows.claim import claim, in_turn
+from monoglot.errors import StoreBusyError
 from monoglot.store import Store
 
 DIE = """
@@ -71,3 +75,50 @@ def test_a_claim_that_cannot_be_read_holds_up_no_run(tmp_path):
     Store.open(str(tmp_path))
     (tmp_path / "running.json").write_text("{")
     assert state_of(claims(str(tmp_path))).is_completed()
+
+
+@flow(name="takes-turns")
+def takes_turns(store: str) -> bool:
+    with in_turn(Store.open(store)) as waited:
+        return waited
+
+
+@flow(name="starts-another")
+def starts_another(store: str) -> str:
+    with pytest.raises(StoreBusyError, match=f"process {os.getpid()}"):
+        takes_turns(store)
+    return "told at once"
+
+
+def run_by_deployment(called, store):
+    """As a worker runs it."""
+    with get_client(sync_client=True) as client:
+        made = client.create_deployment(flow_id=client.create_flow(called), name="button")
+        run = client.create_flow_run_from_deployment(made)
+        return run_flow(called, flow_run=run, parameters={"store": store})
+
+
+def has_logged(words):
+    with get_client(sync_client=True) as client:
+        return any(words in it.message for it in client.read_logs())
+
+
+@pytest.mark.usefixtures("prefect_api")
+def test_a_deployments_run_waits_for_its_turn(tmp_path):
+    store = str(tmp_path)
+    assert run_by_deployment(takes_turns, store) is False
+    with ThreadPoolExecutor(1) as worker:
+        with Store.open(store).writer():
+            run = worker.submit(run_by_deployment, takes_turns, store)
+            while not has_logged(f"waiting for its turn: {store}: another run"):
+                assert not run.done()
+                time.sleep(0.2)
+        assert run.result() is True
+
+
+@pytest.mark.usefixtures("prefect_api")
+def test_whoever_can_decide_is_told_at_once_that_another_run_writes(tmp_path):
+    with Store.open(str(tmp_path)).writer():
+        with pytest.raises(StoreBusyError, match="another run is writing"):
+            takes_turns(str(tmp_path))
+        assert run_by_deployment(starts_another, str(tmp_path)) == "told at once"

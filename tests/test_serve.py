@@ -15,12 +15,15 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+import polars as pl
 import pytest
 import yaml
-from tiny_line import configure
+from tiny_line import configure, edit_kb
 
 from deployments import serve
+from monoglot import Retriever
 from monoglot.errors import RunError
+from monoglot.store import Store
 
 ROOT = Path(__file__).parents[1]
 DEPLOYED = {
@@ -56,11 +59,19 @@ class Server:
     def deployments(self):
         return {it["name"]: it for it in self.post("/deployments/filter")}
 
+    def start(self, deployment, **request):
+        """Press the button; the run's id."""
+        path = f"/deployments/{self.deployments()[deployment]['id']}/create_flow_run"
+        return self.post(path, parameters={"request": request})["id"]
+
     def run(self, deployment, **request):
         """Press the button, and wait until the run has ended."""
-        path = f"/deployments/{self.deployments()[deployment]['id']}/create_flow_run"
-        run = self.post(path, parameters={"request": request})["id"]
+        run = self.start(deployment, **request)
         return until(lambda: self.ended(run))
+
+    def has_logged(self, run, words):
+        found = self.post("/logs/filter", logs={"flow_run_id": {"any_": [run]}})
+        return any(words in it["message"] for it in found)
 
     def artifacts(self):
         """Those that the UI lists: with a key."""
@@ -163,6 +174,13 @@ def test_from_nothing_to_runs_by_hand_and_by_schedule_and_back_to_nothing(line, 
             )
             plan = until(lambda: [it for it in server.artifacts() if it["key"].startswith("plan-")])
             assert "nothing to do" in plan[0]["data"]
+
+            with Store.open(str(line / "store")).writer():  # as a check of the same minute
+                began = server.start("refresh-index", config_file=str(config))
+                until(lambda: server.has_logged(began, "waiting for its turn"))
+                edit_kb(line, lambda kb: kb.with_columns(answer=pl.lit("written meanwhile")))
+            assert until(lambda: server.ended(began))["state_type"] == "COMPLETED"
+            assert Retriever(line / "store").search("invoice", k=1)[0].answer == "written meanwhile"
         finally:
             process.send_signal(signal.SIGINT)
         assert process.wait(PATIENCE) == 0
@@ -183,9 +201,7 @@ def test_a_run_killed_with_its_worker_holds_no_slot_once_served_again(line, tmp_
     with serving(config, port, home) as process:
         try:
             process.stdout.readline()
-            path = f"/deployments/{server.deployments()['retrain']['id']}/create_flow_run"
-            asked = {"request": {"config_file": str(config)}}
-            killed = server.post(path, parameters=asked)["id"]
+            killed = server.start("retrain", config_file=str(config))
             until(lambda: server.get(f"/flow_runs/{killed}")["state_type"] == "RUNNING")
             # The worker first: it would tell of the other's end.
             for victim in (worker_of(process.pid), process_of(killed)):
