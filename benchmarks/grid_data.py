@@ -106,6 +106,14 @@ def hinglish_synthetic(data: Path, folder: Path) -> Dataset:
     return dataclasses.replace(same, name="hinglish_synthetic", config=_config(config, folder))
 
 
+def hinglish_fewer(data: Path, folder: Path) -> Dataset:
+    """The learning curve: Hinglish-TOP with a part of its human translations, in as many steps.
+
+    Those of a smaller part are among those of a larger one.
+    """
+    return dataclasses.replace(hinglish_top(data, folder), name="hinglish_fewer")
+
+
 def _drawn_queries(
     rows: pl.DataFrame, alternatives: Mapping[str, tuple[list[str], list[float]]]
 ) -> pl.DataFrame:
@@ -211,6 +219,7 @@ DATASETS: dict[str, Callable[[Path, Path], Dataset]] = {
     "hinglish_top": hinglish_top,
     "hinglish_lexicon": hinglish_lexicon,
     "hinglish_synthetic": hinglish_synthetic,
+    "hinglish_fewer": hinglish_fewer,
     "banking77_ar": banking77_ar,
 }
 
