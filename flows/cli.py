@@ -315,7 +315,7 @@ def _retrain(request: RunRequest) -> tuple[RunRecord | Outstanding, str | None]:
     from flows.running import run_retrain
     from monoglot.planning import refuse_unready
 
-    refuse_unready(config, settings, store)
+    refuse_unready(config, settings, store, force=request.force)
     return run_retrain(request, config, make_console(stderr=True)), None
 
 

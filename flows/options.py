@@ -9,6 +9,10 @@ ConfigFile = Annotated[Path, typer.Option("--config", "-c", help="The monoglot.y
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 Force = Annotated[
     bool,
-    typer.Option("--force", help="Also where nothing changed or a release was chosen by hand."),
+    typer.Option(
+        "--force",
+        help="Also where nothing changed, a release was chosen by hand, or it serves another "
+        "knowledge base.",
+    ),
 ]
 HERE = Path("monoglot.yaml")

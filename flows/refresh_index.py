@@ -4,6 +4,7 @@ from prefect import flow, get_run_logger
 
 from flows.claim import claim
 from flows.cleaning import tidy
+from monoglot.due import refuse_another_base
 from monoglot.errors import StoreError
 from monoglot.identity import digest
 from monoglot.runs import RunRecord, new_run_name
@@ -45,6 +46,8 @@ def refresh_index(request: RunRequest) -> RunRecord | None:
             get_run_logger().info(f"nothing to do: {reason}", extra={"shown": True})
             show_nothing(place.store, reason)
             return None
+        if not request.force:
+            refuse_another_base(place.store, place.store.table(rows), config.knowledge_base.shown)
         require_cluster(place)
         model = released_model(current)
         index = build_index(place, rows, model)

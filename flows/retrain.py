@@ -65,7 +65,8 @@ def retrain(request: RunRequest) -> RunRecord | Outstanding:
     config, settings = request.read_fetched()
     inputs, store = Inputs.of(config, settings, versions()), Store.if_any(config.store)
     if store is None or request.force or standing(inputs, store) is None:
-        refuse_unready(config, settings, store)  # a check that finds nothing to do needs nothing
+        # A check that finds nothing to do needs nothing.
+        refuse_unready(config, settings, store, force=request.force)
     place = Workplace(Store.open(config.store), settings, budget=Budget(config.spending))
     with claim(place.store) as waited:
         if waited:

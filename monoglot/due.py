@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from monoglot.config import Config
-from monoglot.errors import StoreError
+from monoglot.errors import ConfigError, StoreError
 from monoglot.generation.batch_records import outstanding_in
 from monoglot.generation.shared_ledger import ledger_file
 from monoglot.identity import frame_digest
@@ -72,6 +72,31 @@ def changes_since(store: Store | None, rows: pl.DataFrame) -> Changes:
     if store is None or current is None:
         return compare(None, rows)
     return compare(_rows_of(store, current.knowledge_base), rows)
+
+
+def refuse_another_base(store: Store, rows: pl.DataFrame, place: str) -> None:
+    """Refuse to put a knowledge base into the place of another one, whose users it would answer.
+
+    A knowledge base of which not one query is left is taken for another one: the config names the
+    store of another config. What the release says decides, since files and stores move.
+
+    Args:
+        store: whose release in production is looked at.
+        rows: of the knowledge base, `contracts.KnowledgeBase`.
+        place: where the rows are, for the message.
+
+    Raises:
+        ConfigError: not one query of the release is among the rows.
+    """
+    current = Releases(store).current()
+    served = None if current is None else _rows_of(store, current.knowledge_base)
+    if current is None or served is None or served["query"].is_in(rows["query"].implode()).any():
+        return
+    raise ConfigError(
+        f"{store.location}: its release {current.id} serves another knowledge base: not one of its "
+        f"{served.height:,} queries is in {place}. Set `store:` to a place of its own for this "
+        "config; or replace that knowledge base by a run with `force` (`monoglot run --force`)."
+    )
 
 
 def work_of(inputs: Inputs, config: Config, store: Store, rows: pl.DataFrame) -> Work:

@@ -10,7 +10,7 @@ import polars as pl
 
 from monoglot.config import Config, LanguageConfig, QueriesFile
 from monoglot.contracts import Queries, UserQueries, empty
-from monoglot.due import FIRST, changes_since, work_of
+from monoglot.due import FIRST, changes_since, refuse_another_base, work_of
 from monoglot.errors import StoreError
 from monoglot.generation import labelling, synthesis, translation
 from monoglot.generation.access import check_endpoint
@@ -95,7 +95,9 @@ class Plan:
         return sum(known) if len(known) == len(prices) else None
 
 
-def refuse_unready(config: Config, settings: Settings, store: Store | None) -> None:
+def refuse_unready(
+    config: Config, settings: Settings, store: Store | None, *, force: bool = False
+) -> None:
     """Refuse, before any work, what cannot end well: bad files, no model, a dead endpoint.
 
     Reads every file that the config names, which takes seconds even for a million rows.
@@ -104,17 +106,22 @@ def refuse_unready(config: Config, settings: Settings, store: Store | None) -> N
         config: with the LLM's name filled in.
         settings: names the endpoint.
         store: whose ledger may make the endpoint unneeded; None: there is none yet.
+        force: replace the knowledge base in production even by another one.
 
     Raises:
-        ConfigError: there is nothing to train on (see `refuse_without_training_data`), or a limit
-            in dollars without a price (see `refuse_unpriced`).
+        ConfigError: there is nothing to train on (see `refuse_without_training_data`), a limit in
+            dollars without a price (see `refuse_unpriced`), or the store is another config's (see
+            `refuse_another_base`).
         DataError: a file cannot be used.
         ModelError: the base model cannot be found.
         EndpointError: the endpoint is or may be needed, and cannot be reached, or refuses the key.
     """
     refuse_without_training_data(config, settings)
     refuse_untranslatable(config, settings)
-    rows = _load_all(config)
+    rows = load_knowledge_base(config.knowledge_base).rows
+    if store is not None and not force:
+        refuse_another_base(store, rows, config.knowledge_base.shown)
+    _load_others(config, rows)
     model_folder(config.base_model)
     if _unplanned(config, settings) or any(
         request.work.rows for request in _requests(config, settings, store, rows)
@@ -123,9 +130,8 @@ def refuse_unready(config: Config, settings: Settings, store: Store | None) -> N
         check_endpoint(settings, config.generation.model)
 
 
-def _load_all(config: Config) -> pl.DataFrame:
-    """Read every file that a config names, for the errors; the rows of the knowledge base."""
-    rows = load_knowledge_base(config.knowledge_base).rows
+def _load_others(config: Config, rows: pl.DataFrame) -> None:
+    """Read every file that a config names beside the knowledge base, for the errors."""
     for language in config.languages:
         if language.translations is not None:
             load_translations(language, rows)
@@ -142,7 +148,6 @@ def _load_all(config: Config) -> pl.DataFrame:
         load_out_of_scope(config.abstention.out_of_scope)
     if config.baselines.lexicon is not None:
         read_lexicon(config.baselines.lexicon)
-    return rows
 
 
 def make_plan(inputs: Inputs, config: Config, settings: Settings, store: Store | None) -> Plan:
@@ -313,6 +318,7 @@ def why_no_refresh(config: Config, store: Store, *, force: bool) -> str | None:
     """Why the knowledge base needs no refresh, or None.
 
     Raises:
+        ConfigError: the store serves another knowledge base.
         DataError: the knowledge base cannot be used.
         StoreError: there is no release to refresh.
     """
@@ -320,4 +326,6 @@ def why_no_refresh(config: Config, store: Store, *, force: bool) -> str | None:
     if current is None:
         raise StoreError(NO_RELEASE.format(store.location))
     rows = load_knowledge_base(config.knowledge_base)
+    if not force:
+        refuse_another_base(store, rows.rows, config.knowledge_base.shown)
     return reason_against_refresh(store, current, rows.digest, force=force)

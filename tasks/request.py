@@ -61,7 +61,8 @@ class RunRequest(StoreRequest):
     force: bool = Field(
         False,
         description="Run although nothing changed, and put the result into production even where "
-        "another release was chosen by hand. Finished stages are still reused.",
+        "another release was chosen by hand, or serves another knowledge base. Finished stages are "
+        "still reused.",
     )
 
 

@@ -8,9 +8,11 @@ from tiny_line import edit_kb, request_of, store_of, write_line
 
 from flows import on_kb_change as module
 from flows.on_kb_change import on_kb_change
+from flows.refresh_index import refresh_index
+from flows.retrain import retrain
 from monoglot import Retriever
 from monoglot.due import due_now
-from monoglot.errors import BudgetError
+from monoglot.errors import BudgetError, ConfigError
 from monoglot.health import Health
 from monoglot.serving.releases import Releases
 from monoglot.store import Store
@@ -155,6 +157,18 @@ def test_a_run_that_comes_between_the_look_and_the_work_makes_it_busy_too(line, 
     monkeypatch.setattr(module, "refresh_index", beaten)
     edit_kb(line, reworded)
     assert on_kb_change(request_of(line), return_state=True).name == "Busy"
+
+
+def test_a_store_that_serves_another_knowledge_base_is_refused(line):
+    served = Releases(store_of(line)).current().id
+    edit_kb(line, lambda kb: kb.with_columns(query="in another shop, " + pl.col("query")))
+    said = rf"its release {served} serves another knowledge base: not one of its .* Set `store:`"
+    for flow in (retrain, refresh_index, on_kb_change):
+        with pytest.raises(ConfigError, match=said):
+            flow(request_of(line))
+    assert Releases(store_of(line)).current().id == served
+    refresh_index(request_of(line, force=True))
+    assert best(line, "parrot").query.startswith("in another shop, ")
 
 
 def test_a_check_that_ends_well_is_noted(line):
