@@ -1,10 +1,13 @@
 """The benchmark's conversion, on made-up files of the public layout and on the public ones."""
 
+import re
+from collections import Counter
 from pathlib import Path
 
 import polars as pl
 import pytest
 
+from benchmarks import label_noise
 from benchmarks.hinglish_files import RECIPES, convert, write_config
 from benchmarks.tables import cell, table
 from monoglot.config_file import load_config
@@ -115,3 +118,37 @@ def test_at_least_95_in_100_planted_defects_are_caught():
     assert len(found) == 19
     assert min(each["rows"] for each in found.values()) >= 50
     assert sum(each["rows"] * each["by_any"] for each in found.values()) >= 0.95 * rows
+
+
+def test_a_reader_of_label_noise_is_not_told_which_label_is_the_data_s(tmp_path):
+    asked = pl.DataFrame({"number": range(900)}).select(
+        query_id=pl.format("q{}", "number"),
+        text=pl.format("utho {}", "number"),
+        control=pl.lit(value=False),
+        known=pl.lit(value=True),
+        label=pl.lit("RIGHT"),
+        rank=pl.when(pl.col("number") < 300).then(1).otherwise(2),
+        top_labels=pl.when(pl.col("number") < 300)
+        .then(pl.lit(["RIGHT", "NEXT"]))
+        .otherwise(pl.lit(["SAID", "RIGHT"])),
+    )
+    queries = asked.select(qid="query_id", en_text=pl.col("text").str.replace("utho", "wake up"))
+    items = label_noise.draw(asked, queries, seed=0)
+    assert Counter(it["was_right"] for it in items) == {False: 150, True: 50}
+    assert {it["other"] for it in items if it["was_right"]} == {"NEXT"}
+    assert {it["other"] for it in items if not it["was_right"]} == {"SAID"}
+    assert 60 < sum(it["A"] == "RIGHT" for it in items) < 140
+    rows = pl.DataFrame({"label": ["RIGHT", "SAID", "NEXT"], "text": ["wake up", "sleep", "eat"]})
+    label_noise.write_sheet(items, rows, tmp_path)
+    sheet = (tmp_path / "sheet.md").read_text().splitlines()
+    assert len(sheet) == 200
+    line = re.compile(r"\d+\. English: wake up \d+ \| Hinglish: utho \d+ \| A: [A-Z]+ \| B: [A-Z]+")
+    assert all(line.fullmatch(it) for it in sheet)
+
+    chosen = ["A" if it["A"] == "RIGHT" else "B" for it in items[:-1]] + ["both"]
+    answers = pl.DataFrame({"n": [str(n) for n in range(1, 201)], "choice": chosen})
+    counts = label_noise.score(items, answers)
+    assert counts[items[-1]["was_right"]]["both"] == 1
+    assert sum(each["the data's"] for each in counts.values()) == 199
+    with pytest.raises(SystemExit, match=r"item \d+: 'C' is none of A, B, both, neither"):
+        label_noise.score(items, answers.with_columns(choice=pl.col("choice").replace("A", "C")))
