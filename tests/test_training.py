@@ -1,4 +1,6 @@
-"""Triplets, losses, fine-tuning with resume, and the encoder, on tiny real models."""
+"""Losses, and fine-tuning with resume, cached gradients, prefixes and LoRA, on tiny real models."""
+
+# ruff: noqa: F811  fixtures are imported
 
 import itertools
 
@@ -9,114 +11,19 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
+from small_corpus import LABELS, all_texts, anchors, rows, similarity, triplets_of  # noqa: F401
 from tiny_models import static_model, xlm_roberta
 
-from monoglot.errors import ConfigError, DataError, ModelError
+from monoglot.errors import ConfigError
 from monoglot.learning import adapters, sub_batches, training
 from monoglot.learning.encoder import Encoder
 from monoglot.learning.learned import Learned
 from monoglot.learning.lessons import lessons_of
 from monoglot.learning.material import Material
-from monoglot.learning.merging import merge
-from monoglot.learning.models import model_digest
 from monoglot.learning.objectives import OBJECTIVES, Batch, explicit, in_batch, training_loss
-from monoglot.learning.pairs import make_triplets
 from monoglot.learning.passes import Passes
-from monoglot.learning.similarity import LabelSimilarity
 from monoglot.learning.spellings import SpellingNoise, spellings_of
-from monoglot.learning_config import SamplingConfig, TrainingConfig
-
-LABELS = ("alarm", "music", "weather")
-ENGLISH = {
-    "alarm": ["set an alarm for nine", "wake me up at six", "alarm in two hours"],
-    "music": ["play a song", "next track please", "turn the volume up"],
-    "weather": ["will it rain today", "how hot is it outside", "forecast for sunday"],
-}
-HINGLISH = {
-    "alarm": ["nau baje ka alarm lagao", "chhe baje mujhe jagao", "do ghante mein alarm"],
-    "music": ["ek gaana bajao", "agla gaana please", "awaaz badhao"],
-    "weather": ["kya aaj barish hogi", "bahar kitni garmi hai", "sunday ka mausam"],
-}
-
-
-@pytest.fixture
-def rows():
-    return pl.DataFrame(
-        [
-            {
-                "row_id": f"{label}-{number}",
-                "query": query,
-                "label": label,
-                "part": "index" if number == 0 else "training",
-            }
-            for label in LABELS
-            for number, query in enumerate(ENGLISH[label])
-        ]
-    )
-
-
-@pytest.fixture
-def anchors():
-    return pl.DataFrame(
-        [
-            {
-                "query_id": f"q-{label}-{number}",
-                "text": HINGLISH[label][number],
-                "label": label,
-                "language": "hi-Latn",
-                "origin": "translated",
-                "source_row_id": f"{label}-{number}",
-            }
-            for label in LABELS
-            for number in (1, 2)
-        ]
-    )
-
-
-@pytest.fixture
-def similarity():
-    return LabelSimilarity(
-        LABELS,
-        np.array([[1, 2], [0, 2], [0, 1]], dtype=np.int32),
-        np.array([[0.5, 0.1], [0.5, 0.2], [0.1, 0.2]], dtype=np.float32),
-    )
-
-
-def triplets_of(anchors, rows, similarity, epochs=1, **sampling):
-    return make_triplets(
-        anchors, rows, similarity, SamplingConfig(**sampling), epochs=epochs, seed=3
-    )
-
-
-def all_texts():
-    return [text for part in (ENGLISH, HINGLISH) for texts in part.values() for text in texts]
-
-
-def test_positives_keep_the_label_and_the_paper_takes_them_from_the_index_set(
-    anchors, rows, similarity
-):
-    label_of = dict(rows.select("row_id", "label").iter_rows())
-    wide = triplets_of(anchors, rows, similarity, epochs=20, own_source_share=0.0)
-    paper = triplets_of(anchors, rows, similarity, epochs=20, positives="index", hard_negatives=1)
-    for table in (wide, paper):
-        named = table.join(anchors, left_on="anchor", right_on="query_id")
-        assert [label_of[row] for row in named["positive_row"]] == named["label"].to_list()
-    assert set(paper["positive_row"]) == {"alarm-0", "music-0", "weather-0"}
-    assert set(wide["positive_row"]) == set(rows["row_id"])
-
-
-def test_a_given_translation_of_an_index_row_is_learned_from_but_not_by_the_paper(
-    anchors, rows, similarity
-):
-    of_index = anchors.head(1).with_columns(
-        query_id=pl.lit("extra"), source_row_id=pl.lit("alarm-0")
-    )
-    native = of_index.with_columns(query_id=pl.lit("native"), origin=pl.lit("native"))
-    more = pl.concat([anchors, of_index, native])
-    wide = triplets_of(more, rows, similarity)["anchor"]
-    paper = triplets_of(more, rows, similarity, positives="index", hard_negatives=1)["anchor"]
-    assert set(wide) == set(more["query_id"])
-    assert set(paper) == set(more["query_id"]) - {"extra"}
+from monoglot.learning_config import TrainingConfig
 
 
 def test_token_embeddings_learn_at_a_rate_of_their_own(tmp_path, anchors, rows, similarity):
@@ -141,35 +48,6 @@ def test_token_embeddings_learn_at_a_rate_of_their_own(tmp_path, anchors, rows, 
     # AdamW's first step is of one size: as large as the rate.
     assert faster.pop(table) == pytest.approx(10 * usual.pop(table), rel=0.01)
     assert faster == pytest.approx(usual, rel=0.01)
-
-
-def test_held_out_rows_take_no_part(anchors, rows, similarity):
-    held = rows.with_columns(
-        part=pl.when(pl.col("row_id") == "alarm-0")
-        .then(pl.lit("held_out"))
-        .otherwise(pl.lit("training"))
-    )
-    table = triplets_of(anchors, held, similarity, epochs=20)
-    used = set(table["positive_row"]) | set(table["negative_rows"].explode())
-    assert used == set(rows["row_id"]) - {"alarm-0"}
-
-
-def test_own_source_share_of_one_pairs_each_anchor_with_its_source(anchors, rows, similarity):
-    table = triplets_of(anchors, rows, similarity, own_source_share=1.0)
-    named = table.join(anchors, left_on="anchor", right_on="query_id")
-    assert named["positive_row"].to_list() == named["source_row_id"].to_list()
-
-
-def test_triplets_repeat_for_a_seed_and_differ_between_epochs(anchors, rows, similarity):
-    first = triplets_of(anchors, rows, similarity, epochs=2)
-    assert first.equals(triplets_of(anchors.reverse(), rows.reverse(), similarity, epochs=2))
-    halves = [first.filter(pl.col("epoch") == epoch).drop("epoch") for epoch in (0, 1)]
-    assert not halves[0].equals(halves[1])
-
-
-def test_without_anchors_the_error_points_to_the_rejects(anchors, rows, similarity):
-    with pytest.raises(DataError, match="rejects"):
-        triplets_of(anchors.clear(), rows, similarity)
 
 
 def unit(*rows):
@@ -332,65 +210,6 @@ def test_a_tuned_model_reads_as_far_as_it_was_trained_to(
     tuned(tmp_path, base, anchors, rows, table, config)
     saved = Encoder.load(str(tmp_path / "model"))
     assert saved.model.max_seq_length == min(limit, own)
-
-
-def test_an_e5_model_gets_its_prefix_and_keeps_it_when_saved(tmp_path):
-    base = xlm_roberta(tmp_path / "multilingual-e5-tiny", all_texts())
-    encoder = Encoder.load(str(base))
-    assert encoder.prefix == "query: "
-    encoder.save(tmp_path / "saved")
-    again = Encoder.load(str(tmp_path / "saved"))
-    assert again.prefix == "query: "
-    assert again.encode(["play a song"]) == pytest.approx(encoder.encode(["play a song"]), abs=1e-6)
-    bare = Encoder.load(str(base), query_prefix="")
-    assert not np.array_equal(bare.encode(["play a song"]), encoder.encode(["play a song"]))
-    assert bare.digest != encoder.digest
-
-
-def test_encoding_is_normalised_ordered_and_indifferent_to_company(tmp_path):
-    encoder = Encoder.load(str(xlm_roberta(tmp_path / "model", all_texts())))
-    texts = [*all_texts(), "play a song", "set an alarm for nine"]
-    seen = []
-    vectors = encoder.encode(texts, on_progress=lambda done, of: seen.append((done, of)))
-    assert vectors.shape == (20, 32)
-    assert np.linalg.norm(vectors, axis=1) == pytest.approx(np.ones(20), abs=1e-6)
-    assert np.array_equal(vectors[-2], vectors[texts.index("play a song")])
-    alone = np.concatenate([encoder.encode([text]) for text in texts])
-    assert np.abs(alone - vectors).max() < 1e-5
-    assert seen == [(18, 18)]
-    assert encoder.encode([]).shape == (0, 32)
-
-
-def test_the_digest_sees_weights_and_not_the_readme(tmp_path):
-    base = static_model(tmp_path / "base", all_texts())
-    before = model_digest(str(base))
-    (base / "README.md").write_text("trained on a Tuesday")
-    assert model_digest(str(base)) == before
-    other = static_model(tmp_path / "other", all_texts(), seed=1)
-    assert model_digest(str(other)) != before
-
-
-def test_models_that_cannot_be_used_are_refused_with_a_remedy(tmp_path):
-    with pytest.raises(ModelError, match="no such folder"):
-        Encoder.load(str(tmp_path / "nowhere"))
-    (tmp_path / "pickled").mkdir()
-    (tmp_path / "pickled" / "pytorch_model.bin").write_bytes(b"x")
-    with pytest.raises(ModelError, match=r"no \.safetensors"):
-        Encoder.load(str(tmp_path / "pickled"))
-
-
-def test_merging_moves_the_weights_and_none_of_it_is_the_tuned_model(tmp_path):
-    tuned, base = (
-        Encoder.load(str(static_model(tmp_path / str(seed), all_texts(), seed=seed)))
-        for seed in (0, 1)
-    )
-    weights = {name: value.clone() for name, value in tuned.model.state_dict().items()}
-    merge(tuned, base, 0.0)
-    assert all(torch.equal(tuned.model.state_dict()[name], weights[name]) for name in weights)
-    merge(tuned, base, 0.25)
-    for name, value in tuned.model.state_dict().items():
-        expected = 0.75 * weights[name] + 0.25 * base.model.state_dict()[name]
-        assert torch.allclose(value, expected, atol=1e-6)
 
 
 def anchored(tmp_path, rows, similarity, anchors, epochs=4, **settings):
