@@ -7,15 +7,20 @@ import sys
 import textwrap
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from uuid import UUID
 
+import polars as pl
 import pytest
 from prefect import flow
 from prefect.client.orchestration import get_client
 from prefect.flow_engine import run_flow
 from prefect.runtime import flow_run
+from tiny_line import edit_kb, request_of, store_of
 
 from flows.claim import claim, in_turn
+from flows.retrain import retrain
+from monoglot import Retriever
 from monoglot.errors import StoreBusyError
 from monoglot.store import Store
 
@@ -90,12 +95,25 @@ def starts_another(store: str) -> str:
     return "told at once"
 
 
-def run_by_deployment(called, store):
+def run_by_deployment(called, **parameters):
     """As a worker runs it."""
     with get_client(sync_client=True) as client:
         made = client.create_deployment(flow_id=client.create_flow(called), name="button")
         run = client.create_flow_run_from_deployment(made)
-        return run_flow(called, flow_run=run, parameters={"store": store})
+        return run_flow(called, flow_run=run, parameters=parameters)
+
+
+def run_while_busy(held, called, meanwhile=lambda: None, **parameters):
+    """Run it while the store is held, until it says that it waits."""
+    with ThreadPoolExecutor(1) as worker:
+        with held.writer():
+            same_api = copy_context()  # Prefect's settings are no thread's own
+            run = worker.submit(same_api.run, run_by_deployment, called, **parameters)
+            while not has_logged(f"waiting for its turn: {held.root}: another run"):
+                assert not run.done(), run.exception()
+                time.sleep(0.2)
+            meanwhile()
+        return run.result()
 
 
 def has_logged(words):
@@ -106,14 +124,22 @@ def has_logged(words):
 @pytest.mark.usefixtures("prefect_api")
 def test_a_deployments_run_waits_for_its_turn(tmp_path):
     store = str(tmp_path)
-    assert run_by_deployment(takes_turns, store) is False
-    with ThreadPoolExecutor(1) as worker:
-        with Store.open(store).writer():
-            run = worker.submit(run_by_deployment, takes_turns, store)
-            while not has_logged(f"waiting for its turn: {store}: another run"):
-                assert not run.done()
-                time.sleep(0.2)
-        assert run.result() is True
+    assert run_by_deployment(takes_turns, store=store) is False
+    assert run_while_busy(Store.open(store), takes_turns, store=store) is True
+
+
+@pytest.mark.slow
+def test_a_training_that_waited_learns_from_what_is_there_then(line):
+    request = request_of(line)
+    edit_kb(line, lambda kb: kb.with_columns(answer=pl.lit("before it waited")))
+    record = run_while_busy(
+        store_of(line),
+        retrain,
+        lambda: edit_kb(line, lambda kb: kb.with_columns(answer=pl.lit("while it waited"))),
+        request=request,
+    )
+    assert Retriever(line / "store").search("invoice", k=1)[0].answer == "while it waited"
+    assert retrain(request) == record  # of what is there now nothing is left to do
 
 
 @pytest.mark.usefixtures("prefect_api")
@@ -121,4 +147,4 @@ def test_whoever_can_decide_is_told_at_once_that_another_run_writes(tmp_path):
     with Store.open(str(tmp_path)).writer():
         with pytest.raises(StoreBusyError, match="another run is writing"):
             takes_turns(str(tmp_path))
-        assert run_by_deployment(starts_another, str(tmp_path)) == "told at once"
+        assert run_by_deployment(starts_another, store=str(tmp_path)) == "told at once"
