@@ -33,8 +33,7 @@ import polars as pl
 
 from benchmarks.chaos_line import Clock, Disk, Line, Served, kill, outcome_of, own_server_of
 from benchmarks.from_tests import from_tests
-from benchmarks.llm_throughput import RESULTS
-from benchmarks.provenance import provenance
+from benchmarks.provenance import RESULTS, provenance
 from benchmarks.tables import provenance_line
 from monoglot import Retriever
 from monoglot.errors import MonoglotError

@@ -24,7 +24,7 @@ from benchmarks.grid_cells import PEERS, cells_for, peers_for
 from benchmarks.grid_data import DATASETS, Dataset
 from benchmarks.grid_peers import measure_peer, peer_trials
 from benchmarks.grid_results import (
-    RESULTS,
+    GRID,
     is_done,
     places_of,
     questions_of,
@@ -172,7 +172,7 @@ def arguments(given: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, nargs="+", help="instead of the data set's own")
     parser.add_argument("--budget-seconds", type=float, help="begin no further cell after this")
     parser.add_argument("--work", type=Path, help="folder for files and store, kept")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
+    parser.add_argument("--out", type=Path, default=GRID, help="folder of the results")
     return parser.parse_args(given)
 
 

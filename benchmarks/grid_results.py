@@ -12,12 +12,13 @@ from typing import Any
 
 import polars as pl
 
+from benchmarks.provenance import RESULTS
 from monoglot.config import Config
 from monoglot.identity import digest
 from monoglot.learning.comparison import Cost, Measured
 from monoglot.learning.grid import learning_settings_of
 
-RESULTS = Path(__file__).with_name("results") / "grid"
+GRID = RESULTS / "grid"
 _PLACES = "0123456789a"  # a place from 0 (not among the first ten) to 10
 
 

@@ -30,7 +30,6 @@ PAPER: dict[str, Any] = {
     },
     "merging": {"base_weight": 0.0},
 }
-RECIPES: dict[str, dict[str, Any]] = {"default": {}, "paper": PAPER}
 
 
 @dataclass(frozen=True)
@@ -107,8 +106,8 @@ def write_tsv(frame: pl.DataFrame, path: Path) -> None:
     frame.write_csv(path, separator="\t", quote_style="never")
 
 
-def write_config(files: Files, recipe: str, seed: int, folder: Path) -> Path:
-    """Write the monoglot.yaml of one seed; its store lies beside it."""
+def write_config(files: Files, seed: int, folder: Path) -> Path:
+    """Write the monoglot.yaml of the default recipe; its store lies beside it."""
     config: dict[str, Any] = {
         "knowledge_base": {"path": str(files.knowledge_base)},
         "languages": [
@@ -118,9 +117,8 @@ def write_config(files: Files, recipe: str, seed: int, folder: Path) -> Path:
         "base_model": "offline-minilm",
         "store": "store",
         "split": {"seed": seed},
-        **RECIPES[recipe],
+        "fine_tuning": {"seed": seed},
     }
-    config["fine_tuning"] = {**config.get("fine_tuning", {}), "seed": seed}
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "monoglot.yaml"
     path.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")

@@ -29,9 +29,9 @@ from typing import Any
 
 import polars as pl
 
-from benchmarks.llm_throughput import CONFIG, HINGLISH, RESULTS, queries
+from benchmarks.llm_throughput import CONFIG, HINGLISH, queries
 from benchmarks.loopback_llm import LoopbackLLM, is_poisoned, translation_of
-from benchmarks.provenance import provenance
+from benchmarks.provenance import RESULTS, provenance
 from benchmarks.tables import provenance_line
 from monoglot.generation.asking import Generated
 from monoglot.generation.ledger import Ledger

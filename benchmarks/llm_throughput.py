@@ -23,7 +23,7 @@ from typing import Any
 import polars as pl
 
 from benchmarks.loopback_llm import MODEL, LoopbackLLM
-from benchmarks.provenance import provenance
+from benchmarks.provenance import RESULTS, provenance
 from benchmarks.tables import provenance_line, table
 from monoglot.config import GenerationConfig, LanguageConfig
 from monoglot.generation.ledger import Ledger
@@ -31,7 +31,6 @@ from monoglot.generation.owner import new_owner
 from monoglot.generation.replies import Reply
 from monoglot.generation.translation import translate
 
-RESULTS = Path(__file__).with_name("results")
 HINGLISH = LanguageConfig(code="hi-Latn", name="Hinglish")
 CONFIG = GenerationConfig(model=MODEL)
 LATENCY_S, ROWS_PER_REQUEST, IN_FLIGHT = 0.05, 10, 16

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
 _PACKAGES = ("torch", "sentence-transformers", "transformers", "lancedb", "polars", "prefect")
 
 

@@ -20,7 +20,7 @@ import polars as pl
 
 from benchmarks.hinglish_files import read_tsv
 from benchmarks.planted_defects import Planted, glossary, planted_defects, written
-from benchmarks.provenance import provenance
+from benchmarks.provenance import RESULTS, provenance
 from benchmarks.tables import provenance_line
 from monoglot.config import LanguageConfig, QualityConfig
 from monoglot.contracts import Queries, empty
@@ -28,7 +28,6 @@ from monoglot.generation.quality import keep_good
 from monoglot.learning.consistency import Consistency, consistency
 from monoglot.learning.encoder import Encoder
 
-RESULTS = Path(__file__).parent / "results"
 HINGLISH = LanguageConfig(code="hi-Latn", name="Hinglish")
 ARABIC = LanguageConfig(code="ar", name="Arabic")
 CONFIG = QualityConfig()

@@ -15,7 +15,7 @@ import polars as pl
 
 from benchmarks.grid_cells import GIVEN, PEERS, cells_for, peers_for
 from benchmarks.grid_data import DATASETS
-from benchmarks.grid_results import RESULTS, measured_of, outcomes_of, read
+from benchmarks.grid_results import GRID, measured_of, outcomes_of, read
 from benchmarks.hinglish_files import MACRO_MIN
 from benchmarks.provenance import ROOT
 from benchmarks.results_answers import answers, curves
@@ -260,7 +260,7 @@ def _provenance(found: Mapping[str, Mapping[int, Mapping[str, Any]]]) -> list[st
 def main(given: Sequence[str] | None = None) -> None:
     """Write the page."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.results_page")
-    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--results", type=Path, default=GRID)
     parser.add_argument("--page", type=Path, default=PAGE)
     chosen = parser.parse_args(given)
     chosen.page.write_text(page(chosen.results), encoding="utf-8")

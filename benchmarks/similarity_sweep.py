@@ -21,7 +21,7 @@ from prefect import flow
 
 from benchmarks.grid_data import Dataset, hinglish_top
 from benchmarks.hinglish_files import PAPER
-from benchmarks.provenance import provenance
+from benchmarks.provenance import RESULTS, provenance
 from benchmarks.static_base import STATIC, static_base
 from benchmarks.tables import provenance_line, table
 from flows.ablation import can_resplit, data_key, learning_digest, prepare
@@ -38,7 +38,6 @@ from tasks.training import train
 from tasks.triplets import Distortion, draw_triplets
 from tasks.workplace import Workplace
 
-RESULTS = Path(__file__).with_name("results")
 SHUFFLED = (0.0, 0.25, 0.5, 0.75, 1.0)
 LEVELS = (2, 1, 0)  # a path has a domain and the label itself; 0: all labels alike
 _TEST = "test"

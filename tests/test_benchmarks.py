@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from benchmarks import label_noise
-from benchmarks.hinglish_files import RECIPES, convert, write_config
+from benchmarks.hinglish_files import convert, write_config
 from benchmarks.tables import cell, table
 from monoglot.config_file import load_config
 from monoglot.knowledge.knowledge_base import load_knowledge_base
@@ -47,7 +47,7 @@ def write(path, lines):
 
 def test_the_files_are_what_monoglot_reads(data, tmp_path):
     files = convert(data, "test", tmp_path / "work")
-    config = load_config(write_config(files, "default", 3, tmp_path / "work" / "seed-3"))
+    config = load_config(write_config(files, 3, tmp_path / "work" / "seed-3"))
     kb = load_knowledge_base(config.knowledge_base)
     assert kb.rows.height == 10
     assert kb.rejects.is_empty()
@@ -70,13 +70,6 @@ def test_the_files_are_what_monoglot_reads(data, tmp_path):
     assert config.store == str(tmp_path / "work" / "seed-3" / "store")
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
-def test_every_recipe_is_a_config(data, tmp_path, recipe):
-    files = convert(data, "validation", tmp_path / "work")
-    config = load_config(write_config(files, recipe, 0, tmp_path / "work"))
-    assert config.fine_tuning.objective == {"default": "in_batch", "paper": "explicit"}[recipe]
-
-
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(SystemExit, match=r"kb\.tsv: no such file"):
         convert(tmp_path, "test", tmp_path / "work")
@@ -86,7 +79,7 @@ def test_a_missing_file_is_named(tmp_path):
 @pytest.mark.parametrize(("split", "questions"), [("validation", 1024), ("test", 2881)])
 def test_the_public_files_lose_no_row(tmp_path, split, questions):
     files = convert(PUBLIC, split, tmp_path)
-    config = load_config(write_config(files, "default", 0, tmp_path))
+    config = load_config(write_config(files, 0, tmp_path))
     kb = load_knowledge_base(config.knowledge_base)
     translations = load_translations(config.languages[0], kb.rows)
     asked = load_queries(config.evaluation)

@@ -140,7 +140,7 @@ def test_every_room_of_the_library_has_its_rule():
         ("monoglot/serving/index.py", "import flows.cli", "flows.cli"),
         ("monoglot/config.py", "from tests import conftest", "tests.conftest"),
         ("tasks/training.py", "from flows.retrain import retrain", "flows.retrain.retrain"),
-        ("tasks/training.py", "import benchmarks.hinglish_top", "benchmarks.hinglish_top"),
+        ("tasks/training.py", "import benchmarks.grid", "benchmarks.grid"),
         ("flows/retrain.py", "import deployments.run", "deployments.run"),
         ("monoglot/knowledge/split.py", "from monoglot import learning", "monoglot.learning"),
         ("monoglot/knowledge/split.py", "from ..serving import index", "monoglot.serving.index"),

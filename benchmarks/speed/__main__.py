@@ -11,11 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.provenance import ROOT, provenance
+from benchmarks.provenance import RESULTS, ROOT, provenance
 from benchmarks.speed.figures import page
 from benchmarks.tables import provenance_line
 
-RESULTS = Path(__file__).parents[1] / "results"
 NAMES = ("nothing", "searching", "encoding", "training", "mining", "indexing", "million", "cluster")
 
 
