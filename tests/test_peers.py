@@ -3,7 +3,7 @@
 import numpy as np
 import polars as pl
 import pytest
-from test_training import ENGLISH, HINGLISH, all_texts
+from small_corpus import ENGLISH, HINGLISH, all_texts
 from tiny_models import static_model, xlm_roberta
 
 from monoglot.contracts import Triplets
