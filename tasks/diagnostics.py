@@ -91,12 +91,14 @@ def find_failures(
         knowledge_base: the rows.
         seed: of the choice of queries, where there are too many.
     """
-    rows, asked = job.table(knowledge_base), job.table(questions)
-    before = vectors_of(job.store, indexes[0])
+    # Of a million rows each table takes half a gigabyte: no more of them is held than is looked at,
+    # and no vectors beside them.
+    rows, asked = job.table(knowledge_base).select("row_id", "query", "label"), job.table(questions)
     chosen = _some(asked, seed)
     translations = _some(
         job.table(anchors).filter(pl.col("origin").cast(pl.String) == "translated"), seed
     )
+    before = vectors_of(job.store, indexes[0])
     # The untuned model first, which the stage before has loaded: each is loaded once.
     offsets = [_offsets(job, models[0], chosen, before)]
     probed = _answers(job, models[0], translations, rows, before)
