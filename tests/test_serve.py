@@ -186,6 +186,7 @@ def test_from_nothing_to_runs_by_hand_and_by_schedule_and_back_to_nothing(line, 
         assert process.wait(PATIENCE) == 0
     with pytest.raises(urllib.error.URLError):
         server.get("/health")
+    assert "database is locked" not in (home / "worker.log").read_text()
     with (home / "worker.lock").open("a") as lock:  # the kernel frees it when the worker is gone
         assert serve._is_free(lock.fileno())
 
