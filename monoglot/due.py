@@ -77,8 +77,9 @@ def changes_since(store: Store | None, rows: pl.DataFrame) -> Changes:
 def refuse_another_base(store: Store, rows: pl.DataFrame, place: str) -> None:
     """Refuse to put a knowledge base into the place of another one, whose users it would answer.
 
-    A knowledge base of which not one query is left is taken for another one: the config names the
-    store of another config. What the release says decides, since files and stores move.
+    A knowledge base of which not one query and less than half of the labels are left is taken for
+    another one: the config names the store of another config. Texts that were all put into another
+    form keep their labels. What the release says decides, since files and stores move.
 
     Args:
         store: whose release in production is looked at.
@@ -86,16 +87,21 @@ def refuse_another_base(store: Store, rows: pl.DataFrame, place: str) -> None:
         place: where the rows are, for the message.
 
     Raises:
-        ConfigError: not one query of the release is among the rows.
+        ConfigError: the rows are of another knowledge base than the release's.
     """
     current = Releases(store).current()
     served = None if current is None else _rows_of(store, current.knowledge_base)
     if current is None or served is None or served["query"].is_in(rows["query"].implode()).any():
         return
+    labels = served["label"].unique()
+    left = int(labels.is_in(rows["label"].implode()).sum())
+    if left >= len(labels) / 2:
+        return
     raise ConfigError(
-        f"{store.location}: its release {current.id} serves another knowledge base: not one of its "
-        f"{served.height:,} queries is in {place}. Set `store:` to a place of its own for this "
-        "config; or replace that knowledge base by a run with `force` (`monoglot run --force`)."
+        f"{store.location}: its release {current.id} serves another knowledge base: none of its "
+        f"{served.height:,} queries and {left:,} of its {len(labels):,} labels are in {place}. Set "
+        "`store:` to a place of its own for this config; or replace that knowledge base by a run "
+        "with `force` (`monoglot run --force`)."
     )
 
 

@@ -14,6 +14,7 @@ import polars as pl
 import pytest
 from prefect import flow
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.sorting import LogSort
 from prefect.flow_engine import run_flow
 from prefect.runtime import flow_run
 from tiny_line import edit_kb, request_of, store_of
@@ -118,7 +119,8 @@ def run_while_busy(held, called, meanwhile=lambda: None, **parameters):
 
 def has_logged(words):
     with get_client(sync_client=True) as client:
-        return any(words in it.message for it in client.read_logs())
+        last = client.read_logs(sort=LogSort.TIMESTAMP_DESC)  # of 200 at the most
+        return any(words in it.message for it in last)
 
 
 @pytest.mark.usefixtures("prefect_api")

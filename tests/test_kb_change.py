@@ -162,13 +162,20 @@ def test_a_run_that_comes_between_the_look_and_the_work_makes_it_busy_too(line, 
 def test_a_store_that_serves_another_knowledge_base_is_refused(line):
     served = Releases(store_of(line)).current().id
     edit_kb(line, lambda kb: kb.with_columns(query="in another shop, " + pl.col("query")))
-    said = rf"its release {served} serves another knowledge base: not one of its .* Set `store:`"
+    edit_kb(line, lambda kb: kb.with_columns(label="another " + pl.col("label")))
+    said = rf"its release {served} serves another knowledge base: none of its .* Set `store:`"
     for flow in (retrain, refresh_index, on_kb_change):
         with pytest.raises(ConfigError, match=said):
             flow(request_of(line))
     assert Releases(store_of(line)).current().id == served
     refresh_index(request_of(line, force=True))
     assert best(line, "parrot").query.startswith("in another shop, ")
+
+
+def test_rows_that_were_all_put_into_another_form_are_the_same_knowledge_base(line):
+    edit_kb(line, lambda kb: kb.with_columns(query=pl.col("query") + ", please"))
+    refresh_index(request_of(line))
+    assert best(line, "invoice").query.endswith(", please")
 
 
 def test_a_check_that_ends_well_is_noted(line):
