@@ -16,6 +16,7 @@ from monoglot.planning import make_plan, refuse_unready
 from monoglot.runs import RunRecord, new_run_name
 from monoglot.serving.manifest import Release
 from monoglot.serving.releases import Releases
+from monoglot.settings import Settings
 from monoglot.standing import Inputs, standing
 from monoglot.store import Artifact, Store
 from tasks.abstention import Calibrated, calibrate_chosen
@@ -62,16 +63,11 @@ def retrain(request: RunRequest) -> RunRecord | Outstanding:
     ends in a state named `Waiting` when all it asks is submitted, and the next one takes in what
     has come back.
     """
-    config, settings = request.read_fetched()
-    inputs, store = Inputs.of(config, settings, versions()), Store.if_any(config.store)
-    if store is None or request.force or standing(inputs, store) is None:
-        # A check that finds nothing to do needs nothing.
-        refuse_unready(config, settings, store, force=request.force)
+    config, settings, inputs = _looked_at(request)
     place = Workplace(Store.open(config.store), settings, budget=Budget(config.spending))
     with claim(place.store) as waited:
         if waited:
-            config, settings = request.read_fetched()
-            inputs = Inputs.of(config, settings, versions())
+            config, settings, inputs = _looked_at(request)
         take_in_batches(place)
         done = standing(inputs, place.store)
         if done is not None and not request.force:
@@ -88,6 +84,15 @@ def retrain(request: RunRequest) -> RunRecord | Outstanding:
             return cast("Outstanding", waiting(pending))  # the state, of which callers get the data
         tidy(place.store, config.retention, inputs.key)
         return record
+
+
+def _looked_at(request: RunRequest) -> tuple[Config, Settings, Inputs]:
+    """What there is now; where something is to be done and cannot end well, it is refused."""
+    config, settings = request.read_fetched()
+    inputs, store = Inputs.of(config, settings, versions()), Store.if_any(config.store)
+    if store is None or request.force or standing(inputs, store) is None:
+        refuse_unready(config, settings, store, force=request.force)
+    return config, settings, inputs
 
 
 def train_and_release(place: Workplace, config: Config, inputs: Inputs) -> RunRecord:

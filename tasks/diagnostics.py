@@ -91,8 +91,7 @@ def find_failures(
         knowledge_base: the rows.
         seed: of the choice of queries, where there are too many.
     """
-    # Of a million rows each table takes half a gigabyte: no more of them is held than is looked at,
-    # and no vectors beside them.
+    # No more columns of a large knowledge base are held than are looked at, and vectors come last.
     rows, asked = job.table(knowledge_base).select("row_id", "query", "label"), job.table(questions)
     chosen = _some(asked, seed)
     translations = _some(
