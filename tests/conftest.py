@@ -15,10 +15,17 @@ from s3_server import machine, s3  # noqa: F401  fixtures
 from tiny_line import write_line
 
 from flows.server import prefect_server
+from monoglot.learning import precision
 
 # No test is timed: a busy machine breaks nothing.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
+
+
+@pytest.fixture(autouse=True)
+def fp32(monkeypatch):
+    """Tests compute in fp32: what a busy machine measures of tiny models is chance."""
+    monkeypatch.setattr(precision, "_is_faster", lambda _device, _run: False)
 
 
 @pytest.fixture(scope="session")

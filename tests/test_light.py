@@ -103,7 +103,7 @@ def test_a_model_that_was_asked_for_is_the_one_that_encodes(tmp_path):
 
 def test_bf16_is_near_where_it_is_faster(pairs, monkeypatch):
     light, whole = pairs["offline_minilm"]
-    monkeypatch.setattr(precision, "_measured", {("cpu", *light._shape): True})
+    monkeypatch.setattr(precision, "_decided", {("cpu", *light._shape): True})
     found = light.vectors(TEXTS, 64, many=True)
     assert cosines(found, whole.encode(TEXTS)).min() > 0.999
     assert not np.array_equal(found, light.vectors(TEXTS, 64, many=False))
