@@ -308,9 +308,10 @@ def _processes() -> Iterator[int]:
 
 
 def _children(parent: int) -> list[int]:
-    listed = Path(f"/proc/{parent}/task/{parent}/children")
+    """Processes that any thread of it has started."""
+    threads = Path(f"/proc/{parent}/task").glob("*/children")
     try:
-        return [int(pid) for pid in listed.read_text().split()]
+        return [int(pid) for listed in threads for pid in listed.read_text().split()]
     except OSError:
         return []
 

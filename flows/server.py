@@ -19,6 +19,7 @@ the parent ends in any way, kill -9 included, the pipe closes and the child stop
 
 import contextlib
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -34,6 +35,8 @@ from monoglot.errors import RunError
 
 _START_S = 90.0
 _STOP_S = 10.0
+_KILLED = (-signal.SIGKILL, -signal.SIGTERM)
+_REPLACEMENTS = 3  # what kills more servers than that in one run is not chance
 _RECORDER = "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_"
 TUNING = {
     # The recorder writes one task run at a time by default: four times the cost per task.
@@ -77,14 +80,15 @@ def prefect_server(home: Path, meanwhile: Callable[[], None] | None = None) -> I
         return
     home.mkdir(parents=True, exist_ok=True)
     log = home / "server.log"
-    with _child(home, log) as (child, url):
-        settings = {"PREFECT_API_URL": url, "PREFECT_HOME": str(home), **PRIVATE}
-        with _environment(settings), _prefect_settings(url, home):
+    server = _Server(home, log)
+    with contextlib.closing(server):
+        settings = {"PREFECT_API_URL": server.url, "PREFECT_HOME": str(home), **PRIVATE}
+        with _environment(settings), _prefect_settings(server.url, home):
             if meanwhile is not None:
                 meanwhile()
-            _wait_until_healthy(child, url, log)
+            _wait_until_healthy(server, log)
             try:
-                yield url
+                yield server.url
             finally:
                 _drain()
 
@@ -103,39 +107,80 @@ def _check(url: str) -> None:
         ) from None
 
 
-@contextlib.contextmanager
-def _child(home: Path, log: Path) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
-    """The server process; it is asked to stop, and then made to, when the block ends."""
-    inherited = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")}
-    listener = socket.create_server(("127.0.0.1", 0), backlog=128)
-    port = listener.getsockname()[1]
-    with listener, log.open("wb") as stream:
-        child = subprocess.Popen(  # noqa: S603
-            [sys.executable, "-m", "flows.server", str(listener.fileno())],
-            pass_fds=[listener.fileno()],
-            stdin=subprocess.PIPE,
-            start_new_session=True,  # Ctrl-C is for us, who then tell the server what came of it
-            stdout=stream,
-            stderr=stream,
-            env={**inherited, **TUNING, **_BARE, **PRIVATE, "PREFECT_HOME": str(home)},
-        )
-    try:
-        yield child, f"http://127.0.0.1:{port}/api"
-    finally:
-        assert child.stdin is not None
-        child.stdin.close()
+class _Server:
+    """The server's process on its socket; where it is killed, another takes its place there.
+
+    This process keeps the socket open as well: requests wait in its queue for the few seconds that
+    the next server takes to start, and Prefect's client sends again what was cut off. A server that
+    ends of itself would do so again: it is not replaced, and requests are refused from then on.
+    """
+
+    def __init__(self, home: Path, log: Path) -> None:
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")}
+        self._environment = {**inherited, **TUNING, **_BARE, **PRIVATE, "PREFECT_HOME": str(home)}
+        self._log = log
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}/api"
+        self._is_over = False
+        self._changing = threading.Lock()
+        self._child = self._start("wb")
+        self._keeper = threading.Thread(target=self._keep, daemon=True)
+        self._keeper.start()
+
+    def _start(self, mode: str) -> subprocess.Popen[bytes]:
+        socket_number = self._listener.fileno()
+        with self._log.open(mode) as stream:
+            return subprocess.Popen(  # noqa: S603
+                [sys.executable, "-m", "flows.server", str(socket_number)],
+                pass_fds=[socket_number],
+                stdin=subprocess.PIPE,
+                start_new_session=True,  # Ctrl-C is for us, who then tell it what came of it
+                stdout=stream,
+                stderr=stream,
+                env=self._environment,
+            )
+
+    def _keep(self) -> None:
+        with self._listener:
+            for _ in range(_REPLACEMENTS):
+                was_killed = self._child.wait() in _KILLED
+                with self._changing:
+                    if self._is_over or not was_killed:
+                        return
+                    _close_pipe(self._child)
+                    self._child = self._start("ab")
+            self._child.wait()
+
+    def is_kept(self) -> bool:
+        """Whether a process serves, or is about to."""
+        return self._keeper.is_alive()
+
+    def close(self) -> None:
+        """Ask the process to stop, and then make it."""
+        with self._changing:
+            self._is_over = True
+            child = self._child
+        _close_pipe(child)
         try:
             child.wait(_STOP_S)
         except subprocess.TimeoutExpired:
             child.kill()
-            child.wait()
+        self._keeper.join()
 
 
-def _wait_until_healthy(child: subprocess.Popen[bytes], url: str, log: Path) -> None:
+def _close_pipe(child: subprocess.Popen[bytes]) -> None:
+    assert child.stdin is not None
+    child.stdin.close()
+
+
+def _wait_until_healthy(server: _Server, log: Path) -> None:
     """Return when the server answers; requests wait in the socket's queue until it does."""
     until = time.monotonic() + _START_S
-    while child.poll() is None and time.monotonic() < until:
-        with contextlib.suppress(OSError), urllib.request.urlopen(f"{url}/health", timeout=5):  # noqa: S310
+    while server.is_kept() and time.monotonic() < until:
+        with (
+            contextlib.suppress(OSError),
+            urllib.request.urlopen(f"{server.url}/health", timeout=5),  # noqa: S310
+        ):
             return
         time.sleep(0.1)
     raise RunError(

@@ -23,6 +23,50 @@ with prefect_server(Path(sys.argv[1])) as url:
     time.sleep(600)
 """
 
+SURVIVE = """
+import os, signal, sys, time
+from pathlib import Path
+from flows.server import prefect_server
+
+def servers():
+    threads = Path("/proc/self/task").iterdir()
+    children = [pid for it in threads for pid in (it / "children").read_text().split()]
+    told = {int(pid): Path(f"/proc/{pid}/cmdline").read_bytes() for pid in children}
+    return [pid for pid, command in told.items() if b"flows.server" in command]
+
+with prefect_server(Path(sys.argv[1])):
+    from prefect import flow, get_client, task
+    from prefect.client.schemas.filters import TaskRunFilter
+
+    @task
+    def before():
+        pass
+
+    @task
+    def after():
+        pass
+
+    @flow
+    def killing():
+        before()
+        time.sleep(3)  # Prefect's server records tasks once a second
+        os.kill(servers()[0], signal.SIGKILL)
+        after()
+
+    state = killing(return_state=True)
+    with get_client(sync_client=True) as client:
+        until = time.monotonic() + 60
+        while time.monotonic() < until:
+            runs = client.read_task_runs()
+            if len(runs) == 2 and all(run.state.is_completed() for run in runs):
+                break
+            time.sleep(0.5)
+        [run] = client.read_flow_runs()
+        assert run.state.type == state.type
+    names = sorted(run.name.split("-")[0] for run in runs)
+    print(state.type.value, names, len(servers()), "server left", flush=True)
+"""
+
 
 def answers(url):
     try:
@@ -65,6 +109,22 @@ def test_the_server_ends_when_its_command_is_killed(tmp_path):
         while answers(url) and time.monotonic() < until:
             time.sleep(0.1)
         assert not answers(url)
+
+
+@pytest.mark.slow
+def test_a_server_that_is_killed_is_replaced_and_the_run_goes_on(tmp_path):
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")}
+    done = subprocess.run(
+        [sys.executable, "-c", SURVIVE, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        env=environment,
+        cwd=Path(__file__).parents[1],
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    # Of the history nothing is lost that was written before, and all that came after is there.
+    assert done.stdout.splitlines()[-1] == "COMPLETED ['after', 'before'] 1 server left"
 
 
 @pytest.mark.slow
