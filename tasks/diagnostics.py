@@ -15,7 +15,7 @@ from monoglot.learning.diagnostics import (
 from monoglot.learning.evaluation import evaluate_vectors, with_english
 from monoglot.learning.objectives import OBJECTIVES
 from monoglot.learning.vector_diagnostics import apart, language_offset, mislabelled
-from monoglot.serving.index import Vectors
+from monoglot.serving.vectors import Vectors
 from monoglot.store import Artifact
 from tasks.caching import stage
 from tasks.comparison import MINED, RANDOM, Baselines

@@ -2,7 +2,8 @@
 
 from monoglot.errors import MonoglotError
 from monoglot.identity import digest
-from monoglot.serving.index import Index, Vectors
+from monoglot.serving.index import Index
+from monoglot.serving.vectors import Vectors
 from monoglot.store import Artifact, Store
 from tasks.caching import stage
 from tasks.cluster import CHUNK, encode_by

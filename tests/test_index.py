@@ -18,6 +18,7 @@ from monoglot.errors import DataError, ModelError, StaleVectorsError, StoreError
 from monoglot.serving import index as index_module
 from monoglot.serving import neighbours, syncing
 from monoglot.serving.index import Index
+from monoglot.serving.vectors import Asked
 
 MODEL = "a" * 64
 DIMENSIONS = 8
@@ -475,10 +476,8 @@ def test_the_temperature_is_kept_until_many_rows_changed_and_measured_after_a_cu
     large, large_folder, monkeypatch
 ):
     asked = []
-    measure = Index._measured_temperature
-    monkeypatch.setattr(
-        Index, "_measured_temperature", lambda self: asked.append(1) or measure(self)
-    )
+    measure = Asked.temperature
+    monkeypatch.setattr(Asked, "temperature", lambda self: asked.append(1) or measure(self))
     index = open_index(large_folder, dimensions=32)
     before = index.temperature
     number = pl.int_range(pl.len())

@@ -18,8 +18,8 @@ from monoglot.learning.votes import TEMPERATURES
 from monoglot.learning_config import OutOfScopeFile
 from monoglot.runs import Runs
 from monoglot.serving import drift
-from monoglot.serving.index import Index
 from monoglot.serving.releases import Releases
+from monoglot.serving.vectors import Asked
 from tasks.request import RunRequest
 
 pytestmark = pytest.mark.slow
@@ -244,7 +244,7 @@ def test_another_temperature_of_the_votes_is_measured_however_few_rows_changed(c
     before = current_of(copy)
     index = Releases(store_of(copy)).index(before)
     other = next(it for it in TEMPERATURES if it != index.temperature)
-    monkeypatch.setattr(Index, "_measured_temperature", lambda _: other)
+    monkeypatch.setattr(Asked, "temperature", lambda _: other)
     monkeypatch.setattr("monoglot.serving.index.has_drifted", lambda *_: True)
     stages, release = refreshed_after_an_edit(copy, 0)
     assert "evaluation" in stages

@@ -6,6 +6,7 @@ release may name it, and a tag on an old version makes LanceDB's `optimize` fail
 `pruning` does, which knows the versions that are named.
 """
 
+import functools
 import threading
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -20,6 +21,7 @@ from monoglot.serving import neighbours, syncing, tables
 from monoglot.serving.drift import has_drifted
 from monoglot.serving.neighbours import Effort, Floats
 from monoglot.serving.syncing import Encode, Progress
+from monoglot.serving.vectors import Asked, Vectors
 
 if TYPE_CHECKING:
     from lancedb.table import LanceTable
@@ -28,23 +30,6 @@ if TYPE_CHECKING:
 # them in 9 ms on two cores (benchmarks/results/speed.md); LanceDB's index took twice that.
 EXACT_NUMBERS = 40_000_000
 _ANSWERING = ("row_id", "query", "label", "label_path", "answer")
-
-
-class Vectors(NamedTuple):
-    """All vectors of an index: row i has id `row_ids[i]`, label `labels[i]`, vector `matrix[i]`.
-
-    `temperature` is that of their votes; see `Index.temperature`.
-    """
-
-    row_ids: pl.Series
-    labels: pl.Series
-    matrix: Floats
-    temperature: float | None
-
-    def in_order(self, rows: pl.DataFrame) -> pl.DataFrame:
-        """The rows of a knowledge base that are here, in the order of the vectors."""
-        ids = self.row_ids.to_frame("row_id")
-        return ids.join(rows, on="row_id", how="left", maintain_order="left")
 
 
 @dataclass(frozen=True)
@@ -268,13 +253,16 @@ class Index:
         """
         before = self._seen
         now = _look(self._table)
+        asked = functools.cache(self._asked)  # both measurements take the same pass over all rows
         effort = None
         if not _fits_memory(now.rows, now.dimensions):
-            effort = syncing.make_searchable(self._table, before.effort)
+            effort = syncing.make_searchable(
+                self._table, before.effort, lambda: asked().known_neighbours()
+            )
         self._seen = _look(self._table)._replace(effort=effort)
         temperature = before.temperature
         if temperature is None or anew or has_drifted(drift, now.rows):
-            temperature, drift = self._measured_temperature(), 0
+            temperature, drift = asked().temperature(), 0
         facts = {
             "content": content,
             "effort": None if effort is None else asdict(effort),
@@ -284,8 +272,8 @@ class Index:
         with tables.explained("written"):
             self._table.update_field_metadata(tables.facts_update(facts))
 
-    def _measured_temperature(self) -> float:
-        """Of the votes, by rows that are asked as queries; see `votes`."""
+    def _asked(self) -> Asked:
+        """Ask some rows, and compare them with all."""
         sample = self.sample(votes.SAMPLE)
         parts: list[pl.DataFrame] = []
 
@@ -295,16 +283,7 @@ class Index:
                 yield matrix
 
         positions, scores = neighbours.nearest_in_blocks(blocks(), sample.matrix, votes.DEPTH + 1)
-        rows = pl.concat(parts)
-        asked = pl.DataFrame({"own": sample.row_ids, "wanted": sample.labels})
-        question = np.repeat(np.arange(len(scores)), scores.shape[1])
-        found = pl.concat([asked[question], rows[positions.ravel()]], how="horizontal").select(
-            question=question,
-            score=scores.ravel(),
-            same=pl.col("label") == pl.col("wanted"),
-            other=pl.col("row_id") != pl.col("own"),
-        )
-        return votes.vote_temperature(found.filter("other").drop("other"))
+        return Asked(sample, pl.concat(parts), positions, scores)
 
     def vectors(self) -> Vectors:
         """Every row's id, label and vector, in the order of the ids."""

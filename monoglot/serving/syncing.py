@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 Encode = Callable[[Sequence[str]], Floats]
 Progress = Callable[[int, int], None]
 
-_SAMPLE = 200  # queries that recall is measured on
 _UNINDEXED_LIMIT = 5_000  # rows that a search reads one by one, since the index lacks them
 _NEVER = timedelta(days=36_500)  # keeps `optimize` from removing versions
 _IDS_PER_DELETE = 5_000
@@ -100,7 +99,9 @@ def delete_rows(table: "LanceTable", row_ids: pl.Series) -> None:
             table.delete(f"row_id IN ({quoted})")
 
 
-def make_searchable(table: "LanceTable", measured: Effort | None) -> Effort:
+def make_searchable(
+    table: "LanceTable", measured: Effort | None, known: Callable[[], tuple[Floats, Floats]]
+) -> Effort:
     """Build the table's approximate index, or extend it, and measure what it finds.
 
     Rows that the index lacks are found all the same, one by one, so that a few edits leave the
@@ -111,6 +112,8 @@ def make_searchable(table: "LanceTable", measured: Effort | None) -> Effort:
     Args:
         table: open for writing.
         measured: of the version before; None: it was not searched by an index.
+        known: gives queries of the knowledge base itself (q, d), and the score of the tenth nearest
+            row of each (q,).
     """
     from lancedb.index import IvfRq
 
@@ -121,22 +124,18 @@ def make_searchable(table: "LanceTable", measured: Effort | None) -> Effort:
                 table.optimize(cleanup_older_than=_NEVER)
             elif measured is not None:
                 return measured
-            effort = _measured(table)
+            effort = _effort_for(table, *known())
             if effort.recall >= neighbours.ENOUGH_RECALL:
                 return effort
         table.create_index("vector", config=IvfRq(distance_type="cosine"), replace=True)
-        return _measured(table)
+        return _effort_for(table, *known())
 
 
-def _measured(table: "LanceTable") -> Effort:
-    """The least effort that finds enough, measured on queries of the knowledge base itself."""
-    sample = tables.sample_of(table, _SAMPLE, tables.digests_of(table))["vector"].to_numpy()
-    blocks = (matrix for _, matrix in tables.blocks_of(table))
-    _positions, scores = neighbours.nearest_in_blocks(blocks, sample, neighbours.NEIGHBOURS)
-    reached = scores.min(axis=1)
+def _effort_for(table: "LanceTable", queries: Floats, reached: Floats) -> Effort:
+    """The least effort that finds enough."""
 
     def search(nprobes: int, refine: int) -> pl.DataFrame:
-        query = table.search(sample).distance_type("cosine").nprobes(nprobes).refine_factor(refine)
-        return tables.hits(query, DEPTH)
+        query = table.search(queries).distance_type("cosine").nprobes(nprobes)
+        return tables.hits(query.refine_factor(refine), DEPTH)
 
     return neighbours.least_effort(search, reached)

@@ -3,8 +3,9 @@
 import polars as pl
 
 from monoglot.errors import RunError
-from monoglot.serving.index import Index, Vectors
+from monoglot.serving.index import Index
 from monoglot.serving.manifest import Release
+from monoglot.serving.vectors import Vectors
 
 _SAMPLE = 100
 _EQUALS = 10  # so many rows of one vector may come before a row that is looked for
