@@ -32,7 +32,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 from pydantic import BaseModel, ConfigDict
@@ -40,6 +40,9 @@ from pydantic import BaseModel, ConfigDict
 from monoglot.errors import MonoglotError, StoreBusyError, StoreError
 from monoglot.files import Files, LocalFiles, sync_folder, write_atomically
 from monoglot.identity import digest, file_digest, files_digest
+
+if TYPE_CHECKING:
+    from monoglot.remote.bucket import Bucket
 
 FORMAT = 1
 _TABLE = "table.parquet"
@@ -108,9 +111,11 @@ class Store:
     Attributes:
         root: the folder; of a store in a bucket (`monoglot.remote`), the one that mirrors it.
         files: the small files that change or go: releases, records of runs.
+        bucket: where a store in a bucket is; None: it is a folder.
     """
 
     files: Files
+    bucket: "Bucket | None" = None
 
     def __init__(self, root: Path) -> None:
         self.root = root

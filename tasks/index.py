@@ -2,11 +2,13 @@
 
 from monoglot.errors import MonoglotError
 from monoglot.identity import digest
+from monoglot.serving import syncing
 from monoglot.serving.index import Index
 from monoglot.serving.vectors import Vectors
 from monoglot.store import Artifact, Store
+from tasks import cluster
 from tasks.caching import stage
-from tasks.cluster import CHUNK, encode_by
+from tasks.cluster import encode_by
 from tasks.models import ModelRef, load_encoder
 from tasks.workplace import Job
 
@@ -38,7 +40,7 @@ def build_index(job: Job, knowledge_base: Artifact, model: ModelRef) -> None:
         job.table(knowledge_base),
         encode_by(job, model),
         on_progress=job.on_progress,
-        **({"chunk": CHUNK} if job.settings.cluster else {}),
+        chunk=cluster.CHUNK if job.settings.cluster else syncing.CHUNK,
     )
     job.draft.rows = done.rows
     # The temperature depends on the edits before, too, and changes what a search ranks first.

@@ -58,21 +58,18 @@ _LOGGER = logging.getLogger(__name__)
 
 def open_ledger(store: "Store") -> Ledger:
     """A store's ledger for buying. Threads may share it; hold the store's writer lock."""
-    bucket = _bucket_of(store)
-    return Ledger(store.ledger_path) if bucket is None else SharedLedger(store.ledger_path, bucket)
+    if store.bucket is None:
+        return Ledger(store.ledger_path)
+    return SharedLedger(store.ledger_path, store.bucket)
 
 
 def ledger_file(store: "Store") -> Path:
     """The ledger's file for reading, with all that other machines have bought."""
-    bucket, path = _bucket_of(store), store.ledger_path
+    bucket, path = store.bucket, store.ledger_path
     if bucket is not None and (path.exists() or bucket.below("ledger")):
         with SharedLedger(path, bucket, is_buying=False):
             pass
     return path
-
-
-def _bucket_of(store: "Store") -> "Bucket | None":
-    return getattr(store, "bucket", None)
 
 
 class SharedLedger(Ledger):

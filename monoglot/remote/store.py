@@ -46,6 +46,8 @@ _STALE_S = 24 * 3600.0  # after which a download that a killed process left is s
 class S3Store(Store):
     """A store in a bucket. Open it with `Store.open`, `Store.existing` or `Store.if_any`."""
 
+    bucket: Bucket
+
     def __init__(self, place: Place, bucket: Bucket, mirror: Path) -> None:
         super().__init__(mirror)
         self.bucket = bucket

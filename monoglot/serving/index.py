@@ -184,7 +184,7 @@ class Index:
         encode: Encode,
         *,
         on_progress: Progress | None = None,
-        chunk: int = 20_000,
+        chunk: int = syncing.CHUNK,
     ) -> SyncResult:
         """Make the table hold exactly these rows, in a new version; encode only new texts.
 

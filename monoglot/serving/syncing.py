@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 Encode = Callable[[Sequence[str]], Floats]
 Progress = Callable[[int, int], None]
 
+CHUNK = 20_000  # texts per commit
 _UNINDEXED_LIMIT = 5_000  # rows that a search reads one by one, since the index lacks them
 _NEVER = timedelta(days=36_500)  # keeps `optimize` from removing versions
 _IDS_PER_DELETE = 5_000
@@ -30,7 +31,7 @@ def write_rows(
     encode: Encode,
     *,
     on_progress: Progress | None = None,
-    chunk: int = 20_000,
+    chunk: int,
 ) -> int:
     """Insert or replace rows, committed chunk by chunk; the number of texts that were encoded.
 
