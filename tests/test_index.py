@@ -413,6 +413,7 @@ def test_a_large_table_is_searched_approximately_with_the_recall_that_was_measur
 ):
     index = open_index(large_folder, dimensions=32)
     assert index.effort is not None
+    assert index._table.stats()["fragment_stats"]["num_fragments"] == 1
     asked = clustered([f"about {number} never seen" for number in range(100)])
     found = index.search(asked, 10)
     assert found["question"].to_list() == [number for number in range(100) for _ in range(10)]

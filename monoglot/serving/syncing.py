@@ -128,6 +128,9 @@ def make_searchable(
             effort = _effort_for(table, *known())
             if effort.recall >= neighbours.ENOUGH_RECALL:
                 return effort
+        # One file of rows in place of one for each chunk: a search reads those that it found out of
+        # it in half the time.
+        table.optimize(cleanup_older_than=_NEVER)
         table.create_index("vector", config=IvfRq(distance_type="cosine"), replace=True)
         return _effort_for(table, *known())
 
