@@ -460,6 +460,18 @@ def test_many_edits_extend_the_index_and_remove_no_version(large, large_folder, 
     assert old.search(clustered(["about 100 case 100"]), 1)["query"][0] == "about 100 case 100"
 
 
+def test_the_effort_is_the_least_that_finds_more_than_what_is_promised():
+    """What is measured on a sample may come out a little lower for other queries."""
+    finds = {20: 940, 40: 992, 80: 996, 120: 999}
+
+    def search(nprobes, _refine):
+        score = (pl.int_range(1_000, eager=True) < finds[nprobes]).cast(pl.Float32)
+        return pl.DataFrame({"question": np.arange(1_000) // 10, "score": score})
+
+    effort = neighbours.least_effort(search, np.ones(100, np.float32))
+    assert (effort.nprobes, effort.recall) == (80, 0.996)
+
+
 def test_where_approximate_search_finds_too_little_it_is_exact(large_folder):
     index = open_index(large_folder, dimensions=32)
     asked = clustered([f"about {number} never seen" for number in range(100)])

@@ -143,7 +143,8 @@ def recall(found: pl.DataFrame, reached: Floats) -> float:
 
 
 # Tried in this order; the last reads every partition, and so loses only what 1-bit codes lose.
-_EFFORTS = ((20, 1), (40, 1), (80, 1), (120, 1), (160, 1), (160, 5), (1_000_000, 20))
+_PROBES = (20, 40, 80, 120, 160, 320, 640)
+_EFFORTS = (*((nprobes, 1) for nprobes in _PROBES), (160, 5), (1_000_000, 20))
 
 
 def least_effort(search: Callable[[int, int], pl.DataFrame], reached: Floats) -> Effort:
@@ -153,7 +154,7 @@ def least_effort(search: Callable[[int, int], pl.DataFrame], reached: Floats) ->
         search: runs the sample of queries with (nprobes, refine).
         reached: (q,) the score of the same queries' tenth nearest row.
     """
-    tried = []
+    tried: list[Effort] = []
     for nprobes, refine in _EFFORTS:
         tried.append(Effort(nprobes, refine, recall(search(nprobes, refine), reached)))
         if tried[-1].recall >= _SAFE_RECALL:
