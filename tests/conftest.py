@@ -15,6 +15,7 @@ from s3_server import machine, s3  # noqa: F401  fixtures
 from tiny_line import write_line
 
 from flows.server import prefect_server
+from monoglot.generation.ledger import Ledger
 from monoglot.learning import precision
 
 # No test is timed: a busy machine breaks nothing.
@@ -26,6 +27,13 @@ settings.load_profile("untimed")
 def fp32(monkeypatch):
     """Tests compute in fp32: what a busy machine measures of tiny models is chance."""
     monkeypatch.setattr(precision, "_is_faster", lambda _device, _run: False)
+
+
+@pytest.fixture
+def ledger(tmp_path):
+    """An empty ledger of LLM replies."""
+    with Ledger(tmp_path / "ledger.sqlite") as opened:
+        yield opened
 
 
 @pytest.fixture(scope="session")

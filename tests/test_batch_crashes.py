@@ -9,17 +9,9 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from batched_translation import LINE_FAULTS, is_everything_in, keys_of, on, plan, right, run
 from llm_batches import BatchFault, BatchServer, HttpFault
-from test_generation_batches import (
-    LINE_FAULTS,
-    is_everything_in,
-    keys_of,
-    on,
-    plan,
-    right,
-    run,
-)
-from test_generation_translation import kb
+from parcels import kb
 
 from monoglot.errors import BatchPendingError
 from monoglot.generation import asking
@@ -68,7 +60,7 @@ CHILD = """
 import os, signal, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from test_generation_batches import CONFIG, HINGLISH, kb
+from parcels import CONFIG, HINGLISH, kb
 from monoglot.errors import BatchPendingError
 from monoglot.generation import batch_intake, batch_records
 from monoglot.config import SpendingConfig

@@ -9,9 +9,9 @@ import numpy as np
 import polars as pl
 import pytest
 from llm_server import Fault, LLMServer
+from parcels import CONFIG, HINGLISH, kb
 from prefect.client.orchestration import get_client
 from pydantic import SecretStr
-from test_generation_translation import CONFIG, HINGLISH, kb
 from test_remining_stages import made
 from tiny_line import SAMPLE, configure, request_of, write_line
 from tiny_models import static_model
@@ -61,12 +61,6 @@ def dying(environment):
     """A cluster of its own, to kill workers of."""
     with DaskCluster(2, environment) as running:
         yield running
-
-
-@pytest.fixture
-def ledger(tmp_path):
-    with Ledger(tmp_path / "ledger.sqlite") as opened:
-        yield opened
 
 
 def bought(rows, settings, ledger, **more):

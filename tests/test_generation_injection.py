@@ -15,7 +15,6 @@ from llm_server import Fault, LLMServer, Request, translation_of
 
 from monoglot.config import GenerationConfig, LanguageConfig, QualityConfig, RedactionConfig
 from monoglot.generation import prompts
-from monoglot.generation.ledger import Ledger
 from monoglot.generation.quality import keep_good
 from monoglot.generation.redaction import Redactor
 from monoglot.generation.replies import Reply, clean_text, read_rows
@@ -33,12 +32,6 @@ OTHERS = (
     "can I pay when it arrives",
 )
 PWNED = "PWNED ho gaya"
-
-
-@pytest.fixture
-def ledger(tmp_path):
-    with Ledger(tmp_path / "ledger.sqlite") as opened:
-        yield opened
 
 
 def kb(*queries):

@@ -4,13 +4,11 @@ import json
 
 import numpy as np
 import polars as pl
-import pytest
 from llm_server import Fault, LLMServer, translation_of
 
 from monoglot.config import GenerationConfig, LanguageConfig
 from monoglot.contracts import Queries, Rejects, empty
 from monoglot.generation.judging import JUDGE_PROMPT, ask_judge, build_judge_messages
-from monoglot.generation.ledger import Ledger
 from monoglot.generation.round_trip import translate_back
 from monoglot.identity import digest
 
@@ -28,12 +26,6 @@ def doubted(*rows):
         {"text": [text for text, _ in rows], "candidates": [names for _, names in rows]},
         schema={"text": pl.String, "candidates": pl.List(pl.String)},
     )
-
-
-@pytest.fixture
-def ledger(tmp_path):
-    with Ledger(tmp_path / "ledger.sqlite") as opened:
-        yield opened
 
 
 def judged(rows, server, ledger):

@@ -3,18 +3,10 @@
 import asyncio
 import contextlib
 
-import pytest
-
 from monoglot.errors import StoreError
 from monoglot.generation.buying import _Keeper
-from monoglot.generation.ledger import Bought, Ledger
+from monoglot.generation.ledger import Bought
 from monoglot.generation.replies import Reply
-
-
-@pytest.fixture
-def ledger(tmp_path):
-    with Ledger(tmp_path / "ledger.sqlite") as opened:
-        yield opened
 
 
 def bought(name, sent_as="r"):

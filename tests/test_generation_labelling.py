@@ -3,13 +3,11 @@
 import json
 
 import polars as pl
-import pytest
 from llm_server import Fault, LLMServer
 
 from monoglot.config import GenerationConfig, LanguageConfig
 from monoglot.contracts import Candidates, Gaps, Proposals, Queries, Rejects, empty
 from monoglot.generation.labelling import label_queries, pending
-from monoglot.generation.ledger import Ledger
 
 HINGLISH = LanguageConfig(code="hi-Latn", name="Hinglish")
 ROWS = {
@@ -18,12 +16,6 @@ ROWS = {
     "r3": ("parcel arrived late", "late"),
     "r4": ("parcel lost", "track"),
 }
-
-
-@pytest.fixture
-def ledger(tmp_path):
-    with Ledger(tmp_path / "ledger.sqlite") as opened:
-        yield opened
 
 
 def asked(*texts, language="hi-Latn"):

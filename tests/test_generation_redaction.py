@@ -16,7 +16,6 @@ from monoglot.contracts import Candidates, empty
 from monoglot.errors import ConfigError
 from monoglot.generation.judging import ask_judge
 from monoglot.generation.labelling import label_queries
-from monoglot.generation.ledger import Ledger
 from monoglot.generation.personal_numbers import folded
 from monoglot.generation.redaction import Redactor
 from monoglot.generation.synthesis import synthesize
@@ -26,12 +25,6 @@ HINGLISH = LanguageConfig(code="hi-Latn", name="Hinglish")
 CONFIG = GenerationConfig(model="toy", glossary=("gmail",))
 EVERYTHING = Redactor(RedactionConfig(knowledge_base=True))
 REDACTOR = Redactor(RedactionConfig(patterns={"employee": r"EMP-\d{6}"}))
-
-
-@pytest.fixture
-def ledger(tmp_path):
-    with Ledger(tmp_path / "ledger.sqlite") as opened:
-        yield opened
 
 
 @pytest.mark.parametrize(("language", "text", "values"), POSITIVE)

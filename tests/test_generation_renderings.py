@@ -51,12 +51,6 @@ def kb(count, start=0):
     )
 
 
-@pytest.fixture
-def ledger(tmp_path):
-    with Ledger(tmp_path / "ledger.sqlite") as opened:
-        yield opened
-
-
 def run(rows, server, ledger, language, config=CONFIG):
     return translate(
         rows, language, config, kb_language="en", settings=server.settings(), ledger=ledger

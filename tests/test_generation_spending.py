@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from llm_server import Fault, LLMServer
-from test_generation_translation import CONFIG, HINGLISH, kb, plan
+from parcels import CONFIG, HINGLISH, kb, plan
 
 from monoglot.config import LanguageConfig, PriceConfig, SpendingConfig
 from monoglot.errors import BudgetError, ConfigError

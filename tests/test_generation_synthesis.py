@@ -1,24 +1,16 @@
 """Synthesis: bought by label and sample, each in its own manner, without twins."""
 
 import polars as pl
-import pytest
 from llm_server import Fault, LLMServer
 
 from monoglot.config import GenerationConfig, LanguageConfig, QualityConfig
 from monoglot.contracts import Queries, Rejects, empty
-from monoglot.generation.ledger import Ledger
 from monoglot.generation.prompts import VOICES
 from monoglot.generation.quality import keep_good
 from monoglot.generation.synthesis import pending, synthesize, voice_of
 from monoglot.generation.variety import Variety, variety_of
 
 HINGLISH = LanguageConfig(code="hi-Latn", name="Hinglish")
-
-
-@pytest.fixture
-def ledger(tmp_path):
-    with Ledger(tmp_path / "ledger.sqlite") as opened:
-        yield opened
 
 
 def topics(count=3, examples=4):

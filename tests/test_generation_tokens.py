@@ -12,7 +12,6 @@ from tokenizers import Tokenizer
 from monoglot.config import GenerationConfig, LanguageConfig
 from monoglot.contracts import Queries, empty
 from monoglot.generation import synthesis, translation
-from monoglot.generation.ledger import Ledger
 from monoglot.generation.tokens import answer_tokens, tokens_in
 from monoglot.knowledge.parts import topics_of
 
@@ -37,12 +36,6 @@ def counter(name):
     tokenizer = Tokenizer.from_file(str(path))
     tokenizer.no_truncation()
     return lambda text: len(tokenizer.encode(text, add_special_tokens=False).ids)
-
-
-@pytest.fixture
-def ledger(tmp_path):
-    with Ledger(tmp_path / "ledger.sqlite") as opened:
-        yield opened
 
 
 def sample_rows():

@@ -6,47 +6,21 @@ import threading
 import polars as pl
 import pytest
 from llm_server import Fault, LLMServer, mixture, translation_of
+from parcels import CONFIG, HINGLISH, kb, plan
 from pydantic import SecretStr
 
-from monoglot.config import GenerationConfig, LanguageConfig, QualityConfig
+from monoglot.config import LanguageConfig, QualityConfig
 from monoglot.contracts import Queries, Rejects, empty
 from monoglot.errors import EndpointError
 from monoglot.generation import asking, translation
 from monoglot.generation.ledger import Ledger
 from monoglot.generation.quality import keep_good
-from monoglot.generation.translation import pending, translate
-
-HINGLISH = LanguageConfig(code="hi-Latn", name="Hinglish", style="as typed on a phone")
-CONFIG = GenerationConfig(model="toy", glossary=("SIM swap",))
-
-
-@pytest.fixture
-def ledger(tmp_path):
-    with Ledger(tmp_path / "ledger.sqlite") as opened:
-        yield opened
-
-
-def kb(count, start=0):
-    numbers = range(start, start + count)
-    return pl.DataFrame(
-        {
-            "row_id": [f"row-{n:04}" for n in numbers],
-            "query": [f"where is my parcel number {n} from the shop" for n in numbers],
-            "label": ["parcel" if n % 2 else "shop" for n in numbers],
-        },
-        schema=dict.fromkeys(("row_id", "query", "label"), pl.String),
-    )
+from monoglot.generation.translation import translate
 
 
 def run(rows, server, ledger, language=HINGLISH, config=CONFIG, **changes):
     settings = server.settings(**{"llm_concurrency": 4, **changes})
     return translate(rows, language, config, kb_language="en", settings=settings, ledger=ledger)
-
-
-def plan(rows, server, ledger, language=HINGLISH, config=CONFIG, **changes):
-    return pending(
-        rows, language, config, kb_language="en", settings=server.settings(**changes), ledger=ledger
-    )
 
 
 def test_every_row_is_translated_and_paid_for_once(ledger):
