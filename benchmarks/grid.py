@@ -145,19 +145,26 @@ def _used(cpu_seconds: float, *, made: bool) -> dict[str, float | None]:
 
 
 def places_in(store: Store, measured: Artifact) -> dict[str, str]:
+    """The places of a measured cell."""
+    return places_of(_both_halves(store, measured), store.table(measured, INDEX_SET))
+
+
+def _both_halves(store: Store, measured: Artifact) -> pl.DataFrame:
     """Of a measured cell, both halves of the questions together."""
-    both = pl.concat([store.table(measured), store.table(measured, HELD_BACK)])
-    return places_of(both, store.table(measured, INDEX_SET))
+    return pl.concat([store.table(measured), store.table(measured, HELD_BACK)])
 
 
 def keep_baselines(
     store: Store, dataset: Dataset, folder: Path, tfidf: pl.DataFrame, untuned: Artifact
 ) -> None:
-    """Write the questions, and what TF-IDF and the untuned model answer to them."""
+    """Write the questions, and what TF-IDF and the untuned model answer to them.
+
+    Over the whole knowledge base alone: its index set is another one under every seed.
+    """
     write_json(folder / "questions.json", questions_of(tfidf, dataset.parts))
     for name, places in (
         (TFIDF, places_of(tfidf, None)),
-        (UNTUNED, places_in(store, untuned)),
+        (UNTUNED, places_of(_both_halves(store, untuned), None)),
     ):
         told = {"cell": name, "seed": None, "changes": {}, "provenance": provenance()}
         write_json(result_path(folder, name, None), {**told, "places": places})

@@ -57,9 +57,8 @@ def measure_peer(place: Workplace, trial: Trial, bench: Bench) -> tuple[Artifact
         place, trial.config, bench.rows, bench.data, base=system, fine_tune=fine_tune
     )
     ran = [it for it in place.journal[before:] if it.title.startswith(f"{trial.cell}: ")]
-    steps = [it.artifact.facts["steps"] for it in ran if "steps" in it.artifact.facts]
-    if not steps:
+    trained = next((it for it in ran if "steps" in it.artifact.facts), None)
+    if trained is None:
         return made.outcomes[trial.cell], None
-    whole = all(it.outcome == "done" for it in ran)
-    seconds = round(sum(it.seconds for it in ran), 1) if whole else None
-    return made.outcomes[trial.cell], Cost(seconds, steps[0], None)
+    seconds = round(trained.seconds, 1) if trained.outcome == "done" else None
+    return made.outcomes[trial.cell], Cost(seconds, trained.artifact.facts["steps"], None)

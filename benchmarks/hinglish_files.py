@@ -8,7 +8,7 @@ import polars as pl
 import yaml
 
 LANGUAGE = "hi-Latn"
-MACRO_MIN = 5  # macro values: intents with as many training and as many evaluated queries
+MACRO_MIN = 5  # macro values: intents with as many evaluated queries
 # arXiv 2506.02527: Algorithm 1 and InfoNCE on its explicit negatives alone.
 PAPER: dict[str, Any] = {
     "sampling": {
