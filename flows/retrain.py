@@ -27,7 +27,7 @@ from tasks.caching import waiting
 from tasks.cluster import require_cluster
 from tasks.comparison import evaluate_baselines
 from tasks.diagnostics import diagnose
-from tasks.guards import measure_guards
+from tasks.guards import measure_guards, read_guards
 from tasks.judgement import judge
 from tasks.knowledge_base import read_knowledge_base
 from tasks.merging import merge_with_base
@@ -127,7 +127,7 @@ def train_and_release(place: Workplace, config: Config, inputs: Inputs) -> RunRe
         trained=trained,
         baselines=baselines,
     )
-    guards = measure_guards(place, config.guards, systems, rows)
+    guards = measure_guards(place, data.guards, systems)
     decision = judge(
         place, config, systems, guards, base=base, candidate=candidate, current=current
     )
@@ -208,14 +208,16 @@ def gather_data(place: Workplace, config: Config, rows: Artifact, base: ModelRef
     )
     waits.end()
     others = (*synthetic, *labelled.queries)
+    guards = read_guards(place, config.guards, rows)
     anchors = gather_anchors(
         place,
         translations=translations,
         others=others if native is None else (*others, native),
         parts=parts,
         questions=questions,
+        guards=tuple(guard.questions for guard in guards),
     )
-    return Data(parts, questions, anchors, labelled)
+    return Data(parts, questions, anchors, labelled, guards)
 
 
 def fine_tune(

@@ -3,7 +3,7 @@
 import polars as pl
 
 from monoglot.knowledge.parts import of_part
-from monoglot.knowledge.training_set import training_set
+from monoglot.knowledge.training_set import training_set, without_guarded
 from monoglot.store import Artifact
 from tasks.caching import stage
 from tasks.workplace import Job
@@ -17,8 +17,11 @@ def gather_anchors(
     others: tuple[Artifact, ...],
     parts: Artifact,
     questions: Artifact,
+    guards: tuple[Artifact, ...],
 ) -> None:
     """`contracts.Queries` to train on, without any that shares text or source with a question.
+
+    Nor any that a guard asks: a model that knows its questions by heart would pass it.
 
     Args:
         job: the stage's job.
@@ -28,10 +31,14 @@ def gather_anchors(
         others: native and synthetic queries, and those of users that the LLM labelled.
         parts: the split.
         questions: the evaluation set.
+        guards: the questions of the guards.
     """
     split = job.table(parts)
     translated = of_part([job.table(each) for each in translations], split, "training", "index")
     together = pl.concat([translated, *map(job.table, others)])
     distinct = together.unique("query_id", keep="first", maintain_order=True)
     kept, rejects = training_set(distinct, split, job.table(questions))
+    for guard in guards:
+        kept, guarded = without_guarded(kept, job.table(guard)["text"])
+        rejects = pl.concat([rejects, guarded])
     job.write(kept, rejects, dropped=dict(rejects["rule"].value_counts(sort=True).iter_rows()))

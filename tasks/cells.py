@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from monoglot.generation.scripts import romanised_among
 from monoglot.identity import digest, identity_of
 from monoglot.knowledge.validation import is_validation
 from monoglot.learning.evaluation import evaluate_vectors, with_english
@@ -93,6 +94,7 @@ def learning_digest(trial: Trial, bench: Bench, base: ModelRef) -> str:
             "anchors": bench.data.anchors.digest,
             "user_labels": [labelled.digest for labelled in bench.data.labelled.queries],
             "base": base.digest,
+            "romanised": romanised_among(trial.config.languages),
             "settings": identity_of(learning_settings_of(trial.config)),
             "code": {name: code[name] for name in _LEARNING},
         }

@@ -12,6 +12,7 @@ from prefect import get_run_logger
 
 from monoglot.config import Config
 from monoglot.generation.query_translation import foreign_languages
+from monoglot.generation.scripts import romanised_among
 from monoglot.learning.baselines import MOST_ROWS
 from monoglot.learning.evaluation import with_english
 from monoglot.learning.heads import MOST_LABELS
@@ -200,6 +201,7 @@ def _mined_negatives(setting: _Setting, made: Baselines) -> None:
         triplets=mined,
         base=base,
         config=fine_tuning,
+        romanised=romanised_among(setting.config.languages),
     )
     made.outcomes[MINED] = _outcomes_of(setting, trained, merged=True)
 

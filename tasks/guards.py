@@ -37,26 +37,35 @@ def read_guard(
     job.write(loaded.rows, loaded.rejects, warnings=warnings, source=name)
 
 
-def measure_guards(
-    place: Workplace, guards: tuple[GuardConfig, ...], systems: Mapping[str, System], rows: Artifact
-) -> tuple[Guard, ...]:
-    """Ask every model the questions of every guard.
+@dataclass(frozen=True)
+class Asked:
+    """What a guard asks.
 
-    A guard over a knowledge base of its own is asked of vectors that are kept by model, which
-    guards over the same rows share; any other of the model's index.
+    Attributes:
+        config: its name, its floor, and the rows it asks about.
+        rows: the knowledge base it asks about.
+        questions: `contracts.Queries`.
+    """
+
+    config: GuardConfig
+    rows: Artifact
+    questions: Artifact
+
+
+def read_guards(
+    place: Workplace, guards: tuple[GuardConfig, ...], rows: Artifact
+) -> tuple[Asked, ...]:
+    """The questions of every guard, and other knowledge bases that they ask about.
 
     Args:
         place: store and journal of the run.
         guards: what is guarded.
-        systems: the models by digest; see `tasks.systems.measure`.
         rows: the knowledge base.
     """
-    return tuple(_measure(place, guard, systems, rows) for guard in guards)
+    return tuple(_read(place, guard, rows) for guard in guards)
 
 
-def _measure(
-    place: Workplace, guard: GuardConfig, systems: Mapping[str, System], rows: Artifact
-) -> Guard:
+def _read(place: Workplace, guard: GuardConfig, rows: Artifact) -> Asked:
     own = guard.knowledge_base
     asked_about = rows if own is None else read_other_base(place, own)
     questions = read_guard(
@@ -66,16 +75,36 @@ def _measure(
         language=guard.language,
         rows=asked_about,
     )
+    return Asked(guard, asked_about, questions)
+
+
+def measure_guards(
+    place: Workplace, guards: tuple[Asked, ...], systems: Mapping[str, System]
+) -> tuple[Guard, ...]:
+    """Ask every model the questions of every guard.
+
+    A guard over a knowledge base of its own is asked of vectors that are kept by model, which
+    guards over the same rows share; any other of the model's index.
+
+    Args:
+        place: store and journal of the run.
+        guards: from `read_guards`.
+        systems: the models by digest; see `tasks.systems.measure`.
+    """
+    return tuple(_measure(place, guard, systems) for guard in guards)
+
+
+def _measure(place: Workplace, asked: Asked, systems: Mapping[str, System]) -> Guard:
     outcomes = {}
     for digest, system in systems.items():
         vectors = system.index
-        if own is not None:
-            vectors = encode_rows(place, knowledge_base=asked_about, model=system.model)
+        if asked.config.knowledge_base is not None:
+            vectors = encode_rows(place, knowledge_base=asked.rows, model=system.model)
         outcomes[digest] = probe(
             place,
             vectors=vectors,
             model=system.model,
-            questions=questions,
-            knowledge_base=asked_about,
+            questions=asked.questions,
+            knowledge_base=asked.rows,
         )
-    return Guard(guard, outcomes)
+    return Guard(asked.config, outcomes)

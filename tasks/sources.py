@@ -15,6 +15,7 @@ from monoglot.store import Artifact
 from tasks.candidates import search_candidates, search_further
 from tasks.consistency import keep_consistent
 from tasks.given_translations import read_translations
+from tasks.guards import Asked
 from tasks.index import build_index
 from tasks.labelling import label_by_llm, label_gaps_by_llm
 from tasks.models import ModelRef, base_model, released_model
@@ -35,12 +36,14 @@ class Data(NamedTuple):
         questions: the evaluation set.
         anchors: the training set in the target languages.
         labelled: what the LLM made of user queries; see `UserLabels`.
+        guards: what is asked of the models beside the evaluation, and not trained on either.
     """
 
     parts: Artifact
     questions: Artifact
     anchors: Artifact
     labelled: "UserLabels"
+    guards: tuple[Asked, ...]
 
 
 class UserLabels(NamedTuple):

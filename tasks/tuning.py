@@ -1,7 +1,7 @@
 """What the search for a recipe asks of measured cells."""
 
 from monoglot.config import Config
-from monoglot.learning.learned import rate_for
+from monoglot.learning.learned import peak_rate_of
 from monoglot.learning.metrics import ALL, summarise
 from monoglot.store import Artifact, Store
 from tasks.models import ModelRef, locate
@@ -16,5 +16,4 @@ def peak_rate(store: Store, config: Config, base: ModelRef) -> float:
     """The present recipe's learning rate, also where the config leaves it to the model's width."""
     from monoglot.learning.encoder import Encoder
 
-    own = config.fine_tuning.learning_rate
-    return own or rate_for(Encoder.load(locate(store, base)).dimensions)
+    return peak_rate_of(config.fine_tuning, Encoder.load(locate(store, base)).dimensions)

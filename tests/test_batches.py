@@ -138,6 +138,13 @@ def test_all_anchors_of_a_large_group_are_shown_over_the_epochs(anchors):
     assert (many[hinglish] > 0).all()
 
 
+def test_a_language_whose_origin_is_never_shown_has_no_batch_in_its_turn(anchors):
+    batches = batches_of(anchors, origin_weights={"translated": 0, "native": 0}, batches="in_turn")
+    languages = {anchors["language"][int(row)] for batch in batches.of(0) for row in batch}
+    assert languages == {"hi-Latn"}  # "ar" and "sw" have no query of a user
+    assert all(len(batch) for batch in batches.of(0))
+
+
 def test_languages_in_turn_have_batches_of_their_own_in_a_drawn_order(anchors):
     batches = batches_of(anchors, batches="in_turn")
     orders = []

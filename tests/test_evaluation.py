@@ -8,7 +8,7 @@ import pytest
 
 from monoglot.contracts import KnowledgeBase, Outcomes, Queries, empty
 from monoglot.errors import RunError, StaleVectorsError
-from monoglot.learning.evaluation import evaluate_vectors, evaluation_json, with_english
+from monoglot.learning.evaluation import as_json, evaluate_vectors, with_english
 from monoglot.learning.metrics import summarise
 from monoglot.learning.mistakes import confusions, per_label, won_and_lost
 
@@ -121,15 +121,12 @@ def test_a_knowledge_base_of_one_row_that_is_excluded_finds_nothing():
     assert (row["rank"], row["top_labels"], row["top_row"], row["top_score"]) == (0, [], None, None)
 
 
-def test_json_of_evaluate():
-    current = evaluate_vectors(THREE, VECTORS, np.array([near(0)]), ROWS, ROW_VECTORS)
-    untuned = evaluate_vectors(THREE, VECTORS[::-1], np.array([near(3)]), ROWS, ROW_VECTORS)
-    found = json.loads(json.dumps(evaluation_json("r1", current, untuned), allow_nan=False))
-    assert list(found) == ["release", "current", "untuned", "english_control"]
-    assert found["release"] == "r1"
-    assert list(found["current"]) == ["hi-Latn", "all"]
-    assert found["current"]["all"] == found["current"]["hi-Latn"]
-    assert found["current"]["all"] == {
+def test_a_summary_as_json():
+    asked = evaluate_vectors(THREE, VECTORS, np.array([near(0)]), ROWS, ROW_VECTORS)
+    found = json.loads(json.dumps(as_json(summarise(asked)), allow_nan=False))
+    assert list(found) == ["hi-Latn", "all"]
+    assert found["all"] == found["hi-Latn"]
+    assert found["all"] == {
         "n": 3,
         "hit@1": 0.3333,
         "hit@3": 0.6667,
@@ -142,15 +139,9 @@ def test_json_of_evaluate():
         "labels": 3,
         "label_not_in_kb": 1,
     }
-    assert found["english_control"]["current"]["all"]["mrr"] == 1.0
-    assert found["english_control"]["untuned"]["all"]["hit@1"] == 0.0
-
-
-def test_json_without_control_or_release():
-    current = evaluate_vectors(THREE, VECTORS, None, ROWS, ROW_VECTORS)
-    found = evaluation_json(None, current, current)
-    assert found["release"] is None
-    assert found["english_control"] == {"current": {}, "untuned": {}}
+    assert as_json(summarise(asked, control=True))["all"]["mrr"] == 1.0
+    without = evaluate_vectors(THREE, VECTORS, None, ROWS, ROW_VECTORS)
+    assert as_json(summarise(without, control=True)) == {}
 
 
 BEFORE = evaluate_vectors(

@@ -108,10 +108,18 @@ def test_labels_negatives_and_gaps_come_from_the_numbers(ledger):
 
 def test_what_names_no_number_is_asked_again_and_then_refused(ledger):
     queries = asked("kahan")
-    for nonsense in ({"fits": "track"}, {"fits": None}, {"fits": True}, {"fits": 1.5}, {}):
+    unreadable = ({"fits": "--1"}, {"fits": "9" * 5000})  # `int` raises
+    for nonsense in (
+        *unreadable,
+        {"fits": "track"},
+        {"fits": None},
+        {"fits": True},
+        {"fits": 1.5},
+        {},
+    ):
         answers = [{"wording": "x", **nonsense}]
         fault = Fault("odd", rows=lambda rows, a=answers: [{"id": rows[0]["id"], **a[0]}])
-        text = f"kahan {json.dumps(nonsense)}"
+        text = f"kahan {json.dumps(nonsense)[:20]}"
         with LLMServer(faults=lambda _request, fault=fault: fault) as server:
             made = run(asked(text), candidates_of(queries), server, ledger)
             assert len(server.requests) == 3

@@ -7,7 +7,7 @@ import yaml
 
 from monoglot.config import Config
 from monoglot.errors import ConfigError
-from monoglot.learning.grid import FIXED, cells_of, trials_of
+from monoglot.learning.grid import FIXED, cells_of, trials_of, updated
 from monoglot.learning.grids import BUILT_IN, options_of, read_grid
 from monoglot.learning_config import SamplingConfig
 
@@ -56,11 +56,20 @@ def test_cells_are_the_product_of_the_axes_and_all_of_a_seed_come_first(tmp_path
     assert trials(tmp_path, AXES, resplit=False)[3].config.split.seed == 0
 
 
+@pytest.mark.parametrize(
+    "sampling",
+    [
+        {},
+        {"strategy": "top_k", "remine": True},  # which algorithm1 refuses
+        {"random_negatives": 0, "hard_negatives": 0},  # which the objective explicit refuses
+    ],
+)
 @pytest.mark.parametrize("name", BUILT_IN)
-def test_every_built_in_grid_is_made_of_configs(name):
-    grid, where = read_grid(name, CONFIG)
+def test_every_built_in_grid_is_made_of_configs(name, sampling):
+    config = Config.model_validate(updated(CONFIG.model_dump(), {"sampling": sampling}))
+    grid, where = read_grid(name, config)
     cells = cells_of(grid, where)
-    made = trials_of(cells, CONFIG, Path("/monoglot.yaml"), where, resplit=False)
+    made = trials_of(cells, config, Path("/monoglot.yaml"), where, resplit=False)
     assert len(made) == len(cells.changes) * 3
     assert cells.reference in cells.changes
 

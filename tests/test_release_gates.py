@@ -24,7 +24,7 @@ from tasks.request import RunRequest
 
 pytestmark = pytest.mark.slow
 
-UNTRAINED = "cancel_order"
+UNTRAINED, TRAINED = "cancel_order", "download_invoice"
 
 
 def write_files(folder):
@@ -42,7 +42,14 @@ def write_files(folder):
         folder / "out.csv"
     )
     near = questions.filter(pl.col("label").is_in(labels[:6].implode()))
-    near.select(text="english", label="label").write_csv(folder / "english.csv")
+    [source, *_] = kb.filter(label=TRAINED)["query"]
+    learned = pl.read_csv(folder / "hinglish.csv").filter(source=source)
+    pl.concat(
+        [
+            near.select(text="english", label="label"),
+            learned.select(text="translation", label=pl.lit(TRAINED)),
+        ]
+    ).write_csv(folder / "english.csv")
 
 
 SECTIONS = {
@@ -133,6 +140,14 @@ def test_the_gate_and_the_report_tell_of_every_guard(guarded):
     titles = [stage.title for stage in record.stages]
     assert sum(title.endswith("other rows by model") for title in titles) == 1
     assert sum(title.endswith("on other shop") for title in titles) == 2  # untuned and tuned
+
+
+def test_nothing_is_trained_on_that_a_guard_asks(guarded):
+    folder, record = guarded
+    anchors = stages_of(record)["anchors"].artifact
+    asked = set(pl.read_csv(folder / "english.csv")["text"])
+    assert not asked & set(store_of(folder).table(anchors)["text"])
+    assert anchors.facts["dropped"]["guarded_text"] == 1
 
 
 def test_nothing_is_trained_on_an_untrained_label(guarded):

@@ -15,7 +15,7 @@ from small_corpus import LABELS, all_texts, anchors, rows, similarity, triplets_
 from tiny_models import static_model, xlm_roberta
 
 from monoglot.errors import ConfigError
-from monoglot.learning import adapters, sub_batches, training
+from monoglot.learning import adapters, passes, sub_batches, training
 from monoglot.learning.encoder import Encoder
 from monoglot.learning.learned import Learned
 from monoglot.learning.lessons import lessons_of
@@ -170,6 +170,7 @@ def test_a_killed_training_goes_on_and_ends_in_the_same_weights(
     base = xlm_roberta(tmp_path / "tiny-e5-like", all_texts())
     config = TrainingConfig(epochs=4, batch_size=4, learning_rate=1e-3, **extra)
     table = triplets_of(anchors, rows, similarity, epochs=4)
+    monkeypatch.setattr(passes, "bf16_is_faster", lambda _model: True)
     whole, _ = tuned(tmp_path / "whole", base, anchors, rows, table, config)
 
     class Killed(BaseException):
@@ -182,8 +183,10 @@ def test_a_killed_training_goes_on_and_ends_in_the_same_weights(
     monkeypatch.setattr(training, "_SECONDS_BETWEEN_CHECKPOINTS", 0.0)
     with pytest.raises(Killed):
         tuned(tmp_path / "killed", base, anchors, rows, table, config, on_step=kill)
+    monkeypatch.setattr(passes, "bf16_is_faster", lambda _model: False)  # on a busy machine, say
     _, log = tuned(tmp_path / "killed", base, anchors, rows, table, config)
     assert log.resumed_at == 4
+    assert log.bf16
     assert log.steps["step"].to_list() == list(range(1, 9))
     weights = [load_file(tmp_path / run / "model/model.safetensors") for run in ("whole", "killed")]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from monoglot.contracts import Queries, Rejects, empty
 from monoglot.identity import normalised, text_digest
 from monoglot.knowledge.duplicates import SIMILAR, near_to
-from monoglot.knowledge.training_set import training_set, without_near_copies
+from monoglot.knowledge.training_set import training_set, without_guarded, without_near_copies
 
 HINGLISH_TOP = Path(__file__).parents[2] / "shared/data/hinglish_top"
 MADE = ("user", "synthetic")
@@ -171,3 +171,15 @@ def test_no_source_or_text_of_hinglish_tops_test_can_train():
     assert lost == 0
     near = near_to(human["text"].to_list(), evaluation["text"].to_list(), SIMILAR)
     assert len(near) - near.null_count() == 52
+
+
+def test_what_a_guard_asks_is_left_out_and_its_translations_are_not():
+    anchors = queries(
+        ("Mera parcel, kahan hai?", "translated", "a", "Where is my parcel?"),
+        ("kidhar", "native", "a", "Where is my parcel?"),
+    )
+    asked = pl.Series("text", ["mera parcel kahan hai", "Where is my parcel?"])
+    kept, rejects = without_guarded(anchors, asked)
+    assert kept["text"].to_list() == ["kidhar"]
+    assert rejects.select("value", "rule").rows() == [("Mera parcel, kahan hai?", "guarded_text")]
+    Rejects.validate(rejects)

@@ -10,6 +10,7 @@ A query's key is its text and its candidates: a changed or new row buys anew onl
 it is a candidate of, which is when the answer may change.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -43,6 +44,7 @@ from monoglot.identity import digest
 from monoglot.settings import Settings
 
 NONE_FITS, NO_QUESTION = 0, -1
+_NUMBER = re.compile("-?[0-9]{1,6}")  # of a candidate; `int` refuses "--1" and very long ones
 _ANSWER_CHARS = 40  # the numbers and their names, beside the wording
 
 _NO_QUESTION = Problem("no_question", "the model says that it asks for nothing")
@@ -248,7 +250,7 @@ def _verdict_in(row: Mapping[str, Any]) -> Verdict | None:
 
 def _whole(value: Any) -> int | None:
     """A whole number, also where a model wrote it as text."""
-    if isinstance(value, str) and value.strip().lstrip("-").isdecimal():
+    if isinstance(value, str) and _NUMBER.fullmatch(value.strip()):
         value = int(value)
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 

@@ -14,6 +14,7 @@ for where it comes from; a user's query may be the very one that was sampled for
 import polars as pl
 
 from monoglot.contracts import Rejects
+from monoglot.identity import all_normalised
 from monoglot.knowledge.duplicates import near_pairs, near_to, repeats
 from monoglot.knowledge.parts import untrained_labels
 from monoglot.knowledge.split import without_leaks
@@ -55,6 +56,23 @@ def training_set(
         },
     )
     return kept.sort("query_id"), pl.concat([lost, leaks, copies])
+
+
+def without_guarded(anchors: pl.DataFrame, guarded: pl.Series) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Leave out queries that a guard asks, to the letter or without case and punctuation.
+
+    Not those that share their English wording alone: a guard may be the knowledge base in another
+    language, whose rows are there to be trained on.
+
+    Args:
+        anchors: `contracts.Queries`.
+        guarded: texts of a guard's questions.
+    """
+    asked = all_normalised(anchors["text"]).is_in(all_normalised(guarded).unique().implode())
+    dropped = anchors.filter(asked).with_columns(rule=pl.lit("guarded_text"))
+    return anchors.filter(~asked), _rejects(
+        dropped, "text", {"guarded_text": "a guard asks this text (guards)"}
+    )
 
 
 def without_near_copies(

@@ -71,6 +71,8 @@ class Batches:
         for language in np.unique(self._groups[0]):
             its = [d for d, own in zip(drawn, self._groups[0], strict=True) if own == language]
             order = rng.permutation(np.concatenate(its))
+            if not len(order):  # whose anchors all have a weight of 0, or nearly
+                continue
             # Parts of like size: a last batch of one anchor would have no negatives in it.
             batches += np.array_split(order, -(-len(order) // self._size))
         return [batches[number] for number in rng.permutation(len(batches))]

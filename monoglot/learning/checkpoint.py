@@ -1,7 +1,8 @@
 """Checkpoints of a training: one safetensors file, replaced whole, read without running code.
 
 A training resumed from one takes the very steps it would have taken: weights and optimiser moments
-are kept, batches and rates follow from the step, and nothing else is random.
+are kept, as is the precision, which another process might measure otherwise; batches and rates
+follow from the step, and nothing else is random.
 """
 
 import json
@@ -25,6 +26,7 @@ class TrainingState:
     losses: list[float]
     rates: list[float]
     temperatures: list[float]
+    bf16: bool = False
 
 
 def save(folder: Path, state: TrainingState, step: int) -> None:
@@ -41,6 +43,7 @@ def save(folder: Path, state: TrainingState, step: int) -> None:
         "losses": state.losses,
         "rates": state.rates,
         "temperatures": state.temperatures,
+        "bf16": state.bf16,
     }
     partial = folder / f".{_FILE}"
     save_file(tensors, partial, metadata={"progress": json.dumps(progress)})
@@ -67,6 +70,7 @@ def load(folder: Path, state: TrainingState) -> int:
     state.losses[:] = progress["losses"]
     state.rates[:] = progress["rates"]
     state.temperatures[:] = progress["temperatures"]
+    state.bf16 = progress.get("bf16", state.bf16)
     return int(progress["step"])
 
 

@@ -25,8 +25,9 @@ class Cost:
     """What one training took.
 
     Attributes:
-        seconds: wall clock, without the evaluations in between; None: it was resumed, and the
-            time before that is not known.
+        seconds: wall clock, without the evaluations in between (but for those of another cell
+            whose training this one shares); None: it was resumed, and the time before that is not
+            known.
         steps: of the optimiser.
         texts: encoded with gradients; None as for `seconds`.
     """

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from monoglot.contracts import Outcomes
 from monoglot.errors import RunError
 from monoglot.identity import normalised
-from monoglot.learning.metrics import Scores, summarise
+from monoglot.learning.metrics import Scores
 from monoglot.learning.ranking import Floats, Ranking, rank
 
 
@@ -119,31 +119,6 @@ def _label_lists(found: Ranking) -> pl.Series:
     names = found.names.gather(pl.select(pl.when(codes >= 0).then(codes)).to_series())
     lists = names.reshape(found.label.shape).arr.to_list().list.drop_nulls()
     return lists.alias("top_labels")
-
-
-def evaluation_json(
-    release: str | None,
-    current: pl.DataFrame,
-    untuned: pl.DataFrame,
-    *,
-    macro_min: int = 1,
-) -> dict[str, Any]:
-    """What `monoglot evaluate --json` prints.
-
-    Args:
-        release: id of the release that `current` is of; None: nothing is released yet.
-        current: outcomes of that release.
-        untuned: outcomes of the base model on the same questions.
-        macro_min: labels with fewer questions are left out of the macro values.
-    """
-
-    def scores(outcomes: pl.DataFrame, *, control: bool) -> dict[str, Any]:
-        return as_json(summarise(outcomes, control=control, macro_min=macro_min))
-
-    systems = {"current": current, "untuned": untuned}
-    asked = {name: scores(outcomes, control=False) for name, outcomes in systems.items()}
-    control = {name: scores(outcomes, control=True) for name, outcomes in systems.items()}
-    return {"release": release, **asked, "english_control": control}
 
 
 def as_json(summary: Mapping[str, Scores]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from monoglot.learning_config import SamplingConfig, TrainingConfig
 from monoglot.section import Section
 
 _PAPER_EPOCHS = 3
+_PAPER_NEGATIVES = (1, 2)  # random and hard ones
 
 
 def read_grid(name: str, config: Config) -> tuple[Grid, str]:
@@ -64,7 +65,10 @@ def _objectives(config: Config) -> Grid:
     return Grid(
         axes={
             "objective": {
-                objective: {"fine_tuning": {"objective": objective}}
+                objective: {
+                    "fine_tuning": {"objective": objective},
+                    "sampling": _negatives_of(config) if objective == "explicit" else {},
+                }
                 for objective in options_of(TrainingConfig, "objective")
             }
         },
@@ -129,10 +133,19 @@ def _synthetic(config: Config) -> Grid:
     )
 
 
+def _negatives_of(config: Config) -> dict[str, int]:
+    """Negatives for an objective that needs some: the config's, or the paper's if it has none."""
+    random, hard = config.sampling.random_negatives, config.sampling.hard_negatives
+    if random + hard == 0:
+        random, hard = _PAPER_NEGATIVES
+    return {"random_negatives": random, "hard_negatives": hard}
+
+
 def _paper(config: Config) -> Changes:
     """The setting of arXiv 2506.02527; rate, batch and similarity stay the user's."""
     return {
-        "sampling": {"positives": "index"},
+        # Re-mining is of some strategies alone; the grids go through all.
+        "sampling": {"positives": "index", "remine": False, **_negatives_of(config)},
         "fine_tuning": {
             "objective": "explicit",
             "english_replay": False,

@@ -47,9 +47,7 @@ class Learned:
         # No dropout: on Hinglish-TOP validation (seed 0) it cost .010 MRR and a quarter of the
         # time.
         encoder.model.eval()
-        self.peak_rate = config.learning_rate or rate_for(encoder.dimensions) * (
-            _ADAPTER_RATE if config.lora_rank else 1.0
-        )
+        self.peak_rate = peak_rate_of(config, encoder.dimensions)
         self._fixed = config.temperature
         self._log: torch.nn.Parameter | None = None
         if config.learn_temperature:
@@ -90,6 +88,12 @@ class Learned:
         self.state.optimiser.step()
         if self._log is not None:
             self._log.data.clamp_(*map(math.log, TEMPERATURES))
+
+
+def peak_rate_of(config: TrainingConfig, width: int) -> float:
+    """Peak learning rate of a training, also where the config leaves it to the model's width."""
+    own = rate_for(width) * (_ADAPTER_RATE if config.lora_rank else 1.0)
+    return config.learning_rate or own
 
 
 def rate_for(width: int) -> float:

@@ -1,7 +1,8 @@
 """Two other ways to teach the same base from the same texts: distillation, and a classifier.
 
-Both are trained as the candidate is, with its batch, rate, schedule and number of steps, so that
-what differs is the method. Plain loops without checkpoints: killed, they begin anew.
+Both take the candidate's batch, rate, warm-up and number of steps, and are else trained as is
+usual: one rate for all weights and weight decay on all, no spelling noise. Plain loops without
+checkpoints: killed, they begin anew.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -162,7 +163,7 @@ def _train(
     steps: int,
     on_step: OnStep | None,
 ) -> list[float]:
-    """AdamW with a linear rise and fall of the rate, and clipped gradients, as the candidate."""
+    """AdamW with a linear rise and fall of the rate, and clipped gradients."""
     import torch
     from transformers import get_linear_schedule_with_warmup
 

@@ -106,6 +106,7 @@ def fine_tune(
     run = _Run(encoder, config, material, ranks)
     state = run.learned.state
     resumed_at = checkpoint.load(scratch, state)
+    run.passes.bf16 = state.bf16
     started = saved = time.perf_counter()
     for step in range(resumed_at, material.steps):
         run.step(step)
@@ -155,6 +156,7 @@ class _Run:
         self.ranks = ranks
         self.passes = Passes(encoder, material.texts, ranks)
         self.learned = Learned(encoder, config)
+        self.learned.state.bf16 = self.passes.bf16
         self._unseen: list[tuple[torch.Tensor, float | torch.Tensor]] = []
 
     def step(self, step: int) -> None:
