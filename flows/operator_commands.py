@@ -21,22 +21,18 @@ from tasks.versions import versions
 
 def releases(config: ConfigFile = HERE, as_json: Json = False) -> None:
     """List the releases, the newest first; the one in production is marked."""
-    from flows import show
+    from flows import listing as show
 
     wanted, _ = RunRequest(config_file=config).read()
-    kept = Releases(Store.existing(wanted.store))
-    pointer, history, pinned = kept.pointer(), kept.history(), kept.pinned()
-    current = None if pointer is None else pointer.release
-    candidate = Approval(Store.existing(wanted.store)).waiting()
+    store = Store.existing(wanted.store)
+    kept, approval = Releases(store), Approval(store)
+    found, pinned, candidate = kept.listing(), kept.pinned(), approval.waiting()
+    now = next((it for it in found.releases if it.id == found.current), None)
+    overtaken = approval.overtaken_by(now)
     if as_json:
-        listed = [
-            release.model_dump(mode="json") | {"pinned": release.id in pinned}
-            for release in history
-        ]
-        waiting = None if candidate is None else candidate.model_dump(mode="json")
-        print_json({"current": current, "releases": listed, "candidate": waiting})
+        print_json(show.as_json(found, pinned, candidate, overtaken))
     else:
-        show.releases(make_console(), history, current, pinned, candidate)
+        show.show_releases(make_console(), found, pinned, candidate, overtaken)
 
 
 def rollback(

@@ -1,10 +1,10 @@
-"""What the command line prints: plans, results, releases and answers, for people.
+"""What the command line prints: plans, results and answers, for people.
 
 Texts of users and files are never read as markup.
 """
 
 import dataclasses
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
@@ -19,7 +19,6 @@ from monoglot.learning_config import Verdict
 from monoglot.outstanding import Outstanding
 from monoglot.planning import Plan, Request
 from monoglot.runs import RunRecord
-from monoglot.serving.releases import Release
 from monoglot.store import Artifact, Store
 from monoglot.wording import dollars, percent
 
@@ -274,33 +273,6 @@ def answers(console: Console, text: str, found: "Sequence[Answer]") -> None:
         say(console, f"        {answer.query}  (cosine {answer.score:.2f})", "dim")
         if answer.answer:
             say(console, f"        {answer.answer}")
-
-
-def releases(
-    console: Console,
-    history: Sequence[Release],
-    current: str | None,
-    pinned: Collection[str],
-    candidate: Release | None = None,
-) -> None:
-    """The candidate that awaits approval, if there is one, and all releases, the newest first."""
-    if candidate is not None:
-        _release(console, "?", candidate)
-        say(console, f"    awaits approval: `monoglot promote {candidate.id}`", "yellow")
-    for release in history:
-        mark = "*" if release.id == current else " "
-        _release(console, mark, release, ", pinned" if release.id in pinned else "")
-
-
-def _release(console: Console, mark: str, release: Release, note: str = "") -> None:
-    mrr = release.metrics.get("mrr")
-    measured = "" if mrr is None else f", MRR {mrr:.3f}"
-    say(
-        console,
-        f"{mark} {release.id}  {release.model_name} over {release.rows:,} rows{measured}{note}",
-        "bold" if mark == "*" else "",
-    )
-    say(console, f"    {release.reason.partition('. ')[0]}", "dim")
 
 
 def findings(console: Console, found: Sequence[Finding]) -> None:

@@ -30,7 +30,7 @@ import shutil
 import socket
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -323,8 +323,12 @@ class Store:
         """The folder of an artifact's files."""
         return self.root / artifact.location
 
-    def forget_mirrored(self, locations: set[str]) -> None:
-        """Remove copies of artifacts that are none of these; a folder has no copies."""
+    def forget_mirrored(self, in_use: Collection[str] = ()) -> None:
+        """Remove copies of artifacts that are gone, but for those in use; a folder has no copies.
+
+        Args:
+            in_use: locations of artifacts.
+        """
 
     def local_copy(self, name: str) -> Path:
         """A small file as a file of this machine, to open it in a browser for instance."""

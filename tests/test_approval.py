@@ -1,12 +1,16 @@
 """A candidate that passed the gate waits for a person; the old release answers meanwhile."""
 
+import json
 import os
 import time
 
 import pytest
 from test_index import texts_of
 from test_releases import MODEL, OTHER_MODEL, artifact, release_of
+from tiny_line import write_line
+from typer.testing import CliRunner
 
+from flows.cli import app
 from monoglot.config import RetentionConfig
 from monoglot.errors import InputError, RunError, StoreError
 from monoglot.retention import clean
@@ -59,6 +63,57 @@ def test_the_same_candidate_again_is_the_one_that_waits_and_another_takes_its_pl
     assert approval.keep(again, compared_with=MODEL) == first
     other = release_of(store, texts_of(5), model_digest=BASE)
     assert approval.keep(other, compared_with=MODEL) == other == approval.waiting()
+
+
+@pytest.mark.parametrize("what", ["model", "knowledge base"])
+def test_a_candidate_that_was_decided_on_other_grounds_takes_the_place_of_the_one_that_waits(
+    store, approval, what
+):
+    """The same model over the same rows; production has changed since, and it is compared anew."""
+    releases, overtaken = Releases(store), approval.waiting()
+    model = BASE if what == "model" else MODEL
+    base = artifact(store, "knowledge_base", "kb" if what == "model" else "edited")
+    now = releases.promote(release_of(store, texts_of(5), model_digest=model, knowledge_base=base))
+    again = release_of(
+        store, texts_of(5), model_digest=OTHER_MODEL, knowledge_base=base, reason="better still"
+    )
+    assert approval.overtaken_by(now).startswith(f"candidate {overtaken.id}")
+    assert approval.keep(again, compared_with=model) == again == approval.waiting()
+    assert approval.overtaken_by(now) is None
+    assert approval.promote().reason == "better still"
+    assert releases.current().id == again.id
+
+
+def test_a_candidate_waits_whatever_is_wrong_with_an_old_manifest(store, approval):
+    (old,) = Releases(store).history()
+    now = Releases(store).promote(release_of(store, texts_of(5), reason="again"))
+    (store.releases / "manifests" / f"{old.id}.json").write_text("")
+    assert approval.overtaken_by(now) is None
+    assert approval.promote().previous == now.id
+
+
+def test_the_list_of_releases_says_that_what_waits_was_overtaken_and_what_cannot_be_read(
+    store, approval, tmp_path
+):
+    def told(*options):
+        config = str(write_line(tmp_path / "line", store=str(store.root)))
+        ran = CliRunner().invoke(app, ["releases", "-c", config, *options])
+        assert ran.exit_code == 0, ran.output
+        return ran.stdout
+
+    (old,) = Releases(store).history()
+    candidate = approval.waiting()
+    assert f"awaits approval: `monoglot promote {candidate.id}`" in told()
+    now = Releases(store).promote(release_of(store, texts_of(5), model_digest=BASE))
+    (store.releases / "manifests" / f"{old.id}.json").write_text("")
+    listed = " ".join(told().split())  # lines are wrapped
+    assert "warning: " in listed
+    assert "was compared with another model than that of release" in listed
+    found = json.loads(told("--json"))
+    assert [it["id"] for it in found["releases"]] == [found["current"]] == [now.id]
+    assert found["candidate"]["id"] == candidate.id
+    assert found["overtaken"].startswith(f"candidate {candidate.id} was compared with another")
+    assert f"{old.id}.json: cannot be read" in found["warnings"][0]
 
 
 def test_a_candidate_compared_with_a_model_that_is_gone_is_refused(store, approval):

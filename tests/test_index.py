@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 
 from monoglot.errors import DataError, ModelError, StaleVectorsError, StoreError
 from monoglot.serving import index as index_module
-from monoglot.serving import neighbours, syncing
+from monoglot.serving import neighbours, pruning, syncing, tables
 from monoglot.serving.index import Index
 from monoglot.serving.vectors import Asked
+from monoglot.store import Store
 
 MODEL = "a" * 64
 DIMENSIONS = 8
@@ -458,6 +459,77 @@ def test_many_edits_extend_the_index_and_remove_no_version(large, large_folder, 
     assert index._table.list_versions()[0]["version"] == first
     old = Index.at(str(large_folder), index.name, before)
     assert old.search(clustered(["about 100 case 100"]), 1)["query"][0] == "about 100 case 100"
+
+
+@pytest.fixture
+def measured(monkeypatch):
+    """A list that grows with each measurement of what an index finds."""
+    times = []
+    measure = syncing._effort_for
+    monkeypatch.setattr(syncing, "_effort_for", lambda *given: times.append(1) or measure(*given))
+    return times
+
+
+def some_edited(large, number):
+    """60 rows with another text, each time others."""
+    chosen = pl.int_range(pl.len()) // 60 == number
+    return large.with_columns(
+        query=pl.when(chosen).then(pl.col("query") + " edited").otherwise("query")
+    )
+
+
+def test_rows_that_clean_ups_add_to_the_index_have_it_measured_again_once_they_are_many(
+    large, large_table, tmp_path, monkeypatch, measured
+):
+    monkeypatch.setattr(syncing, "_UNINDEXED_LIMIT", 200)
+    store = Store.open(str(tmp_path / "store"))
+    shutil.copytree(large_table, store.index_uri)
+    index = open_index(store.index_uri, dimensions=32)
+    seen = []
+    for number in range(5):
+        large = some_edited(large, number)
+        index = open_index(store.index_uri, dimensions=32)
+        index.sync(large, clustered)
+        seen.append(len(measured))
+        pruning.prune(store, index.name, {index.version}, 0.0)
+        indexed = open_index(store.index_uri, dimensions=32)._table.index_stats("vector_idx")
+        assert indexed.num_unindexed_rows == 0
+    # The index has 240 rows that it was measured without, and 60 more that it lacks.
+    assert seen == [0, 0, 0, 0, 1]
+    assert index.effort.recall >= neighbours.ENOUGH_RECALL
+
+
+def test_a_sync_killed_before_its_last_commit_leaves_no_effort_to_an_index_made_since(
+    large, large_folder, monkeypatch, measured
+):
+    index = open_index(large_folder, dimensions=32)
+    facts = tables.facts_of(index._table.schema)
+    wrong = facts | {"effort": {"nprobes": 1, "refine": 1, "recall": 1.0}}
+    index._table.update_field_metadata(tables.facts_update(wrong))
+
+    def killed(_facts):
+        raise KeyboardInterrupt
+
+    edited = some_edited(large, 0)
+    with monkeypatch.context() as patch:
+        patch.setattr(tables, "facts_update", killed)
+        with pytest.raises(KeyboardInterrupt):
+            open_index(large_folder, dimensions=32).sync(edited, clustered)
+    again = open_index(large_folder, dimensions=32)
+    assert again.sync(edited, clustered).encoded == 0
+    assert (measured, again.effort.nprobes > 1) == ([1], True)
+
+
+def test_a_table_of_before_edits_were_counted_is_measured_once(large, large_folder, measured):
+    index = open_index(large_folder, dimensions=32)
+    facts = tables.facts_of(index._table.schema)
+    assert facts.pop("unmeasured") == 0
+    index._table.update_field_metadata(tables.facts_update(facts))
+    old = open_index(large_folder, dimensions=32)
+    assert old.effort == index.effort
+    for number in (0, 1):
+        open_index(large_folder, dimensions=32).sync(some_edited(large, number), clustered)
+        assert measured == [1]
 
 
 def test_the_effort_is_the_least_that_finds_more_than_what_is_promised():

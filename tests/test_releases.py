@@ -1,7 +1,9 @@
 """The pointer moves as one, forth and back, and names only what is whole."""
 
+import contextlib
 import json
 import os
+import re
 import subprocess
 import sys
 import textwrap
@@ -11,7 +13,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from test_index import DIMENSIONS, encode, knowledge_base, texts_of
 
+from monoglot.config import RetentionConfig
 from monoglot.errors import InputError, RunError, StaleVectorsError, StoreBusyError, StoreError
+from monoglot.retention import clean
 from monoglot.serving import verification
 from monoglot.serving.index import Index
 from monoglot.serving.releases import Release, Releases
@@ -120,6 +124,161 @@ def test_a_release_that_was_never_live_is_never_listed(store, releases, move):
     assert releases.history() == expected
     with pytest.raises(InputError, match="no such release"):
         releases.rollback(killed.id)
+
+
+def moves(releases, release):
+    """Everything that takes the lock, by name."""
+    return {
+        "promote": lambda: releases.promote(release),
+        "rollback": releases.rollback,
+        "pin": lambda: releases.pin(release.id),
+        "unpin": lambda: releases.unpin(release.id),
+        "retire": lambda: releases.retire(1),
+    }
+
+
+@pytest.mark.parametrize("pointer", ["missing", "older"])
+@pytest.mark.parametrize("move", ["promote", "rollback", "pin", "unpin", "retire"])
+def test_where_the_pointer_is_not_the_last_nothing_moves_and_nothing_is_removed(
+    store, releases, move, pointer
+):
+    made = [releases.promote(release_of(store, texts_of(5)))]
+    file = store.releases / "current.json"
+    backup = file.read_text()
+    made += [releases.promote(release_of(store, texts_of(count))) for count in (6, 7)]
+    releases.pin(made[1].id)
+    if pointer == "missing":
+        file.unlink()
+    else:
+        file.write_text(backup)
+    before = files_of(store.root)
+    newest = ", ".join(release.id for release in reversed(made))
+    said = rf"current\.json: is {pointer}.*`monoglot rollback ID`. The newest: {newest}\."
+    with pytest.raises(StoreError, match=said):
+        moves(releases, made[0])[move]()
+    assert files_of(store.root) == before
+    assert releases.listing().releases == list(reversed(made))
+    assert re.search(said, releases.listing().warnings[0])
+
+
+@pytest.mark.parametrize("pointer", ["missing", "older"])
+@pytest.mark.parametrize("named", [0, 1, 2])
+def test_a_release_that_is_named_gives_a_lost_pointer_its_place_back(
+    store, releases, pointer, named
+):
+    made = [releases.promote(release_of(store, texts_of(5)))]
+    file = store.releases / "current.json"
+    backup = file.read_text()
+    made += [releases.promote(release_of(store, texts_of(count))) for count in (6, 7)]
+    if pointer == "missing":
+        file.unlink()
+        with pytest.raises(StoreError, match="is missing"):
+            releases.current()
+    else:
+        file.write_text(backup)
+    with pytest.raises(InputError, match="no such release"):
+        releases.rollback("yesterday")
+    assert releases.rollback(made[named].id) == made[named] == releases.current()
+    assert releases.history() == list(reversed(made))
+    assert releases.pointer().seq == 4
+    assert releases.promote(release_of(store, texts_of(8))).previous == made[named].id
+
+
+def test_a_pointer_that_is_one_move_behind_costs_no_release_that_was_pinned_or_is_named(
+    store, releases
+):
+    first = releases.promote(release_of(store, texts_of(5)))
+    file = store.releases / "current.json"
+    backup = file.read_text()
+    second = releases.promote(release_of(store, texts_of(6)))
+    file.write_text(backup)
+    assert releases.rollback(second.id) == second == releases.current()
+    releases.pin(second.id)
+    file.write_text(backup)
+    with pytest.raises(StoreError, match=f"older than release {second.id}"):
+        releases.promote(release_of(store, texts_of(7)))
+    assert releases.rollback(first.id) == first
+    assert releases.history() == [second, first]
+
+
+def test_what_a_killed_promotion_left_is_set_aside_with_what_was_retired(store, releases):
+    killed = releases.promote(release_of(store, texts_of(5)))
+    (store.releases / "current.json").unlink()
+    assert releases.current() is None
+    first = releases.promote(release_of(store, texts_of(6)))
+    assert (first.seq, first.previous) == (1, None)
+    assert releases.history() == [first]
+    aside = store.releases / "retired" / f"{killed.id}.json"
+    assert Release.model_validate_json(aside.read_text()) == killed
+
+
+@pytest.mark.parametrize("text", [b"", b"{}", b"\xff"])
+def test_a_damaged_manifest_hides_no_other_release_and_keeps_all_from_being_removed(
+    store, releases, text
+):
+    old, first, second = (
+        releases.promote(release_of(store, texts_of(count))) for count in (4, 5, 6)
+    )
+    manifest = store.releases / "manifests" / f"{old.id}.json"
+    manifest.write_bytes(text)
+    assert releases.rollback() == first
+    third = releases.promote(release_of(store, texts_of(7)))
+    releases.pin(second.id)
+    listing = releases.listing()
+    assert (listing.current, listing.releases) == (third.id, [third, second, first])
+    assert [str(manifest) in warning for warning in listing.warnings] == [True]
+    before = files_of(store.root)
+    config = RetentionConfig(releases=1, grace_hours=0)
+    for remove in (lambda: releases.retire(1), lambda: clean(store, config, key="of no run")):
+        with pytest.raises(StoreError, match=rf"{old.id}\.json: cannot be read"):
+            remove()
+    assert files_of(store.root) == before
+    with pytest.raises(StoreError, match="cannot be read"):
+        releases.history()
+
+
+def test_a_damaged_current_manifest_is_left_by_naming_another_release(store, releases):
+    first, second = (releases.promote(release_of(store, texts_of(count))) for count in (5, 6))
+    (store.releases / "manifests" / f"{second.id}.json").write_text("")
+    for attempt in (releases.current, releases.rollback):
+        with pytest.raises(StoreError, match=r"cannot be read.*`monoglot rollback ID`"):
+            attempt()
+    assert releases.rollback(first.id) == first == releases.current()
+
+
+def test_a_manifest_that_is_retired_while_all_are_read_is_not_there(store, releases, monkeypatch):
+    first, second = (releases.promote(release_of(store, texts_of(count))) for count in (5, 6))
+    below = type(store.files).below
+
+    def retired_meanwhile(self, folder):
+        found = below(self, folder)
+        if folder == "releases/manifests":
+            monkeypatch.setattr(type(store.files), "below", below)
+            store.files.move(f"{folder}/{first.id}.json", f"releases/retired/{first.id}.json")
+        return found
+
+    monkeypatch.setattr(type(store.files), "below", retired_meanwhile)
+    assert releases.history() == [second]
+    monkeypatch.setattr(type(store.files), "below", below)
+
+
+def test_a_manifest_that_another_machine_took_for_a_killed_promotions_is_written_again(
+    store, releases, monkeypatch
+):
+    """As between machines, where the lock for the moment can be lost unnoticed."""
+    first = releases.promote(release_of(store, texts_of(5)))
+    replace = type(store.files).replace
+    monkeypatch.setattr(type(store.files), "still", lambda *_: contextlib.nullcontext())
+
+    def overtaken(self, name, text, seen):
+        monkeypatch.setattr(type(store.files), "replace", replace)
+        Releases(Store.existing(str(store.root))).pin(first.id)
+        return replace(self, name, text, seen)
+
+    monkeypatch.setattr(type(store.files), "replace", overtaken)
+    second = releases.promote(release_of(store, texts_of(6)))
+    assert releases.current() == second
+    assert releases.history() == [second, first]
 
 
 def test_a_manifest_is_never_changed(store, releases):
@@ -257,7 +416,7 @@ def test_a_store_may_be_moved(store, releases, tmp_path):
 def test_a_pointer_that_cannot_be_read_is_an_error_and_not_no_release(store, releases):
     releases.promote(release_of(store, texts_of(5)))
     (store.releases / "current.json").write_text("{")
-    with pytest.raises(StoreError, match=r"current\.json: cannot be read"):
+    with pytest.raises(StoreError, match=r"current\.json: cannot be read.*Remove it, and name"):
         releases.current()
 
 

@@ -14,9 +14,12 @@ import polars as pl
 import pytest
 from s3_server import KEY as KEY_OF_S3
 from test_index import DIMENSIONS, encode, knowledge_base, texts_of
+from tiny_models import static_model
 
+from monoglot import Retriever
 from monoglot.config import RetentionConfig
 from monoglot.errors import ConfigError, MonoglotError, StoreBusyError, StoreError
+from monoglot.learning.encoder import Encoder
 from monoglot.remote import store as remote_store
 from monoglot.remote.bucket import Bucket
 from monoglot.remote.lease import Lease
@@ -51,11 +54,23 @@ def write(store, frame=FRAME, key=KEY):
     return store.find(key)
 
 
-def release_of(store, rows=12):
-    """A release over some rows, of a base model that needs no files."""
+def tuned(store, folder, seed):
+    """A model as training leaves it: its artifact, and itself."""
+    folder = static_model(folder / f"model-{seed}", texts_of(12), seed=seed)
+    encoder = Encoder.load(str(folder), device="cpu")
+    key = Key.of("training", 1, {}, seed)
+    with store.writing(key) as draft:
+        encoder.save(draft.folder / "model")
+    return store.find(key), encoder
+
+
+def release_of(store, rows=12, model=None, encoder=None):
+    """A release over some rows, of a base model that needs no files, or of a tuned one."""
     kb = knowledge_base(texts_of(rows))
-    index = Index.of_model(store.index_uri, "m" * 64, DIMENSIONS)
-    done = index.sync(kb, encode)
+    digest = encoder.digest if encoder else "m" * 64
+    dimensions = encoder.dimensions if encoder else DIMENSIONS
+    index = Index.of_model(store.index_uri, digest, dimensions)
+    done = index.sync(kb, encoder.encode if encoder else encode)
     key = Key.of("knowledge_base", 1, {}, [rows])
     kept = store.find(key)
     if kept is None:
@@ -64,9 +79,9 @@ def release_of(store, rows=12):
         kept = store.find(key)
     named = {"index_table": done.table, "index_version": done.version, "rows": done.rows}
     return Release(
-        model=None,
+        model=model,
         model_name="base",
-        model_digest="m" * 64,
+        model_digest=digest,
         index_content=done.content,
         knowledge_base=kept,
         config_digest="c",
@@ -235,6 +250,54 @@ def test_a_lease_is_renewed_and_an_overtaken_one_says_so(machine, location):
     assert json.loads(bucket.read("locks/x").text)["token"] == "another"
 
 
+class Flaky(Bucket):
+    """A bucket behind a network that can lose what was asked for once, after it was done."""
+
+    def __init__(self, place):
+        super().__init__(place)
+        self.loses, self.lost = None, threading.Event()
+
+    def read(self, name):
+        return self._through("answer to a read", super().read(name))
+
+    def swap(self, name, text, tag):
+        return self._through("answer to a write", super().swap(name, text, tag))
+
+    def _through(self, what, answer):
+        if self.loses == what:
+            self.loses = None
+            self.lost.set()
+            raise StoreError(f"the {what} did not arrive")
+        return answer
+
+
+@pytest.mark.parametrize("loses", ["answer to a read", "answer to a write"])
+def test_a_lease_whose_renewal_is_stored_and_not_heard_of_goes_on(machine, location, loses):
+    bucket = Flaky(place_of(location))
+    with Lease(bucket, "locks/x", machine="a", holder="a", term=4.0).held() as held:
+        bucket.loses = loses
+        assert bucket.lost.wait(30)
+        for _ in range(30):  # three seconds: longer than what was known before would hold
+            threading.Event().wait(0.1)
+            held.check()
+        bucket.loses = loses  # at the end, too: the lock is free at once, not after a term
+        bucket.lost.clear()
+        assert bucket.lost.wait(30)
+    assert json.loads(bucket.read("locks/x").text) == {"token": ""}
+
+
+def test_a_lease_that_was_overtaken_while_an_answer_was_lost_is_lost(machine, location):
+    bucket = Flaky(place_of(location))
+    with Lease(bucket, "locks/x", machine="a", holder="a", term=2.0).held() as held:
+        bucket.loses = "answer to a write"
+        assert bucket.lost.wait(30)
+        bucket.write("locks/x", json.dumps({"token": "another", "machine": "b"}))
+        threading.Event().wait(1.0)
+        with pytest.raises(StoreBusyError, match="lost the store's lock"):
+            held.check()
+    assert json.loads(bucket.read("locks/x").text)["token"] == "another"
+
+
 def test_of_two_promoters_one_loses_and_is_told(machine, location, monkeypatch):
     store = Store.open(location)
     first = Releases(store).promote(release_of(store), seq=0)
@@ -262,6 +325,54 @@ def test_of_two_promoters_one_loses_and_is_told(machine, location, monkeypatch):
         Releases(other).promote(lost)
     assert Releases(store).current() == first
     assert lost.id not in [it.id for it in Releases(store).history()]
+
+
+def test_a_manifest_that_another_machine_set_aside_before_the_pointer_moved_is_there(
+    machine, location, monkeypatch
+):
+    """Its lock for the moment was lost unnoticed; the comparison of the pointer still holds."""
+    store = Store.open(location)
+    first = Releases(store).promote(release_of(store))
+    replace = type(store.files).replace
+
+    def overtaken(self, name, text, seen):
+        monkeypatch.setattr(type(store.files), "replace", replace)
+        machine("b")
+        Releases(Store.existing(location)).pin(first.id)
+        return replace(self, name, text, seen)
+
+    monkeypatch.setattr(Lease, "_is_free", lambda *_: True)
+    monkeypatch.setattr(type(store.files), "replace", overtaken)
+    second = Releases(store).promote(release_of(store, rows=13))
+    assert store.files.read(f"releases/retired/{second.id}.json")
+    assert Releases(Store.existing(location)).current() == second
+    assert Releases(Store.existing(location)).history() == [second, first]
+
+
+def test_a_service_frees_its_mirror_of_models_that_the_store_has_no_more(
+    machine, location, tmp_path
+):
+    store = Store.open(location)
+    (first, one), (second, other) = (tuned(store, tmp_path, seed) for seed in (0, 1))
+    Releases(store).promote(release_of(store, model=first, encoder=one))
+    machine("b")
+    service = Retriever(location, device="cpu")
+    mirror = Store.existing(location).root
+    made = write(Store.open(location))
+    Releases(store).promote(release_of(store, model=second, encoder=other))
+    assert service.refresh()
+    mirrored = {it.parent.relative_to(mirror).as_posix() for it in mirror.rglob("record.json")}
+    assert mirrored >= {first.location, second.location, made.location}
+    Releases(store).promote(release_of(store, rows=13, model=second, encoder=other))
+    with store.writer():
+        clean(store, RetentionConfig(releases=1, grace_hours=0), "0" * 64)
+    assert not store.holds(first)
+    # Lost by mischance: what answers is not taken from under the service.
+    store.files.remove_folder(second.location)
+    assert service.refresh()
+    assert list((mirror / "artifacts/training").iterdir()) == [mirror / second.location]
+    assert not (mirror / made.location).exists()  # no run had named it: it went, too
+    assert service.search("question number 3", k=1)[0].row_id == "r00003"
 
 
 def test_promotions_of_two_machines_at_once_all_count(machine, location, tmp_path):

@@ -16,6 +16,7 @@ from monoglot.errors import InputError, StaleVectorsError, StoreError
 from monoglot.feedback.query_log import read_log
 from monoglot.learning.encoder import Encoder
 from monoglot.learning.thresholds import Abstention, Threshold
+from monoglot.serving import retriever as retriever_module
 from monoglot.serving.index import Index
 from monoglot.serving.releases import Release, Releases
 from monoglot.serving.retriever import Retriever
@@ -182,16 +183,90 @@ def test_a_retriever_answers_from_its_release_until_it_looks_again(store, models
     assert second.previous == first.id
 
 
-def test_a_release_that_cannot_be_loaded_leaves_the_old_one_answering(store, models):
+@pytest.fixture
+def clock(monkeypatch):
+    """The time by which a retriever pauses; `clock[0]` can be put forward."""
+    now = [0.0]
+    monkeypatch.setattr(retriever_module.time, "monotonic", lambda: now[0])
+    return now
+
+
+def test_a_release_that_cannot_be_loaded_is_told_of_and_tried_again_after_a_pause(
+    store, models, clock, caplog
+):
+    first = promote(store, models[0])
+    retriever = Retriever(store.root, device="cpu")
+    second = promote(store, models[1])
+    weights = store.folder(second.model)
+    weights.rename(store.root / "elsewhere")
+    for told in (1, 1, 2):
+        assert retriever.refresh() is False
+        assert len(caplog.records) == told
+        assert f"release {first.id} goes on answering, since {second.id} cannot" in caplog.text
+        assert "its model is gone" in caplog.text
+        assert retriever.release == first
+        assert retriever.search("my parcel is late")[0].label == "delivery"
+        clock[0] += 0.6 * retriever_module.RETRY_S
+    (store.root / "elsewhere").rename(weights)
+    assert retriever.refresh() is False  # within the pause
+    clock[0] += retriever_module.RETRY_S
+    assert retriever.refresh() is True
+    assert retriever.release == second
+    assert len(caplog.records) == 2
+
+
+def test_another_release_than_the_one_that_failed_is_followed_at_once(store, models, clock):
     first = promote(store, models[0])
     retriever = Retriever(store.root, device="cpu")
     second = promote(store, models[1])
     shutil.rmtree(store.folder(second.model))
+    assert retriever.refresh() is False
+    third = promote(store, models[0], KB.with_columns(answer=pl.lit("Changed.")))
+    assert (retriever.release, retriever.refresh(), retriever.release) == (first, True, third)
+
+
+def test_a_pointer_that_cannot_be_read_leaves_the_release_answering(store, models, clock, caplog):
+    first = promote(store, models[0])
+    retriever = Retriever(store.root, device="cpu")
+    pointer = store.releases / "current.json"
+    kept = pointer.read_text()
+    pointer.write_text("{")
     for _ in range(2):
-        with pytest.raises(StoreError, match="its model is gone"):
-            retriever.refresh()
-    assert retriever.release == first
+        assert retriever.refresh() is False
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "the current one cannot be loaded" in caplog.text
     assert retriever.search("my parcel is late")[0].label == "delivery"
+    pointer.write_text(kept)
+    promote(store, models[1])
+    clock[0] += 2 * retriever_module.RETRY_S
+    assert retriever.refresh() is True
+    assert retriever.release.previous == first.id
+
+
+def test_while_one_thread_loads_a_release_the_others_answer_from_the_old_one(
+    store, models, monkeypatch
+):
+    first = promote(store, models[0])
+    retriever = Retriever(store.root, device="cpu")
+    second = promote(store, models[1])
+    loading, go_on, changed = threading.Event(), threading.Event(), []
+    load = Encoder.load
+
+    def slow(*given, **named):
+        loading.set()
+        assert go_on.wait(60)
+        return load(*given, **named)
+
+    monkeypatch.setattr(Encoder, "load", slow)
+    thread = threading.Thread(target=lambda: changed.append(retriever.refresh()))
+    thread.start()
+    assert loading.wait(60)
+    assert retriever.refresh() is False  # would wait for ever
+    assert retriever.search("my parcel is late")[0].label == "delivery"
+    assert retriever.release == first
+    go_on.set()
+    thread.join()
+    assert (changed, retriever.release) == ([True], second)
 
 
 def test_a_model_that_did_not_make_the_index_is_refused(store, models):

@@ -25,7 +25,7 @@ import shutil
 import socket
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
@@ -214,10 +214,16 @@ class S3Store(Store):
             else:
                 return
 
-    def forget_mirrored(self, locations: set[str]) -> None:
-        """Remove what artifacts the mirror has beyond those in the bucket."""
-        for folder in sorted((self.root / "artifacts").glob("*/*")):
-            if folder.relative_to(self.root).as_posix() not in locations:
+    def forget_mirrored(self, in_use: Collection[str] = ()) -> None:
+        """Remove what artifacts the mirror has beyond those in the bucket and those in use.
+
+        The mirror is looked at first: what a stage of this machine makes meanwhile is in the bucket
+        before it is here.
+        """
+        mirrored = sorted((self.root / "artifacts").glob("*/*"))
+        kept = {"/".join(it.name.split("/")[:3]) for it in self.bucket.below("artifacts")}
+        for folder in mirrored:
+            if folder.relative_to(self.root).as_posix() not in kept.union(in_use):
                 shutil.rmtree(folder, ignore_errors=True)
 
     def local_copy(self, name: str) -> Path:

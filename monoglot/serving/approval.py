@@ -6,10 +6,10 @@ It never answers anyone, and nothing is held while it waits: no lock, no process
 one at most, since a later candidate was compared on a later knowledge base: the former gives way.
 """
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from monoglot.errors import InputError, RunError, StoreError
-from monoglot.serving.manifest import Pointer, Release
+from monoglot.serving.manifest import Release
 from monoglot.serving.releases import Releases
 from monoglot.store import Store
 
@@ -30,6 +30,33 @@ class Candidate(BaseModel):
     release: Release
     compared_with: str
 
+    def says_as(self, other: "Candidate") -> bool:
+        """Whether both would answer alike, and were decided on the same grounds."""
+        ours = self.compared_with, self.release.knowledge_base.digest
+        theirs = other.compared_with, other.release.knowledge_base.digest
+        return ours == theirs and self.release.answers_like(other.release)
+
+    def overtaken_by(self, current: Release) -> str | None:
+        """Why it may not take over from a release; None: it may.
+
+        It was decided on grounds that are no more where that one has another model than it was
+        compared with, or another knowledge base.
+        """
+        release = self.release
+        if current.model_digest != self.compared_with:
+            return (
+                f"candidate {release.id} was compared with another model than that of release "
+                f"{current.id}, which is in production: whether it is better than that one is not "
+                f"known. {_AGAIN}."
+            )
+        if current.knowledge_base.digest != release.knowledge_base.digest:
+            return (
+                f"candidate {release.id} answers from {release.rows:,} rows of an earlier or later "
+                f"knowledge base than release {current.id}, which is in production with "
+                f"{current.rows:,} rows: promoting it would undo or skip that change. {_AGAIN}."
+            )
+        return None
+
 
 class Approval:
     """The candidate of a store. Reading it needs no lock, and writes nothing."""
@@ -47,11 +74,11 @@ class Approval:
             RunError: its index does not hold what it says; see `Releases.verify`.
             StoreError: a part of it is gone, or the store cannot be written.
         """
-        waiting = self.waiting()
-        if waiting is not None and waiting.answers_like(release):
-            return waiting
-        self._releases.verify(release)
         kept = Candidate(release=release, compared_with=compared_with)
+        waiting = self._read()
+        if waiting is not None and waiting.says_as(kept):
+            return waiting.release
+        self._releases.verify(release)
         with self._store.explained():
             self._store.files.write(CANDIDATE, kept.model_dump_json(indent=1))
         return release
@@ -60,6 +87,11 @@ class Approval:
         """The candidate that waits, or None."""
         found = self._read()
         return None if found is None else found.release
+
+    def overtaken_by(self, current: Release | None) -> str | None:
+        """Why what waits may not take over from a release; None: it may, or nothing waits."""
+        found = self._read()
+        return None if found is None or current is None else found.overtaken_by(current)
 
     def promote(self, release: str | None = None) -> Release:
         """Put the candidate, or a kept release, into production.
@@ -78,7 +110,9 @@ class Approval:
         if found is None or release not in {None, found.release.id}:
             return self._reinstate(release)
         pointer = self._releases.pointer()
-        self._refuse_overtaken(found, pointer)
+        overtaken = found.overtaken_by(self._releases.get(pointer.release)) if pointer else None
+        if overtaken is not None:
+            raise RunError(overtaken)
         done = self._releases.promote(found.release, seq=pointer.seq if pointer else 0)
         with self._store.explained():
             self._store.files.remove(CANDIDATE)
@@ -93,25 +127,6 @@ class Approval:
         self._releases.verify(self._releases.get(release))
         return self._releases.rollback(release)
 
-    def _refuse_overtaken(self, candidate: Candidate, pointer: Pointer | None) -> None:
-        """Refuse what was decided on grounds that are no more."""
-        release = candidate.release
-        if pointer is None:
-            return
-        current = self._releases.get(pointer.release)
-        if current.model_digest != candidate.compared_with:
-            raise RunError(
-                f"candidate {release.id} was compared with another model than that of release "
-                f"{current.id}, which is in production since {pointer.moved}: whether it is better "
-                f"than that one is not known. {_AGAIN}."
-            )
-        if current.knowledge_base.digest != release.knowledge_base.digest:
-            raise RunError(
-                f"candidate {release.id} answers from {release.rows:,} rows of an earlier or later "
-                f"knowledge base than release {current.id}, which is in production with "
-                f"{current.rows:,} rows: promoting it would undo or skip that change. {_AGAIN}."
-            )
-
     def _read(self) -> Candidate | None:
         """What waits; not what was approved by a process killed before it could clear up."""
         try:
@@ -119,10 +134,9 @@ class Approval:
             if text is None:
                 return None
             found = Candidate.model_validate_json(text)
-        except (OSError, ValidationError) as error:
+        except (OSError, ValueError) as error:
             raise StoreError(
                 f"{self._store.files.told(CANDIDATE)}: cannot be read ({error}). Remove it, "
                 "and run with --force for a new candidate."
             ) from error
-        released = {release.id for release in self._releases.history()}
-        return None if found.release.id in released else found
+        return None if self._releases.was_current(found.release.id) else found

@@ -20,7 +20,7 @@ from monoglot.learning import votes
 from monoglot.serving import neighbours, syncing, tables
 from monoglot.serving.drift import has_drifted
 from monoglot.serving.neighbours import Effort, Floats
-from monoglot.serving.syncing import Encode, Progress
+from monoglot.serving.syncing import Encode, Measured, Progress
 from monoglot.serving.vectors import Asked, Vectors
 
 if TYPE_CHECKING:
@@ -68,6 +68,7 @@ class _Seen(NamedTuple):
     model_digest: str
     content: str
     effort: Effort | None
+    unmeasured: int | None
     temperature: float | None
     drift: int
 
@@ -83,9 +84,17 @@ def _look(table: "LanceTable") -> _Seen:
         model_digest=tables.model_of(schema),
         content=str(facts.get("content", "")),
         effort=None if effort is None else Effort(**effort),
+        unmeasured=facts.get("unmeasured"),
         temperature=facts.get("temperature"),
         drift=int(facts.get("drift", 0)),
     )
+
+
+def _measured(before: _Seen, edits: int) -> Measured | None:
+    """How a version was searched, after some edits; None: not by an index, or it does not tell."""
+    if before.effort is None or before.unmeasured is None:
+        return None
+    return Measured(before.effort, before.unmeasured + edits)
 
 
 class Index:
@@ -227,8 +236,9 @@ class Index:
                 )
             syncing.delete_rows(self._table, removed)
             edits = changed.height + len(removed)
-            if cut_off or edits or self.temperature is None:
-                self._finish(content, self._seen.drift + edits, anew=cut_off)
+            anew = cut_off or self.temperature is None
+            if anew or edits:
+                self._finish(content, edits, anew=anew)
         finally:
             self._seen = _look(self._table)
         return SyncResult(
@@ -243,29 +253,32 @@ class Index:
             recall=self.effort.recall if self.effort else None,
         )
 
-    def _finish(self, content: str, drift: int, *, anew: bool) -> None:
+    def _finish(self, content: str, edits: int, *, anew: bool) -> None:
         """Record what the table now holds and how it is to be searched: the sync's last commit.
 
         Args:
             content: digest of the rows.
-            drift: rows that changed since the votes' temperature was measured.
-            anew: measure it again, however few they are.
+            edits: rows that changed.
+            anew: measure all again, however few they are.
         """
         before = self._seen
         now = _look(self._table)
         asked = functools.cache(self._asked)  # both measurements take the same pass over all rows
-        effort = None
+        searched = None
         if not _fits_memory(now.rows, now.dimensions):
-            effort = syncing.make_searchable(
-                self._table, before.effort, lambda: asked().known_neighbours()
+            searched = syncing.make_searchable(
+                self._table,
+                None if anew else _measured(before, edits),
+                lambda: asked().known_neighbours(),
             )
-        self._seen = _look(self._table)._replace(effort=effort)
-        temperature = before.temperature
-        if temperature is None or anew or has_drifted(drift, now.rows):
+        self._seen = _look(self._table)._replace(effort=searched and searched.effort)
+        temperature, drift = before.temperature, before.drift + edits
+        if anew or has_drifted(drift, now.rows):
             temperature, drift = asked().temperature(), 0
         facts = {
             "content": content,
-            "effort": None if effort is None else asdict(effort),
+            "effort": searched and asdict(searched.effort),
+            "unmeasured": searched and searched.changed,
             "temperature": temperature,
             "drift": drift,
         }

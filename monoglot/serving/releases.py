@@ -3,7 +3,8 @@
     releases/
       manifests/<id>.json   one per release, written once; only `forget` changes it
       pins/<id>             an empty file: this release is never retired
-      retired/<id>.json     manifests of releases that are gone, until their files are
+      retired/<id>.json     manifests of releases that are gone, until their files are; and of those
+                            that were never live, since their promotion was killed
       current.json          {seq, release, ...}: the pointer, replaced whole
       lock                  held for the moment in which the pointer moves (`Files.still`)
 
@@ -14,85 +15,39 @@ are seen from the store's own, which may be moved.
 
 import contextlib
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
-
-from pydantic import ValidationError
+from pathlib import Path
+from typing import NamedTuple
 
 from monoglot.errors import InputError, StaleVectorsError, StoreBusyError, StoreError
+from monoglot.serving.history import CURRENT, History, manifest_of
 from monoglot.serving.index import Index
 from monoglot.serving.manifest import Pointer, Release, now_utc
 from monoglot.serving.verification import check_index
-from monoglot.store import Store, unwritable
+from monoglot.store import unwritable
 
 __all__ = ["MODEL_FOLDER", "NO_RELEASE", "Pointer", "Release", "Releases"]
 
 MODEL_FOLDER = "model"  # in the artifact of a trained model
-CURRENT = "releases/current.json"
 NO_RELEASE = "{}: has no release yet. `monoglot run` makes the first one."
 
 
-class Releases:
-    """The releases of a store. Reading them needs no lock, and writes nothing."""
+class _Still(NamedTuple):
+    """The pointer while no other process can move it.
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self._files = store.files
+    Attributes:
+        pointer: None before the first release.
+        text: of its file, which must be the same still when it is replaced.
+        seq: of the last move that anything tells of: more than the pointer's where that is not the
+            last one that was written.
+    """
 
-    def pointer(self) -> Pointer | None:
-        """The pointer as it is now; None before the first release.
+    pointer: Pointer | None
+    text: str | None
+    seq: int
 
-        Raises:
-            StoreError: it cannot be read.
-        """
-        return self._pointed()[0]
 
-    def _pointed(self) -> tuple[Pointer | None, str | None]:
-        """The pointer, and its text, which must be the same still when it is replaced."""
-        try:
-            text = self._files.read(CURRENT)
-            return (None if text is None else Pointer.model_validate_json(text)), text
-        except (OSError, ValidationError) as error:
-            raise _unreadable(self._files.told(CURRENT), error) from error
-
-    def current(self) -> Release | None:
-        """The release that answers now; None before the first one."""
-        pointer = self.pointer()
-        return None if pointer is None else self.get(pointer.release)
-
-    def get(self, release: str) -> Release:
-        """A release by id.
-
-        Raises:
-            InputError: there is none with this id.
-            StoreError: its manifest cannot be read.
-        """
-        if release not in self._ids():  # also keeps an id from naming a file elsewhere
-            known = ", ".join(self._ids()[:5]) or "none yet"
-            raise InputError(f"{release}: no such release. The newest: {known}.")
-        return self._kept(release)
-
-    def _kept(self, release: str) -> Release:
-        name = _manifest(release)
-        try:
-            text = self._files.read(name)
-            if text is None:
-                raise FileNotFoundError("it is gone")
-            return Release.model_validate_json(text)
-        except (OSError, ValidationError) as error:
-            raise _unreadable(self._files.told(name), error) from error
-
-    def history(self) -> list[Release]:
-        """All releases that were ever current, the newest first."""
-        now = self.pointer()
-        reached = now.seq if now else 0
-        # A promotion killed just before the pointer moved leaves a manifest ahead of it.
-        return [kept for kept in map(self._kept, self._ids()) if kept.seq <= reached]
-
-    def _ids(self) -> list[str]:
-        names = [PurePosixPath(it.name) for it in self._files.below("releases/manifests")]
-        # A dot: being written.
-        found = (it.stem for it in names if it.suffix == ".json" and it.name[0] != ".")
-        return sorted(found, reverse=True)
+class Releases(History):
+    """The releases of a store: those that `History` tells of, their parts, and every move."""
 
     def model_location(self, release: Release) -> str:
         """What `Encoder.load` takes: a trained model's folder, or a base model's name."""
@@ -161,7 +116,8 @@ class Releases:
             StoreError: a part of it is gone, or the store cannot be written.
         """
         self.verify(release)
-        with self._moving() as (now, text):
+        with self._moving() as still:
+            now = still.pointer
             if now is not None and now.release == release.id:
                 return self.get(release.id)
             if seq is not None and seq != (now.seq if now else 0):
@@ -170,14 +126,21 @@ class Releases:
                     f"release {release.id} was not promoted. Run again."
                 )
             kept = release.model_copy(
-                update={
-                    "previous": now.release if now else None,
-                    "seq": now.seq + 1 if now else 1,
-                }
+                update={"previous": now.release if now else None, "seq": still.seq + 1}
             )
-            self._keep(kept)
-            self._move(now, text, kept, kept.reason)
+            self._write(kept)
+            self._move(still, kept, kept.reason)
+            # Anew where it is gone: another machine set it aside as that of a killed promotion, had
+            # this one lost the lock for the moment.
+            self._files.create(manifest_of(kept.id), kept.model_dump_json(indent=1))
             return kept
+
+    def _write(self, release: Release) -> None:
+        """Write the manifest of the release about to become current."""
+        name = manifest_of(release.id)
+        if not self._files.create(name, release.model_dump_json(indent=1)):
+            told = self._files.told(name)
+            raise StoreError(f"{told}: another release has this id. Promote under a new one.")
 
     def amend(self, release: Release) -> None:
         """Write a manifest anew: only where what it names must not be kept (`monoglot forget`).
@@ -187,43 +150,41 @@ class Releases:
         """
         self.get(release.id)
         with self._store.explained():
-            self._files.write(_manifest(release.id), release.model_dump_json(indent=1))
-
-    def _keep(self, release: Release) -> None:
-        """Write the manifest of the release about to become current."""
-        name = _manifest(release.id)
-        if not self._files.create(name, release.model_dump_json(indent=1)):
-            told = self._files.told(name)
-            raise StoreError(f"{told}: another release has this id. Promote under a new one.")
+            self._files.write(manifest_of(release.id), release.model_dump_json(indent=1))
 
     def rollback(self, release: str | None = None) -> Release:
         """Make an older release current again. Nothing is built: only the pointer moves.
+
+        This is also how a pointer that was lost, or replaced by an older one, is written anew: by
+        naming the release.
 
         Args:
             release: its id; None: the one that the current release took over from.
 
         Raises:
             InputError: there is no such release, or none before the current one.
-            StoreError: its model or its index is gone, or the store cannot be written.
+            StoreError: its model or its index is gone, the store cannot be written, or the pointer
+                is not the last that was written and no release is named.
         """
-        with self._moving() as (now, text):
-            if now is None:
-                raise StoreError(NO_RELEASE.format(self._store.location))
-            current = self.get(now.release)
-            chosen = release or current.previous
-            if chosen is None:
-                raise InputError(f"{current.id} is the first release: there is none before it.")
-            target = self.get(chosen)
+        with self._moving(named=release) as still:
+            now = still.pointer
+            target = self.get(release or self._before(now))
             self.index(target)
             self.check_model(target)
-            if target.id != current.id:
-                self._move(now, text, target, f"rolled back from {current.id}")
+            if now is None:
+                self._move(still, target, "named where the pointer was missing")
+            elif target.id != now.release or still.seq > now.seq:
+                self._move(still, target, f"rolled back from {now.release}")
             return target
 
-    def pinned(self) -> frozenset[str]:
-        """Ids of the releases that are never retired."""
-        names = (PurePosixPath(it.name).name for it in self._files.below("releases/pins"))
-        return frozenset(name for name in names if name[0] != ".")
+    def _before(self, now: Pointer | None) -> str:
+        """Id of the release that the current one took over from."""
+        if now is None:
+            raise StoreError(NO_RELEASE.format(self._store.location))
+        previous = self.get(now.release).previous
+        if previous is None:
+            raise InputError(f"{now.release} is the first release: there is none before it.")
+        return previous
 
     def pin(self, release: str) -> Release:
         """Keep a release whatever comes after it.
@@ -280,52 +241,40 @@ class Releases:
         with self._moving():
             going = self.expendable(keep)
             for release in going:
-                self._files.move(_manifest(release.id), f"releases/retired/{release.id}.json")
+                self._set_aside(release.id)
             return going
 
-    def _forget_killed(self, now: Pointer | None) -> None:
-        """Remove what a promotion killed before the pointer moved has left: it was never live."""
-        reached = now.seq if now else 0
-        for release in self._ids():
-            if self._kept(release).seq > reached:
-                self._files.remove(_manifest(release))
-
-    def _move(self, now: Pointer | None, text: str | None, release: Release, reason: str) -> None:
+    def _move(self, still: _Still, release: Release, reason: str) -> None:
         """Swap the pointer where it is as it was read.
 
         Raises:
             StoreBusyError: it is not, although the lock is ours: between machines a lock can be
                 lost unnoticed, this comparison cannot.
         """
-        following = now.seq + 1 if now else 1
-        moved = Pointer(seq=following, release=release.id, moved=now_utc(), reason=reason)
-        if not self._files.replace(CURRENT, moved.model_dump_json(indent=1), text):
+        moved = Pointer(seq=still.seq + 1, release=release.id, moved=now_utc(), reason=reason)
+        if not self._files.replace(CURRENT, moved.model_dump_json(indent=1), still.text):
             raise StoreBusyError(
                 f"{self._store.location}: another machine moved the pointer at this very moment; "
                 f"release {release.id} was not made current. Run again."
             )
 
     @contextlib.contextmanager
-    def _moving(self) -> Iterator[tuple[Pointer | None, str | None]]:
-        """Keep the pointer still for all other processes, and give it as it is, with its text.
+    def _moving(self, named: str | None = None) -> Iterator[_Still]:
+        """Keep the pointer still for all other processes, and give it as it is.
 
-        No one holds the lock for longer than it takes to write two small files.
+        No one holds the lock for longer than it takes to read the manifests and to write two small
+        files.
+
+        Args:
+            named: see `History._settle`.
+
+        Raises:
+            StoreBusyError: another machine keeps it still.
+            StoreError: it is not the last that was written, or the store cannot be written.
         """
         try:
             with self._files.still("releases/lock"):
                 now, text = self._pointed()
-                self._forget_killed(now)
-                yield now, text
+                yield _Still(now, text, self._settle(now, named))
         except OSError as error:
             raise unwritable(self._store.root, error) from error
-
-
-def _manifest(release: str) -> str:
-    return f"releases/manifests/{release}.json"
-
-
-def _unreadable(path: str, error: Exception) -> StoreError:
-    return StoreError(
-        f"{path}: cannot be read ({error}). Restore it from a backup of the store, or run again "
-        "with a new store."
-    )

@@ -8,12 +8,14 @@ A search always ranks: what comes first is there even where it is not to be trus
 service can offer it as a guess, or log it. Whether to answer with it is `Answer.confident`.
 
 It holds one release, model and index together, until `refresh` is called and finds another one.
+Whatever goes wrong then is logged as a warning, and the release that it holds goes on answering.
 """
 
 import contextlib
 import gc
 import logging
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,7 +23,7 @@ from typing import Protocol
 
 import polars as pl
 
-from monoglot.errors import InputError, StaleVectorsError, StoreError
+from monoglot.errors import InputError, MonoglotError, StaleVectorsError, StoreError
 from monoglot.learning.encoder import Encoder
 from monoglot.learning.votes import DEPTH, votes
 from monoglot.serving.index import Index
@@ -30,6 +32,7 @@ from monoglot.serving.releases import NO_RELEASE, Release, Releases
 from monoglot.store import Store
 
 _QUERIES_PER_SEARCH = 256  # 200 rows vote on each
+RETRY_S = 30.0  # after which a release that could not be loaded is tried again
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -109,6 +112,8 @@ class Retriever:
         self._device = device
         self._log = log
         self._refreshing = threading.Lock()
+        # What could not be loaded (None: not even the pointer), and until when it is left alone.
+        self._failed: tuple[str | None, float] = (None, 0.0)
         with _uncollected():
             self._held = self._load(self._current(), None)
 
@@ -121,17 +126,54 @@ class Retriever:
         """Look whether another release is current; if so, answer from that one from now on.
 
         Searches under way, and those that start while the new release is being loaded, are
-        answered by the old one. If the new one cannot be loaded, the old one stays.
+        answered by the old one; other threads that call this meanwhile return at once. If the new
+        one cannot be loaded, or the store not be reached, the old one stays: a warning is logged,
+        and the next try is `RETRY_S` seconds later, or at once where yet another release is
+        current. Nothing is raised, since the service has an answer all the same.
 
         Returns:
-            Whether the release changed.
+            Whether this call changed the release.
         """
-        with self._refreshing:
+        if not self._refreshing.acquire(blocking=False):
+            return False
+        try:
+            return self._follow()
+        finally:
+            self._refreshing.release()
+
+    def _follow(self) -> bool:
+        """Hold the release that is current, unless it has just failed to load."""
+        failed, until = self._failed
+        is_pausing = time.monotonic() < until
+        if is_pausing and failed is None:
+            return False
+        wanted = None
+        try:
             pointer = self._releases.pointer()
-            if pointer is not None and pointer.release == self._held.release.id:
+            wanted = pointer.release if pointer else None
+            if wanted == self._held.release.id or (is_pausing and wanted == failed):
                 return False
             self._held = self._load(self._current(), self._held)
-            return True
+        except Exception as error:
+            self._failed = (wanted, time.monotonic() + RETRY_S)
+            _LOGGER.warning(
+                "release %s goes on answering, since %s cannot be loaded: %s",
+                self._held.release.id,
+                "the current one" if wanted is None else wanted,
+                error,
+                exc_info=not isinstance(error, MonoglotError),
+            )
+            return False
+        self._free_mirror()
+        return True
+
+    def _free_mirror(self) -> None:
+        """Remove from this machine what the store has no more; its trouble is no search's."""
+        model = self._held.release.model
+        try:
+            self._store.forget_mirrored(in_use=[model.location] if model else [])
+        except Exception:
+            _LOGGER.warning("the mirror was not freed of old models", exc_info=True)
 
     def search(self, text: str, k: int = 3, *, language: str | None = None) -> list[Answer]:
         """The k labels that a query most likely means, best first; see `search_many`."""

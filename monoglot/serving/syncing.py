@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -18,9 +18,23 @@ Encode = Callable[[Sequence[str]], Floats]
 Progress = Callable[[int, int], None]
 
 CHUNK = 20_000  # texts per commit
-_UNINDEXED_LIMIT = 5_000  # rows that a search reads one by one, since the index lacks them
+# Rows that a search reads one by one, since the index lacks them; and rows that the index holds
+# although its recall was measured without them.
+_UNINDEXED_LIMIT = 5_000
 _NEVER = timedelta(days=36_500)  # keeps `optimize` from removing versions
 _IDS_PER_DELETE = 5_000
+
+
+class Measured(NamedTuple):
+    """How an index is to be searched, and how far that is to be relied on.
+
+    Attributes:
+        effort: that was measured.
+        changed: rows that changed since, and those that the index lacked then.
+    """
+
+    effort: Effort
+    changed: int
 
 
 def write_rows(
@@ -101,18 +115,19 @@ def delete_rows(table: "LanceTable", row_ids: pl.Series) -> None:
 
 
 def make_searchable(
-    table: "LanceTable", measured: Effort | None, known: Callable[[], tuple[Floats, Floats]]
-) -> Effort:
+    table: "LanceTable", measured: Measured | None, known: Callable[[], tuple[Floats, Floats]]
+) -> Measured:
     """Build the table's approximate index, or extend it, and measure what it finds.
 
     Rows that the index lacks are found all the same, one by one, so that a few edits leave the
-    measured recall as it is. Beyond a few thousand they are added to it. Where recall has fallen
-    below what is needed, the index is built anew, since the rows may have moved away from what it
-    was built on.
+    measured recall as it is. Beyond a few thousand they are added to it. Fewer are added by each
+    clean-up (`pruning`), which puts them where the index as it was built has place for them: once
+    there are a few thousand of these, recall is measured again. Where it has fallen below what is
+    needed, the index is built anew, since the rows may have moved away from what it was built on.
 
     Args:
         table: open for writing.
-        measured: of the version before; None: it was not searched by an index.
+        measured: how it was searched before; None: that does not hold any more, or is not known.
         known: gives queries of the knowledge base itself (q, d), and the score of the tenth nearest
             row of each (q,).
     """
@@ -121,18 +136,20 @@ def make_searchable(
     with tables.explained("indexed"):
         found = table.index_stats("vector_idx") if table.list_indices() else None
         if found is not None:
-            if found.num_unindexed_rows > _UNINDEXED_LIMIT:
+            lacking = found.num_unindexed_rows
+            if lacking > _UNINDEXED_LIMIT:
                 table.optimize(cleanup_older_than=_NEVER)
-            elif measured is not None:
+                lacking = 0
+            elif measured is not None and measured.changed - lacking <= _UNINDEXED_LIMIT:
                 return measured
             effort = _effort_for(table, *known())
             if effort.recall >= neighbours.ENOUGH_RECALL:
-                return effort
+                return Measured(effort, lacking)
         # One file of rows in place of one for each chunk: a search reads those that it found out of
         # it in half the time.
         table.optimize(cleanup_older_than=_NEVER)
         table.create_index("vector", config=IvfRq(distance_type="cosine"), replace=True)
-        return _effort_for(table, *known())
+        return Measured(_effort_for(table, *known()), 0)
 
 
 def _effort_for(table: "LanceTable", queries: Floats, reached: Floats) -> Effort:

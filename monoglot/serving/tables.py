@@ -62,7 +62,11 @@ def model_of(found: "pa.Schema") -> str:
 
 
 def facts_of(found: "pa.Schema") -> dict[str, Any]:
-    """Facts kept with a version: `content` and `effort`; empty until a sync has ended."""
+    """Facts kept with a version, as `Index` records them when a sync ends; empty until then.
+
+    `content` (digest of the rows), `effort` of an approximate search, the votes' `temperature`, and
+    how many rows changed since either was measured: `unmeasured` and `drift`.
+    """
     kept = (found.field("vector").metadata or {}).get(b"monoglot:facts", b"{}")
     return dict(json.loads(kept))
 
@@ -191,7 +195,9 @@ def blocks_of(
     with explained("read"):
         query = table.search().select([*columns, "vector"])
         for batch in query.to_batches(batch_size=_ROWS_PER_BLOCK):
-            yield pl.DataFrame(batch.select(columns)), matrix_of(batch)
+            # Copied: a batch is freed as a whole, so that its texts would keep its vectors.
+            texts = batch.select(columns).take(np.arange(len(batch)))
+            yield pl.DataFrame(texts), matrix_of(batch)
 
 
 def matrix_of(found: "pa.Table | pa.RecordBatch") -> Floats:
