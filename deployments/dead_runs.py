@@ -5,6 +5,8 @@
 Such a run stays `Running` and holds its deployment's slot until a lease ends, for whose five
 minutes Prefect's flow engine has no setting; the runs after it wait so long. Where server and
 workers are on this machine, and no worker is alive, the kernel says at once which runs are dead.
+That is so of a server on loopback with a SQLite database. One on PostgreSQL may hold the runs of
+other machines' servers as well, and nothing in them tells where they run: they are left alone.
 """
 
 import os
@@ -21,6 +23,7 @@ from prefect.client.schemas.filters import (
     WorkPoolFilterName,
 )
 from prefect.client.schemas.objects import FlowRun, State, StateType
+from prefect.settings import PREFECT_SERVER_DATABASE_CONNECTION_URL
 from prefect.states import Cancelled, Crashed
 
 _PROC = Path("/proc")
@@ -30,7 +33,7 @@ _AT_WORK = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]
 def close_dead_runs(pool: str) -> Iterator[str]:
     """End the pool's runs that have no living process, which frees their slots.
 
-    Call it while no worker of the pool lives, and where all of them ran on this machine. A run
+    Call it while no worker of the pool lives, and of a server on loopback, with its settings. A run
     whose worker alone was killed goes on, and is left alone.
 
     Args:
@@ -39,6 +42,8 @@ def close_dead_runs(pool: str) -> Iterator[str]:
     Yields:
         A line for each such run, with its state as it is now.
     """
+    if not _has_own_database():
+        return
     with get_client(sync_client=True) as client:
         found = client.read_flow_runs(
             flow_run_filter=FlowRunFilter(
@@ -49,6 +54,12 @@ def close_dead_runs(pool: str) -> Iterator[str]:
         for run in found:
             if not _is_alive(run):
                 yield f"run {run.name} is {_close(client, run)}: it was killed, and its worker, too"
+
+
+def _has_own_database() -> bool:
+    """Whether no other machine's server can have written the runs there are."""
+    url = PREFECT_SERVER_DATABASE_CONNECTION_URL.value()  # also where it was given in parts
+    return str(url).startswith("sqlite")
 
 
 def _close(client: SyncPrefectClient, run: FlowRun) -> str:

@@ -3,8 +3,10 @@
 A module rather than a shell script, since children must be waited for, told apart and ended. The
 server is bound to loopback and keeps its SQLite database in a folder of the checkout. A server that
 answers already is used as it is, and a worker that runs already is left alone: a second `make
-serve` only deploys what changed. Children are in sessions of their own: Ctrl-C is for this
-process, which ends the worker before the server that it reports to.
+serve` only deploys what changed. Where `PREFECT_API_URL` names a server elsewhere, none is started
+here, whether that one answers or not: its workers and their runs may be on other machines. Children
+are in sessions of their own: Ctrl-C is for this process, which ends the worker before the server
+that it reports to.
 """
 
 import argparse
@@ -15,15 +17,14 @@ import signal
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
 
 import yaml
 
-from flows.server import PRIVATE, TUNING
+from flows.server import PRIVATE, TUNING, trouble_at
 from monoglot.config_file import load_config
 from monoglot.errors import MonoglotError, RunError
 
@@ -66,21 +67,21 @@ def serve(config: Path, port: int, home: Path) -> None:
 
     Raises:
         ConfigError: the config cannot be used; nothing was started.
-        RunError: server or worker ended, or did not start; names the log.
+        RunError: server or worker ended, or did not start (names the log); or the server that is
+            named in the environment does not answer, or refuses.
     """
     load_config(config)
     home = home.resolve()
     home.mkdir(parents=True, exist_ok=True)
     environment = environment_of(port, home)
-    url = environment["PREFECT_API_URL"]
+    url = environment["PREFECT_API_URL"].rstrip("/")
     with contextlib.ExitStack() as running:
         server = None
-        if not _answers(url):
+        if not _answers(url, port):
             command = ["server", "start", "--host", _LOOPBACK, "--port", str(port)]
             server = running.enter_context(_child("server", command, home, environment))
             _wait_for(url, server, home / "server.log")
-        if not _exists(f"{url}/work_pools/{POOL}"):
-            _prefect(["work-pool", "create", POOL, "--type", "process"], environment)
+        _ensure_pool(url, environment)
         _prefect(
             ["deploy", "--prefect-file", str(_deployments(config, home)), "--all"], environment
         )
@@ -91,7 +92,7 @@ def serve(config: Path, port: int, home: Path) -> None:
                     return
                 worker = None
             else:
-                if server is not None:  # on loopback, so that all its workers were on this machine
+                if server is not None:  # ours, on loopback: its workers were on this machine
                     _close_dead_runs(environment)
                 command = ["worker", "start", "--pool", POOL, "--name", f"{POOL}-{port}"]
                 worker = running.enter_context(
@@ -104,7 +105,7 @@ def serve(config: Path, port: int, home: Path) -> None:
 def environment_of(port: int, home: Path) -> dict[str, str]:
     """What server, worker and runs are told; what the operator has set himself stays.
 
-    With `PREFECT_API_URL` set, that server is used, and none is started where it answers.
+    With `PREFECT_API_URL` set, that server is used.
     """
     settings = {
         **TUNING,
@@ -119,21 +120,24 @@ def environment_of(port: int, home: Path) -> dict[str, str]:
     return {**settings, **os.environ}
 
 
+def _ensure_pool(url: str, environment: dict[str, str]) -> None:
+    """Have the server make the work pool, unless it has it.
+
+    Raises:
+        RunError: it refuses; with its reason.
+    """
+    done = _python(["deployments.pool", POOL], environment)
+    if done.returncode:
+        raise RunError(f"{url}: no work pool {POOL} could be had: {_last_line(done)}")
+
+
 def _close_dead_runs(environment: dict[str, str]) -> None:
     """Free the slots of runs that were killed together with their worker; without, they wait."""
-    done = subprocess.run(  # noqa: S603
-        [sys.executable, "-m", "deployments.dead_runs", POOL],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = _python(["deployments.dead_runs", POOL], environment)
     for line in done.stdout.splitlines():
         _say(line)
     if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["it was killed"])[-1]
-        _say(f"whether a run died with its worker could not be found out: {last}")
+        _say(f"whether a run died with its worker could not be found out: {_last_line(done)}")
 
 
 def _deployments(config: Path, home: Path) -> Path:
@@ -156,16 +160,25 @@ def _prefect(command: Sequence[str], environment: dict[str, str]) -> None:
     Raises:
         RunError: it failed; with what it said.
     """
-    done = subprocess.run(  # noqa: S603
-        [sys.executable, "-m", "prefect", "--no-prompt", *command],
+    done = _python(["prefect", "--no-prompt", *command], environment)
+    if done.returncode:
+        raise RunError(f"`prefect {' '.join(command)}` failed:\n{done.stdout}{done.stderr}")
+
+
+def _python(module: Sequence[str], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run a module to its end: Prefect's client is big, and what starts the rest stays for days."""
+    return subprocess.run(  # noqa: S603
+        [sys.executable, "-m", *module],
         cwd=ROOT,
         env=environment,
         capture_output=True,
         text=True,
         check=False,
     )
-    if done.returncode:
-        raise RunError(f"`prefect {' '.join(command)}` failed:\n{done.stdout}{done.stderr}")
+
+
+def _last_line(done: subprocess.CompletedProcess[str]) -> str:
+    return (done.stderr.strip().splitlines() or ["it was killed"])[-1]
 
 
 @contextlib.contextmanager
@@ -207,7 +220,7 @@ def _child(
 def _wait_for(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
     until = time.monotonic() + _START_S
     while server.poll() is None and time.monotonic() < until:
-        if _answers(url):
+        if trouble_at(url) is None:
             return
         time.sleep(0.2)
     raise RunError(
@@ -216,34 +229,23 @@ def _wait_for(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
     )
 
 
-def _answers(url: str) -> bool:
-    """Whether the API at this URL is healthy."""
-    try:
-        with urllib.request.urlopen(f"{url}/health", timeout=10):  # noqa: S310
-            return True
-    except urllib.error.HTTPError as error:
-        raise _not_prefect(url, error) from None
-    except (OSError, ValueError):
-        return False
+def _answers(url: str, port: int) -> bool:
+    """Whether the server is up; False: it is ours to start.
 
-
-def _exists(url: str) -> bool:
-    """Whether the API has this; "busy" is asked again, as Prefect's own client does."""
-    until = time.monotonic() + _START_S
-    while True:
-        try:
-            with urllib.request.urlopen(url, timeout=60):  # noqa: S310
-                return True
-        except urllib.error.HTTPError as error:
-            if error.code == 404:
-                return False
-            if error.code != 503 or time.monotonic() > until:
-                raise _not_prefect(url, error) from None
-            time.sleep(1)
-
-
-def _not_prefect(url: str, error: urllib.error.HTTPError) -> RunError:
-    return RunError(f"{url}: {error}. Is it a Prefect server? `make serve PORT=4300`.")
+    Raises:
+        RunError: neither. It is another's, or something else is at our port.
+    """
+    trouble = trouble_at(url)
+    if trouble is None:
+        return True
+    if url not in {f"http://{host}:{port}/api" for host in (_LOOPBACK, "localhost")}:
+        raise RunError(
+            f"PREFECT_API_URL={url}: the Prefect server does not answer ({trouble}). Start it, or "
+            f"unset the variable: one is then started here, at port {port}."
+        )
+    if isinstance(trouble, HTTPError):
+        raise RunError(f"{url}: {trouble}. Is it a Prefect server? `make serve PORT=4300`.")
+    return False
 
 
 def _is_free(descriptor: int) -> bool:

@@ -50,10 +50,8 @@ def show_leavings(console: Console, found: Leavings, config: RetentionConfig) ->
         return
     for release in found.releases:
         say(console, f"release {release.id}: {release.model_name} over {release.rows:,} rows")
-    for heading, things in (
-        ("goes now", found.due),
-        (f"stays for {config.grace_hours:g} hours after it was last needed", found.waiting),
-    ):
+    later = f"goes {config.grace_hours:g} hours after it was made, or its release dropped"
+    for heading, things in (("goes now", found.due), (later, found.waiting)):
         totals = Counter[str]()
         for thing in things:
             totals[thing.kind] += thing.size

@@ -14,6 +14,7 @@ from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound
 from pydantic import BaseModel, ConfigDict
 
+from flows.operation import is_served
 from monoglot.errors import ConfigError, RunError
 from monoglot.learning_config import SamplingConfig, TrainingConfig
 from monoglot.settings import read_settings
@@ -24,6 +25,10 @@ from tasks.workplace import Workplace
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import FlowRun
+
+
+class NoWorkerError(RunError):
+    """Nobody would take the run of a deployment: Prefect would wait for ever."""
 
 
 class TrainingJob(BaseModel):
@@ -66,8 +71,10 @@ def train_on(deployment: str, job: TrainingJob) -> None:
     """Have a deployment train, and wait for it.
 
     Raises:
+        NoWorkerError: the worker has gone since the run began, maybe hours ago.
         RunError: it did not complete; with what it said.
     """
+    require(deployment)
     asked = run_deployment(deployment, parameters={"job": job.model_dump(mode="json")})
     ran = cast("FlowRun", asked)  # it is a coroutine where an event loop runs, and none does here
     state = ran.state
@@ -80,17 +87,27 @@ def train_on(deployment: str, job: TrainingJob) -> None:
 
 
 def require(deployment: str) -> None:
-    """Refuse a deployment that the server has not, before anything is bought.
+    """Refuse a deployment that the server has not, or whose runs nobody would take.
+
+    Called before anything is bought: who waits for such a run holds the store's lock meanwhile.
 
     Raises:
         ConfigError: there is none of this name.
+        NoWorkerError: its work pool has no live worker.
     """
     with get_client(sync_client=True) as client:
         try:
-            client.read_deployment_by_name(deployment)
+            pool = client.read_deployment_by_name(deployment).work_pool_name
         except (ObjectNotFound, ValueError):
             raise ConfigError(
                 f"MONOGLOT_TRAINING_DEPLOYMENT={deployment}: the Prefect server at "
                 f"{client.api_url} has no such deployment. Deploy deployments/gpu.yaml there, or "
                 "unset the variable to train where the run is."
             ) from None
+        if pool and not is_served(client, pool):  # without a pool it is served by a process
+            raise NoWorkerError(
+                f"MONOGLOT_TRAINING_DEPLOYMENT={deployment}: its work pool {pool} at "
+                f"{client.api_url} has no live worker, or is paused. On a machine with a GPU: "
+                f"`prefect worker start --pool {pool}`; or unset the variable to train where the "
+                "run is."
+            )

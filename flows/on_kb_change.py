@@ -13,6 +13,7 @@ from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
+from flows.fine_tune import NoWorkerError
 from flows.refresh_index import refresh_index
 from flows.retrain import retrain
 from monoglot.config import Config
@@ -23,7 +24,7 @@ from monoglot.settings import Settings
 from monoglot.standing import Inputs
 from monoglot.store import Store
 from tasks.decision import explain
-from tasks.notices import TOLD
+from tasks.notices import BUSY, TOLD
 from tasks.request import RunRequest
 from tasks.versions import versions
 
@@ -53,7 +54,7 @@ def on_kb_change(request: RunRequest) -> Due | State[Due]:
         if due.work.kind == "retrain":
             _train(request, config, settings, store)
     except StoreBusyError as busy:
-        return _ended("Busy", f"{busy} The next check takes up the change.", due)
+        return _ended(BUSY, f"{busy} The next check takes up the change.", due)
     return due
 
 
@@ -69,7 +70,7 @@ def _train(request: RunRequest, config: Config, settings: Settings, store: Store
         return
     try:
         retrain(request)
-    except (EndpointError, StoreBusyError):
+    except (EndpointError, NoWorkerError, StoreBusyError):
         raise  # passes by itself, and costs nothing to find out
     except Exception:
         with contextlib.suppress(StoreError):

@@ -1,16 +1,19 @@
 """What `monoglot doctor` sees of a store in operation: the server, its worker, the last check."""
 
 import os
-import urllib.request
 from collections.abc import Iterator, Sequence
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from flows.server import trouble_at
 from monoglot.config import Config
 from monoglot.errors import MonoglotError
 from monoglot.health import Health, hours_since
 from monoglot.notices import Notice, tell
 from monoglot.settings import Settings
 from monoglot.store import Store
+
+if TYPE_CHECKING:
+    from prefect.client.orchestration import SyncPrefectClient
 
 TAG = "monoglot"  # of every deployment in deployments/prefect.yaml
 _LAST_CHECK = "last check"
@@ -29,7 +32,7 @@ def prefect_server(_config: Config, _settings: Settings) -> Finding:
     url = os.environ.get("PREFECT_API_URL")
     if not url:
         return Finding("Prefect", "ok", "a temporary server is started for each command")
-    trouble = _trouble_at(url)
+    trouble = trouble_at(url)
     if trouble is None:
         return Finding("Prefect", "ok", f"{url} answers")
     return Finding(
@@ -43,7 +46,7 @@ def prefect_server(_config: Config, _settings: Settings) -> Finding:
 def worker(_config: Config, _settings: Settings) -> Finding:
     """Whether someone is there to run what the deployments of this project schedule."""
     url = os.environ.get("PREFECT_API_URL")
-    if not url or _trouble_at(url) is not None:
+    if not url or trouble_at(url) is not None:
         return Finding("worker", "ok", "not looked for: no Prefect server that answers is set")
     try:
         pools = _pools()
@@ -61,8 +64,8 @@ def worker(_config: Config, _settings: Settings) -> Finding:
         return Finding(
             "worker",
             "problem",
-            f"work pool {', '.join(idle)} has no live worker: what is scheduled waits. Start one: "
-            f"`prefect worker start --pool {idle[0]}`.",
+            f"work pool {', '.join(idle)} has no live worker, or is paused: what is scheduled "
+            f"waits. Start one: `prefect worker start --pool {idle[0]}`.",
         )
     return Finding("worker", "ok", f"a worker is there for {', '.join(sorted(pools))}")
 
@@ -85,7 +88,7 @@ def last_check(config: Config, settings: Settings) -> Finding:
         "warning",
         f"{said}: no run or check ended well for longer than MONOGLOT_STALE_HOURS "
         f"({settings.stale_hours:g}). See that server and worker run, and what Prefect says of the "
-        "last runs; `monoglot run` checks now.",
+        "last runs (one that hangs lets checks end as `Busy`); `monoglot run` checks now.",
     )
 
 
@@ -101,32 +104,28 @@ def tell_findings(config: Config, settings: Settings, found: Sequence[Finding]) 
             continue
         what = "no check ended well lately" if is_stale else f"{finding.what} is not well"
         # The reason has what to do in it; the hours in it would make it news each time.
-        why = "Nothing seems to run any more." if is_stale else finding.said
+        why = "Nothing seems to run any more, or a run hangs." if is_stale else finding.said
         notice = Notice("stale" if is_stale else "unwell", what, config.store, why, finding.said)
         yield f"{what}: {tell(settings, notice, store)}"
-
-
-def _trouble_at(url: str) -> Exception | None:
-    try:
-        with urllib.request.urlopen(f"{url.rstrip('/')}/health", timeout=5):  # noqa: S310
-            return None
-    except (OSError, ValueError) as error:
-        return error
 
 
 def _pools() -> dict[str, bool]:
     """The work pools of this project's deployments, and whether each has a live worker."""
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterTags
-    from prefect.client.schemas.objects import WorkerStatus
 
     ours = DeploymentFilter(tags=DeploymentFilterTags(all_=[TAG]))
     with get_client(sync_client=True) as client:
         deployments = client.read_deployments(deployment_filter=ours)
         names = {it.work_pool_name for it in deployments if it.work_pool_name}
-        return {
-            name: any(
-                it.status == WorkerStatus.ONLINE for it in client.read_workers_for_work_pool(name)
-            )
-            for name in names
-        }
+        return {name: is_served(client, name) for name in names}
+
+
+def is_served(client: "SyncPrefectClient", pool: str) -> bool:
+    """Whether someone takes the runs of a work pool.
+
+    The server says so of a pool that is not paused and has a live worker, or needs none.
+    """
+    from prefect.client.schemas.objects import WorkPoolStatus
+
+    return client.read_work_pool(pool).status == WorkPoolStatus.READY

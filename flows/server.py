@@ -28,6 +28,8 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from http import HTTPStatus
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,7 @@ from monoglot.errors import RunError
 
 _START_S = 90.0
 _STOP_S = 10.0
+_LOGINS = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
 _KILLED = (-signal.SIGKILL, -signal.SIGTERM)
 _REPLACEMENTS = 3  # what kills more servers than that in one run is not chance
 _RECORDER = "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_"
@@ -75,7 +78,12 @@ def prefect_server(home: Path, meanwhile: Callable[[], None] | None = None) -> I
     """
     given = os.environ.get("PREFECT_API_URL")
     if given:
-        _check(given)
+        trouble = trouble_at(given)
+        if trouble is not None:
+            raise RunError(
+                f"PREFECT_API_URL={given}: the Prefect server does not answer ({trouble}). Start "
+                "it, or unset the variable for a temporary server."
+            )
         yield given
         return
     home.mkdir(parents=True, exist_ok=True)
@@ -93,18 +101,21 @@ def prefect_server(home: Path, meanwhile: Callable[[], None] | None = None) -> I
                 _drain()
 
 
-def _check(url: str) -> None:
-    """Ask the user's own server for its health; a flow would try again for minutes."""
+def trouble_at(url: str) -> Exception | None:
+    """What keeps Prefect's API at a URL from being used, asked once; None: it answers.
+
+    By urllib, since Prefect's client takes seconds to import, and minutes to give up. A proxy that
+    asks for a login counts as an answer: the client knows how to log in. An `HTTPError` tells that
+    something else answers there, or a proxy whose server is down.
+    """
     try:
         with urllib.request.urlopen(f"{url.rstrip('/')}/health", timeout=10):  # noqa: S310
-            return
-    except urllib.error.HTTPError:
-        return  # it is there, whatever it thinks of us; Prefect's client knows how to log in
-    except (OSError, ValueError) as error:
-        raise RunError(
-            f"PREFECT_API_URL={url}: the Prefect server does not answer ({error}). Start it, or "
-            "unset the variable for a temporary server."
-        ) from None
+            return None
+    except urllib.error.HTTPError as error:
+        error.close()
+        return None if error.code in _LOGINS else error
+    except (OSError, ValueError, HTTPException) as error:
+        return error
 
 
 class _Server:
@@ -177,10 +188,7 @@ def _wait_until_healthy(server: _Server, log: Path) -> None:
     """Return when the server answers; requests wait in the socket's queue until it does."""
     until = time.monotonic() + _START_S
     while server.is_kept() and time.monotonic() < until:
-        with (
-            contextlib.suppress(OSError),
-            urllib.request.urlopen(f"{server.url}/health", timeout=5),  # noqa: S310
-        ):
+        if trouble_at(server.url) is None:
             return
         time.sleep(0.1)
     raise RunError(

@@ -449,9 +449,9 @@ class RetentionConfig(Section):
     grace_hours: float = Field(
         24.0,
         ge=0.0,
-        description="Files that nothing needs stay this long: for services that still hold an "
-        "older release, and for runs that wait for a batch. Longer than your services take to "
-        "call `Retriever.refresh()`.",
+        description="Files that nothing names go once they are this old, and those of a release "
+        "once it was dropped so long ago: for services that still hold it, and for runs that wait "
+        "for a batch. Longer than your services take to call `Retriever.refresh()`.",
     )
 
 

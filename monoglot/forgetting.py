@@ -25,6 +25,7 @@ from monoglot.identity import digest, frame_digest
 from monoglot.knowledge.sources import rows_in
 from monoglot.matching import Pattern
 from monoglot.remote.place import is_remote
+from monoglot.retention import MODEL_STAGES
 from monoglot.runs import Runs
 from monoglot.serving.forgetting import TableMatches, find_in_index, forget_in_table
 from monoglot.serving.manifest import Release
@@ -32,7 +33,6 @@ from monoglot.serving.releases import MODEL_FOLDER, Releases
 from monoglot.store import Artifact, Key, Store
 
 _LEARNED_FROM = frozenset(("split", "anchors"))  # stages whose texts a model is trained on
-_MODELS = frozenset(("training", "merging", "distillation", "classifier_training"))
 _EXAMPLES = 5
 
 
@@ -218,7 +218,7 @@ def _trace_models(store: Store, found: Found) -> None:
         if not any(stage.artifact.location in found.artifacts for stage in stages):
             continue
         for stage in record.stages:
-            if stage.key.stage in _MODELS:
+            if stage.key.stage in MODEL_STAGES:
                 found.models[stage.artifact.digest] = record.run
     history = Releases(store).history()
     found.releases = [it.id for it in history if it.model_digest in found.models]

@@ -4,8 +4,8 @@ Kept is what a kept release names (model, index version, knowledge base, questio
 and what the last run, the last training and the run of the present config made, so that the next
 run reuses it. A release that is not kept any more is retired first: nobody can go back to it, and
 its files go when a service that still answers from it has had the grace period to notice. What
-nothing names goes when it is older than that. The ledger is never touched, nor is the workshop of
-experiments.
+nothing names goes when its files are older than that, however lately it was named. The ledger is
+never touched, nor is the workshop of experiments.
 """
 
 import json
@@ -23,12 +23,13 @@ from monoglot.errors import StoreError
 from monoglot.files import Entry
 from monoglot.runs import RunRecord, Runs
 from monoglot.serving import pruning
+from monoglot.serving.history import CURRENT
 from monoglot.serving.manifest import Release
-from monoglot.serving.releases import CURRENT, Releases
+from monoglot.serving.releases import Releases
 from monoglot.store import Store
 
 Kind = Literal["artifact", "model", "index table", "index versions", "run", "report", "unfinished"]
-_MODELS = ("training", "merging", "distillation", "classifier_training")
+MODEL_STAGES = frozenset(("training", "merging", "distillation", "classifier_training"))
 _RUN = re.compile(r"\d{8}T\d{6}-([0-9a-f]{8})")  # see `runs.new_run_name`
 
 
@@ -136,8 +137,7 @@ def clean(store: Store, config: RetentionConfig, key: str) -> Leavings:
             if manifest.changed < before:
                 # Last: until here it kept what is young from being taken for refuse.
                 store.files.remove(manifest.name)
-        kept = {name for name, _ in _folders(store, "artifacts", 3)}
-        store.forget_mirrored(kept)
+        store.forget_mirrored()
     return Leavings(retired, things)
 
 
@@ -181,7 +181,7 @@ def _artifacts(store: Store, live: Needs, held: Needs, before: float) -> Iterato
         if location in live.locations:
             continue
         due = location not in held.locations and _is_older(files, before)
-        kind: Kind = "model" if location.split("/")[1] in _MODELS else "artifact"
+        kind: Kind = "model" if location.split("/")[1] in MODEL_STAGES else "artifact"
         yield Thing(kind, location, _size(files), due)
 
 

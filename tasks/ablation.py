@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping
 
 import polars as pl
 from prefect import get_run_logger, task
-from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
 from monoglot.ablation import AblationReport, render_ablation, render_ablation_markdown
@@ -19,6 +18,7 @@ from monoglot.learning.grid import Cells
 from monoglot.learning.metrics import ALL, METRICS, summarise
 from monoglot.runs import new_run_name
 from monoglot.store import Artifact, Store
+from tasks.artifacts import show
 from tasks.cells import CURVE, HELD_BACK, INDEX_SET, Bench
 from tasks.comparison import TFIDF
 from tasks.systems import UNTUNED
@@ -86,9 +86,7 @@ def write_ablation(
         path=f"runs/{run}/report.html",
     )
     _write(store, report)
-    create_markdown_artifact(
-        render_ablation_markdown(report), key="ablation", description=report.title
-    )
+    show(store, "ablation", render_ablation_markdown(report), report.title)
     get_run_logger().info(f"report: {store.root / report.path}", extra={"shown": True})
     return report
 

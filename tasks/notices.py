@@ -21,6 +21,7 @@ from monoglot.store import Store
 from tasks.request import RunRequest
 
 AnyFlow = Flow[..., Any]
+BUSY = "Busy"  # the state of a check that ended since another run held the store's lock
 _STAYS = "The model in production stays and answers from the new rows"
 # What becomes of a candidate -> what a person should know of it: kind, what happened, what to do.
 _VERDICTS: dict[Verdict, tuple[Event, str, str]] = {
@@ -38,9 +39,13 @@ _VERDICTS: dict[Verdict, tuple[Event, str, str]] = {
 
 
 def note_success(flow: AnyFlow, run: FlowRun, state: State[Any]) -> None:
-    """The store's last good check is now; a candidate that was rejected, or waits, is news."""
+    """The store's last good check is now; a candidate that was rejected, or waits, is news.
+
+    A check that found the store busy has seen nothing: were it good, a run that hangs with the
+    lock would stay unnoticed for as long as the checks go on.
+    """
     title, settings, store = _about(run)
-    if store is None:
+    if store is None or state.name == BUSY:
         return
     Health(store).note_good()
     record = state.result(raise_on_failure=False) if flow.name == "retrain" else None

@@ -6,6 +6,7 @@ import shutil
 import polars as pl
 import pytest
 import yaml
+from prefect.client.orchestration import get_client
 from tiny_line import write_line
 
 from flows.ablation import ablate
@@ -17,6 +18,7 @@ from monoglot.knowledge.validation import is_validation
 from monoglot.learning import training
 from monoglot.matching import Pattern
 from monoglot.store import Store
+from tasks import artifacts as shown
 from tasks.request import AblationRequest, RunRequest
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("prefect_api", "no_endpoint")]
@@ -175,6 +177,22 @@ def test_a_killed_cell_goes_on_at_its_checkpoint_and_only_it_is_trained(again, m
     assert resumed["steps"] == facts["steps"]
     for name in ("random", "algorithm1"):
         assert lines_of(report)[name].values == lines_of(before)[name].values
+
+
+def test_each_store_has_a_history_and_a_server_that_takes_none_fails_nothing(again, monkeypatch):
+    folder, before = again
+    ablate(request_of(folder))
+    key = shown.artifact_key(workshop_of(folder), "ablation")
+    with get_client(sync_client=True) as client:
+        asked = {"artifacts": {"key": {"any_": [key]}}}
+        [page] = client.request("POST", "/artifacts/filter", json=asked).json()
+    assert "algorithm1" in page["data"]
+
+    def refuse(*_, **__):
+        raise RuntimeError("the server has no room")
+
+    monkeypatch.setattr(shown, "create_markdown_artifact", refuse)
+    assert lines_of(ablate(request_of(folder))).keys() == lines_of(before).keys()
 
 
 def test_time_that_is_up_leaves_whole_seeds_and_says_what_is_missing(again):

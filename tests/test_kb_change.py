@@ -3,10 +3,12 @@
 import polars as pl
 import pytest
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterName
 from tiny_line import edit_kb, request_of, store_of, write_line
 
 from flows import on_kb_change as module
+from flows.fine_tune import NoWorkerError, fine_tune_model
 from flows.on_kb_change import on_kb_change
 from flows.refresh_index import refresh_index
 from flows.retrain import retrain
@@ -119,6 +121,21 @@ def test_a_new_label_answers_at_once_and_is_then_trained(line, monkeypatch):
     with pytest.raises(BudgetError):
         on_kb_change(request_of(line))
     assert len(asked) == 2
+
+
+def test_without_a_worker_for_the_training_it_refreshes_and_tries_at_the_next_check(
+    line, monkeypatch
+):
+    with get_client(sync_client=True) as client:
+        client.create_work_pool(WorkPoolCreate(name="asleep", type="process"))
+        flow = client.create_flow(fine_tune_model)
+        client.create_deployment(flow, "asleep", work_pool_name="asleep")
+    monkeypatch.setenv("MONOGLOT_TRAINING_DEPLOYMENT", "fine-tune/asleep")
+    edit_kb(line, with_new_label)
+    for _ in range(2):
+        with pytest.raises(NoWorkerError, match=r"asleep .* has no live worker"):
+            on_kb_change(request_of(line))
+    assert best(line, NEW).label == "parrots"
 
 
 def test_an_edit_during_a_run_is_seen_by_the_next(line, monkeypatch):

@@ -184,6 +184,21 @@ def test_a_training_that_gives_the_same_model_again_is_no_news(webhook, line):
     assert webhook.events == []
 
 
+@pytest.mark.usefixtures("prefect_api")
+def test_a_check_that_found_the_store_busy_is_not_a_good_one(line):
+    """A run that hangs with the lock would otherwise stay unnoticed: the checks go on."""
+    store = store_of(line)
+    edit_kb(line, lambda kb: kb.head(70))
+    old = datetime.now(UTC) - timedelta(hours=30)
+    Health(store).note_good(old)
+    noted = store.files.read("health/good.json")
+    with store.writer():
+        assert on_kb_change(request_of(line), return_state=True).name == "Busy"
+    assert store.files.read("health/good.json") == noted
+    on_kb_change(request_of(line))
+    assert store.files.read("health/good.json") != noted
+
+
 def test_a_stale_store_is_noticed_from_outside(webhook, line, monkeypatch):
     monkeypatch.delenv("PREFECT_API_URL", raising=False)
     store, health = store_of(line), Health(store_of(line))

@@ -13,11 +13,17 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from base64 import b64encode
 from pathlib import Path
 
 import polars as pl
 import pytest
 import yaml
+from prefect import flow
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.states import Running
+from test_prefect_pins import process, server_environment, wait_until_healthy
 from tiny_line import configure, edit_kb
 
 from deployments import serve
@@ -35,6 +41,18 @@ DEPLOYED = {
     "promote",
     "rollback",
 }
+LOGIN = "user:password"
+_DATABASE = "PREFECT_SERVER_DATABASE_"
+SHARED = [  # a database of several machines' servers, named as a whole and in parts
+    {f"{_DATABASE}CONNECTION_URL": "postgresql+asyncpg://prefect@db.internal/prefect"},
+    {
+        f"{_DATABASE}DRIVER": "postgresql+asyncpg",
+        f"{_DATABASE}HOST": "db.internal",
+        f"{_DATABASE}USER": "prefect",
+        f"{_DATABASE}PASSWORD": "p",
+        f"{_DATABASE}NAME": "prefect",
+    },
+]
 PATIENCE = 240.0  # for a busy machine; nothing waits longer than it must
 
 
@@ -116,12 +134,12 @@ def environment():
     return {**kept, "PREFECT_WORKER_QUERY_SECONDS": "1"}
 
 
-def serving(config, port, home, **options):
+def serving(config, port, home, more=(), **options):
     command = [sys.executable, "-m", "deployments.serve", "--config", str(config)]
     return subprocess.Popen(
         [*command, "--port", str(port), "--home", str(home)],
         cwd=ROOT,
-        env=environment(),
+        env=environment() | dict(more),
         stdout=subprocess.PIPE,
         text=True,
         **options,
@@ -222,6 +240,30 @@ def test_a_run_killed_with_its_worker_holds_no_slot_once_served_again(line, tmp_
             process.send_signal(signal.SIGINT)
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_server_with_a_login_serves_another_machine_as_well(line, tmp_path):
+    config, port = line / "monoglot.yaml", free_port()
+    known = {"PREFECT_API_AUTH_STRING": LOGIN}
+    closed = known | {"PREFECT_SERVER_API_AUTH_STRING": LOGIN}
+    there = {"PREFECT_API_URL": f"http://127.0.0.1:{port}/api"}
+    with serving(config, port, tmp_path / "a", closed) as process:
+        try:
+            assert process.stdout.readline().startswith(f"http://127.0.0.1:{port}: deployments of")
+            with serving(config, free_port(), tmp_path / "b", there) as stranger:
+                assert "401 Unauthorized" in stranger.stdout.readline()
+            assert stranger.returncode == 1
+            with serving(config, free_port(), tmp_path / "b", there | known) as other:
+                said = other.stdout.readline()
+                other.send_signal(signal.SIGINT)
+            assert said.startswith(f"http://127.0.0.1:{port}: deployments of")
+            assert other.returncode == 0
+            assert not (tmp_path / "b/server.log").exists()
+        finally:
+            process.send_signal(signal.SIGINT)
+        assert process.wait(PATIENCE) == 0
+
+
 def process_of(run):
     mark = f"PREFECT__FLOW_RUN_ID={run}".encode()
     for path in Path("/proc").glob("[0-9]*/environ"):
@@ -259,7 +301,61 @@ def test_what_answers_at_the_port_and_is_not_prefect_is_named(tmp_path):
         threading.Thread(target=other.handle_request, daemon=True).start()
         url = f"http://127.0.0.1:{other.server_port}/api"
         with pytest.raises(RunError, match=r"Is it a Prefect server\? `make serve PORT="):
-            serve._answers(url)
+            serve._answers(url, other.server_port)
+
+
+def test_no_server_is_started_where_another_one_is_named_and_down(tmp_path, monkeypatch):
+    """It may be back in a moment, with workers and runs on other machines."""
+    down, port = f"http://127.0.0.1:{free_port()}/api", free_port()
+    monkeypatch.setenv("PREFECT_API_URL", down)
+    with pytest.raises(RunError, match=rf"PREFECT_API_URL={down}: .* does not answer .* unset"):
+        serve.serve(serve.SAMPLE, port, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_a_server_is_started_where_its_own_address_is_named(host):
+    port = free_port()
+    assert not serve._answers(f"http://{host}:{port}/api", port)
+
+
+def test_a_server_that_asks_for_a_login_is_given_the_one_that_is_set(tmp_path):
+    port = free_port()
+    url, mine = f"http://127.0.0.1:{port}/api", server_environment(tmp_path / "mine", port)
+    command = ["-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    closed = server_environment(tmp_path / "home", port) | {"PREFECT_SERVER_API_AUTH_STRING": LOGIN}
+    log, mine["PREFECT_API_URL"] = tmp_path / "server.log", url
+    with process(command, log, closed, tmp_path) as server:
+        wait_until_healthy(server, url, log)
+        assert serve._answers(url, port)
+        with pytest.raises(RunError, match=r"401 Unauthorized.*Set PREFECT_API_AUTH_STRING="):
+            serve._ensure_pool(url, mine)
+        for _ in range(2):  # the second time it is there
+            serve._ensure_pool(url, mine | {"PREFECT_API_AUTH_STRING": LOGIN})
+        asked = {"Authorization": f"Basic {b64encode(LOGIN.encode()).decode()}"}
+        pool = answer_to(urllib.request.Request(f"{url}/work_pools/{serve.POOL}", headers=asked))
+    assert pool["type"] == "process"
+    assert "command" in pool["base_job_template"]["job_configuration"]
+
+
+def test_runs_in_a_database_that_servers_of_other_machines_may_share_are_left_alone(prefect_api):
+    @flow
+    def lasting() -> None:
+        """Never started."""
+
+    with get_client(sync_client=True) as client:
+        client.create_work_pool(WorkPoolCreate(name="shared", type="process"))
+        named = client.create_flow(lasting)
+        deployment = client.create_deployment(named, "lasting", work_pool_name="shared")
+        run = client.create_flow_run_from_deployment(deployment).id
+        client.set_flow_run_state(run, Running(), force=True)  # on another machine, or killed
+        command, url = ["deployments.dead_runs", "shared"], {"PREFECT_API_URL": prefect_api}
+        for database in SHARED:
+            done = serve._python(command, environment() | url | database)
+            assert (done.returncode, done.stdout) == (0, ""), done.stderr
+            assert client.read_flow_run(run).state.is_running()
+        assert "is Crashed: it was killed" in serve._python(command, environment() | url).stdout
+        assert client.read_flow_run(run).state.is_crashed()
 
 
 def test_what_the_operator_has_set_stays(tmp_path, monkeypatch):

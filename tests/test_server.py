@@ -1,9 +1,12 @@
 """Prefect's temporary server serves one command and ends with it, however that ends."""
 
+import http.server
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -11,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.server import prefect_server
+from flows.server import prefect_server, trouble_at
 from monoglot.errors import RunError
 
 HOLD = """
@@ -88,6 +91,39 @@ def test_a_server_that_is_set_and_down_is_named(monkeypatch, tmp_path):
     refused = pytest.raises(RunError, match=r"PREFECT_API_URL=http://127\.0\.0\.1:9/api.*unset")
     with refused, prefect_server(tmp_path / "home"):
         pass
+
+
+@pytest.mark.parametrize("status", [200, 401, 403, 404, 503])
+def test_a_login_is_no_trouble_and_another_server_is(status):
+    """`/health` asks nobody for a login, but a proxy before it may."""
+
+    class Other(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(status)
+            self.end_headers()
+
+        def log_message(self, *_):
+            """Silent."""
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Other) as other:
+        threading.Thread(target=other.handle_request, daemon=True).start()
+        trouble = trouble_at(f"http://127.0.0.1:{other.server_port}/api/")
+    if status in (200, 401, 403):
+        assert trouble is None
+    else:
+        assert isinstance(trouble, urllib.error.HTTPError)
+
+
+def test_what_speaks_no_http_is_trouble():
+    def greet(listener):
+        connection, _ = listener.accept()
+        with connection:
+            connection.sendall(b"SSH-2.0-OpenSSH\r\n")
+            connection.recv(1000)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=greet, args=(listener,), daemon=True).start()
+        assert trouble_at(f"http://127.0.0.1:{listener.getsockname()[1]}/api") is not None
 
 
 @pytest.mark.slow

@@ -4,7 +4,8 @@ An object says who holds it. The holder writes it anew every quarter of its term
 condition that it is as it left it; whoever finds one that was not renewed for a whole term takes
 it over, on the condition that it is still that one. Ages are those of the object store's clock, so
 machines' clocks need not agree. A holder that was overtaken, or could not renew in time, is told so
-by `check`: what it does then is refused, before it reaches a release.
+by `check`: what it does then is refused, before it reaches a release. Whose it is, its token says:
+that it is not as it was left may be the holder's own doing, where the network kept an answer back.
 """
 
 import contextlib
@@ -44,9 +45,8 @@ class Lease:
         self._term = term
         self._token = uuid.uuid4().hex
         self._beat = 0
-        self._seen: Seen | None = None
+        self._seen: Seen | None = None  # as it was left; None: not taken yet, or lost
         self._renewed = 0.0
-        self._lost = False
         self._ended = threading.Event()
 
     @contextlib.contextmanager
@@ -75,7 +75,7 @@ class Lease:
         Raises:
             StoreBusyError: it is.
         """
-        if self._lost or time.monotonic() > self._renewed + _SAFE * self._term:
+        if self._seen is None or time.monotonic() > self._renewed + _SAFE * self._term:
             raise StoreBusyError(
                 f"{self._bucket.place.location}: this run lost the store's lock, since it could "
                 f"not renew it for {self._term:g} s (a suspended machine, or the network); another "
@@ -85,6 +85,7 @@ class Lease:
 
     def _take(self, until: float) -> None:
         while True:
+            began = time.monotonic()
             found = self._bucket.read(self._name)
             if found is None:
                 if self._bucket.create(self._name, self._text().encode()):
@@ -100,7 +101,7 @@ class Lease:
                 )
             else:
                 time.sleep(0.2)
-        self._remember()
+        self._renewed, self._seen = began, self._ours()
 
     def _is_free(self, found: Seen) -> bool:
         told = _read(found)
@@ -109,7 +110,6 @@ class Lease:
         return self._bucket.now() - found.changed > float(told.get("term", self._term))
 
     def _text(self) -> str:
-        self._renewing = time.monotonic()
         return json.dumps(
             {
                 "token": self._token,
@@ -120,33 +120,34 @@ class Lease:
             }
         )
 
-    def _remember(self) -> None:
-        """What was just written, and that it was written in time."""
+    def _ours(self) -> Seen | None:
+        """It as it is now; None: it is another's, or gone."""
         found = self._bucket.read(self._name)
-        if found is None or _read(found).get("token") != self._token:
-            self._lost = True
-            return
-        self._seen, self._renewed = found, self._renewing
+        return found if found is not None and _read(found).get("token") == self._token else None
+
+    def _swap(self, text: str) -> bool:
+        """Write this where it is still ours, as it was left or not; whether this did."""
+        if self._seen is not None and self._bucket.swap(self._name, text, self._seen.tag):
+            return True
+        self._seen = self._ours()
+        return self._seen is not None and self._bucket.swap(self._name, text, self._seen.tag)
 
     def _renew(self) -> None:
-        while not self._ended.wait(self._term / 4):
-            if self._lost or self._seen is None:
-                return
+        while self._seen is not None and not self._ended.wait(self._term / 4):
             self._beat += 1
+            began = time.monotonic()
             try:
-                if self._bucket.swap(self._name, self._text(), self._seen.tag):
-                    self._remember()
-                else:
-                    self._lost = True
+                if self._swap(self._text()):
+                    self._renewed = began  # before the look, which may fail
+                self._seen = self._ours()
             except MonoglotError as error:  # the next beat may come through; `check` knows the time
                 _LOGGER.warning("the store's lock could not be renewed: %s", error)
 
     def _give_up(self) -> None:
         """Leave it free, unless it is another's by now; a failure frees it after its term."""
-        if self._lost or self._seen is None:
-            return
         with contextlib.suppress(MonoglotError):
-            self._bucket.swap(self._name, json.dumps({"token": ""}), self._seen.tag)
+            if self._seen is not None:
+                self._swap(json.dumps({"token": ""}))
 
 
 def _read(found: Seen) -> dict[str, str]:
