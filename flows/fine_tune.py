@@ -50,7 +50,9 @@ class TrainingJob(BaseModel):
 @flow(name="fine-tune", flow_run_name="fine-tune {job.title}")
 def fine_tune_model(job: TrainingJob) -> None:
     """Train one model into a store, for a run that waits for it and holds the store's lock."""
-    train_here(Workplace(Store.existing(job.store), read_settings()), job)
+    place = Workplace(Store.existing(job.store), read_settings())
+    train_here(place, job)
+    place.store.forget_mirrored()  # on this machine nothing else frees what has left the bucket
 
 
 def train_here(place: Workplace, job: TrainingJob) -> Artifact:
