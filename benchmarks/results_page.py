@@ -100,8 +100,7 @@ def _as_measured(
     """What a cell answered under its seeds; what no seed changes counts under all of them."""
     if name not in _UNSEEDED:
         return measured_of(questions, by_seed)
-    only = next(iter(by_seed.values()))
-    return Measured.unseeded(outcomes_of(questions, only["places"]), seeds)
+    return Measured.unseeded(outcomes_of(questions, by_seed[0]["places"]), seeds)
 
 
 def results_in(folder: Path, wanted: Mapping[str, Any]) -> dict[str, dict[int, dict[str, Any]]]:
@@ -116,7 +115,7 @@ def results_in(folder: Path, wanted: Mapping[str, Any]) -> dict[str, dict[int, d
         result = read(path)
         name = result["cell"]
         if name in GIVEN or (name in wanted and result["changes"] == wanted[name]):
-            found[name][result["seed"] or 0] = result
+            found[name][0 if name in _UNSEEDED else result["seed"]] = result
     return {name: by_seed for name, by_seed in found.items() if by_seed}
 
 

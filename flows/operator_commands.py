@@ -21,7 +21,7 @@ from tasks.versions import versions
 
 def releases(config: ConfigFile = HERE, as_json: Json = False) -> None:
     """List the releases, the newest first; the one in production is marked."""
-    from flows import listing as show
+    from flows import listing
 
     wanted, _ = RunRequest(config_file=config).read()
     store = Store.existing(wanted.store)
@@ -30,9 +30,9 @@ def releases(config: ConfigFile = HERE, as_json: Json = False) -> None:
     now = next((it for it in found.releases if it.id == found.current), None)
     overtaken = approval.overtaken_by(now)
     if as_json:
-        print_json(show.as_json(found, pinned, candidate, overtaken))
+        print_json(listing.as_json(found, pinned, candidate, overtaken))
     else:
-        show.show_releases(make_console(), found, pinned, candidate, overtaken)
+        listing.show_releases(make_console(), found, pinned, candidate, overtaken)
 
 
 def rollback(

@@ -38,7 +38,7 @@ def read_guard(
 
 
 @dataclass(frozen=True)
-class Asked:
+class GuardQuestions:
     """What a guard asks.
 
     Attributes:
@@ -54,7 +54,7 @@ class Asked:
 
 def read_guards(
     place: Workplace, guards: tuple[GuardConfig, ...], rows: Artifact
-) -> tuple[Asked, ...]:
+) -> tuple[GuardQuestions, ...]:
     """The questions of every guard, and other knowledge bases that they ask about.
 
     Args:
@@ -65,7 +65,7 @@ def read_guards(
     return tuple(_read(place, guard, rows) for guard in guards)
 
 
-def _read(place: Workplace, guard: GuardConfig, rows: Artifact) -> Asked:
+def _read(place: Workplace, guard: GuardConfig, rows: Artifact) -> GuardQuestions:
     own = guard.knowledge_base
     asked_about = rows if own is None else read_other_base(place, own)
     questions = read_guard(
@@ -75,11 +75,11 @@ def _read(place: Workplace, guard: GuardConfig, rows: Artifact) -> Asked:
         language=guard.language,
         rows=asked_about,
     )
-    return Asked(guard, asked_about, questions)
+    return GuardQuestions(guard, asked_about, questions)
 
 
 def measure_guards(
-    place: Workplace, guards: tuple[Asked, ...], systems: Mapping[str, System]
+    place: Workplace, guards: tuple[GuardQuestions, ...], systems: Mapping[str, System]
 ) -> tuple[Guard, ...]:
     """Ask every model the questions of every guard.
 
@@ -94,7 +94,7 @@ def measure_guards(
     return tuple(_measure(place, guard, systems) for guard in guards)
 
 
-def _measure(place: Workplace, asked: Asked, systems: Mapping[str, System]) -> Guard:
+def _measure(place: Workplace, asked: GuardQuestions, systems: Mapping[str, System]) -> Guard:
     outcomes = {}
     for digest, system in systems.items():
         vectors = system.index

@@ -15,7 +15,7 @@ from monoglot.store import Artifact
 from tasks.candidates import search_candidates, search_further
 from tasks.consistency import keep_consistent
 from tasks.given_translations import read_translations
-from tasks.guards import Asked
+from tasks.guards import GuardQuestions
 from tasks.index import build_index
 from tasks.labelling import label_by_llm, label_gaps_by_llm
 from tasks.models import ModelRef, base_model, released_model
@@ -43,7 +43,7 @@ class Data(NamedTuple):
     questions: Artifact
     anchors: Artifact
     labelled: "UserLabels"
-    guards: tuple[Asked, ...]
+    guards: tuple[GuardQuestions, ...]
 
 
 class UserLabels(NamedTuple):

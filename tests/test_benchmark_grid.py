@@ -9,7 +9,7 @@ from tiny_models import static_model
 from benchmarks import grid, grid_data, results_page
 from benchmarks.grid_cells import PEERS, cells_for, peers_for
 from benchmarks.grid_data import DATASETS
-from benchmarks.grid_results import outcomes_of, pack, read, unpack
+from benchmarks.grid_results import outcomes_of, pack, read, unpack, write_json
 from monoglot.config_file import load_config
 from monoglot.generation.query_translation import read_lexicon
 from monoglot.knowledge.queries import load_queries
@@ -135,6 +135,12 @@ def test_a_cell_whose_meaning_changed_is_measured_anew(tmp_path):
     assert not grid.is_done(path, changes, {"fine_tuning": {}})
     assert not grid.is_done(path, {}, {"fine_tuning": {"epochs": 3}})
     assert not grid.is_done(tmp_path / "other.json", {}, {})
+
+
+def test_what_no_seed_changes_is_found_whatever_seed_it_was_measured_with(tmp_path):
+    told = {"cell": "BM25", "seed": 1, "changes": {}, "places": {}}
+    write_json(tmp_path / "bm25.json", told)
+    assert results_page.results_in(tmp_path, {"BM25": {}}) == {"BM25": {0: told}}
 
 
 def test_places_are_a_character_each():

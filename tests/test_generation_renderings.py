@@ -8,9 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from llm_server import LLMServer, rendering_of
+from parcels import CONFIG, kb
+from parcels import HINGLISH as PLAIN
 from pydantic import ValidationError
 
-from monoglot.config import GenerationConfig, LanguageConfig, MixingConfig, QualityConfig
+from monoglot.config import LanguageConfig, MixingConfig, QualityConfig
 from monoglot.contracts import Queries, Rejects
 from monoglot.generation import prompts
 from monoglot.generation.ledger import Ledger
@@ -30,25 +32,10 @@ from monoglot.generation.renderings import (
 )
 from monoglot.generation.translation import pending, translate
 
-CONFIG = GenerationConfig(model="toy", glossary=("SIM swap",))
-PLAIN = LanguageConfig(code="hi-Latn", name="Hinglish", style="as typed on a phone")
-
 
 def mixed(renderings=3, code="hi-Latn", **shares):
     mixing = {"renderings": renderings} | ({"shares": shares} if shares else {})
     return PLAIN.model_copy(update={"code": code, "mixing": MixingConfig(**mixing)})
-
-
-def kb(count, start=0):
-    numbers = range(start, start + count)
-    return pl.DataFrame(
-        {
-            "row_id": [f"row-{n:04}" for n in numbers],
-            "query": [f"where is my parcel number {n} from the shop" for n in numbers],
-            "label": ["parcel" if n % 2 else "shop" for n in numbers],
-        },
-        schema=dict.fromkeys(("row_id", "query", "label"), pl.String),
-    )
 
 
 def run(rows, server, ledger, language, config=CONFIG):

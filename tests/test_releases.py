@@ -137,11 +137,8 @@ def moves(releases, release):
     }
 
 
-@pytest.mark.parametrize("pointer", ["missing", "older"])
-@pytest.mark.parametrize("move", ["promote", "rollback", "pin", "unpin", "retire"])
-def test_where_the_pointer_is_not_the_last_nothing_moves_and_nothing_is_removed(
-    store, releases, move, pointer
-):
+def three_whose_pointer_is(pointer, store, releases):
+    """Three releases, the second pinned; the pointer is lost, or the first one's again."""
     made = [releases.promote(release_of(store, texts_of(5)))]
     file = store.releases / "current.json"
     backup = file.read_text()
@@ -151,6 +148,15 @@ def test_where_the_pointer_is_not_the_last_nothing_moves_and_nothing_is_removed(
         file.unlink()
     else:
         file.write_text(backup)
+    return made
+
+
+@pytest.mark.parametrize("pointer", ["missing", "older"])
+@pytest.mark.parametrize("move", ["promote", "rollback", "pin", "unpin", "retire"])
+def test_where_the_pointer_is_not_the_last_nothing_moves_and_nothing_is_removed(
+    store, releases, move, pointer
+):
+    made = three_whose_pointer_is(pointer, store, releases)
     before = files_of(store.root)
     newest = ", ".join(release.id for release in reversed(made))
     said = rf"current\.json: is {pointer}.*`monoglot rollback ID`. The newest: {newest}\."
@@ -166,16 +172,10 @@ def test_where_the_pointer_is_not_the_last_nothing_moves_and_nothing_is_removed(
 def test_a_release_that_is_named_gives_a_lost_pointer_its_place_back(
     store, releases, pointer, named
 ):
-    made = [releases.promote(release_of(store, texts_of(5)))]
-    file = store.releases / "current.json"
-    backup = file.read_text()
-    made += [releases.promote(release_of(store, texts_of(count))) for count in (6, 7)]
+    made = three_whose_pointer_is(pointer, store, releases)
     if pointer == "missing":
-        file.unlink()
         with pytest.raises(StoreError, match="is missing"):
             releases.current()
-    else:
-        file.write_text(backup)
     with pytest.raises(InputError, match="no such release"):
         releases.rollback("yesterday")
     assert releases.rollback(made[named].id) == made[named] == releases.current()
@@ -259,7 +259,6 @@ def test_a_manifest_that_is_retired_while_all_are_read_is_not_there(store, relea
 
     monkeypatch.setattr(type(store.files), "below", retired_meanwhile)
     assert releases.history() == [second]
-    monkeypatch.setattr(type(store.files), "below", below)
 
 
 def test_a_manifest_that_another_machine_took_for_a_killed_promotions_is_written_again(

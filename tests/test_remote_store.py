@@ -16,6 +16,7 @@ from s3_server import KEY as KEY_OF_S3
 from test_index import DIMENSIONS, encode, knowledge_base, texts_of
 from tiny_models import static_model
 
+from flows import fine_tune
 from monoglot import Retriever
 from monoglot.config import RetentionConfig
 from monoglot.errors import ConfigError, MonoglotError, StoreBusyError, StoreError
@@ -373,6 +374,16 @@ def test_a_service_frees_its_mirror_of_models_that_the_store_has_no_more(
     assert list((mirror / "artifacts/training").iterdir()) == [mirror / second.location]
     assert not (mirror / made.location).exists()  # no run had named it: it went, too
     assert service.search("question number 3", k=1)[0].row_id == "r00003"
+
+
+def test_a_training_elsewhere_frees_its_mirror(machine, location, monkeypatch):
+    monkeypatch.setattr(fine_tune, "train_here", lambda *_: None)
+    store = Store.open(location)
+    gone, kept = write(store), write(store, key=Key.of("knowledge_base", 1, {}, "another"))
+    store.files.remove_folder(gone.location)
+    fine_tune.fine_tune_model.fn(fine_tune.TrainingJob.model_construct(store=location))
+    assert not (store.root / gone.location).exists()
+    assert (store.root / kept.location).exists()
 
 
 def test_promotions_of_two_machines_at_once_all_count(machine, location, tmp_path):

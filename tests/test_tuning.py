@@ -5,6 +5,7 @@ import sys
 
 import pytest
 import tiny_line
+from tiny_models import static_model
 
 from flows import cli
 from flows.tuning import tune
@@ -21,7 +22,9 @@ from monoglot.learning.search import (
     survivors,
 )
 from monoglot.store import Store
+from tasks.models import base_model
 from tasks.request import TuningRequest
+from tasks.tuning import peak_rate
 
 CONFIG = Config(knowledge_base={"path": "/kb.csv"}, store="/store")
 
@@ -45,6 +48,17 @@ def test_candidates_lie_in_the_space_and_are_configs():
         assert tuned.epochs in {4, 7, 14}  # half of seven is rounded to even
     assert {it["fine_tuning"]["batch_size"] for it in made} == {32, 64, 128, 256}
     assert len({it["fine_tuning"]["objective"] for it in made}) > 2
+
+
+@pytest.mark.parametrize(("lora_rank", "times"), [(0, 1), (8, 10)])
+def test_the_search_goes_about_the_rate_that_the_recipe_trains_at(tmp_path, lora_rank, times):
+    base = base_model(str(static_model(tmp_path / "base", ["a text"], dimensions=384)))
+    recipe = CONFIG.fine_tuning.model_copy(update={"lora_rank": lora_rank})
+    config = CONFIG.model_copy(update={"fine_tuning": recipe})
+    store = Store.open(str(tmp_path / "store"))
+    assert peak_rate(store, config, base) == pytest.approx(times * 2e-4)
+    given = recipe.model_copy(update={"learning_rate": 3e-5})
+    assert peak_rate(store, config.model_copy(update={"fine_tuning": given}), base) == 3e-5
 
 
 def test_settings_that_contradict_one_another_are_not_tried():
