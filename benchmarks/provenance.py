@@ -25,8 +25,13 @@ def provenance() -> dict[str, Any]:
         "gpu": gpu_model(),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
-        "packages": {name: metadata.version(name) for name in _PACKAGES},
+        "packages": {name: metadata.version(name) for name in _PACKAGES if _is_installed(name)},
     }
+
+
+def _is_installed(package: str) -> bool:
+    """A training beside a GPU needs not all of them."""
+    return any(metadata.distributions(name=package))
 
 
 def commit() -> str:

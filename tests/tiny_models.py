@@ -38,8 +38,18 @@ def _alike(tokenizer: Tokenizer) -> models.Unigram:
     return models.Unigram(vocabulary, unk_id=learned["unk_id"])
 
 
-def xlm_roberta(folder: Path, texts: list[str], seed: int = 0) -> Path:
-    """A 2-layer XLM-RoBERTa with random weights and a unigram tokenizer learned from the texts."""
+def xlm_roberta(
+    folder: Path, texts: list[str], seed: int = 0, *, pieces: int = 400, **larger: int
+) -> Path:
+    """A 2-layer XLM-RoBERTa with random weights and a unigram tokenizer learned from the texts.
+
+    Args:
+        folder: to write it to.
+        texts: to learn at most so many `pieces` from.
+        seed: of the weights.
+        pieces: the tokenizer's vocabulary, at most.
+        larger: settings of `XLMRobertaConfig`, for a model that is not tiny.
+    """
     import torch
     from transformers import PreTrainedTokenizerFast, XLMRobertaConfig, XLMRobertaModel
 
@@ -48,7 +58,7 @@ def xlm_roberta(folder: Path, texts: list[str], seed: int = 0) -> Path:
     tokenizer.train_from_iterator(
         texts,
         UnigramTrainer(
-            vocab_size=400, special_tokens=SPECIAL, unk_token="<unk>", show_progress=False
+            vocab_size=pieces, special_tokens=SPECIAL, unk_token="<unk>", show_progress=False
         ),
     )
     tokenizer.model = _alike(tokenizer)
@@ -65,17 +75,15 @@ def xlm_roberta(folder: Path, texts: list[str], seed: int = 0) -> Path:
         model_max_length=64,
     )
     torch.manual_seed(seed)
-    config = XLMRobertaConfig(
-        vocab_size=len(fast),
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        intermediate_size=64,
-        max_position_embeddings=80,
-        pad_token_id=1,
-        bos_token_id=0,
-        eos_token_id=2,
-    )
+    tiny = {
+        "vocab_size": len(fast),
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "intermediate_size": 64,
+        "max_position_embeddings": 80,
+    }
+    config = XLMRobertaConfig(**{**tiny, **larger}, pad_token_id=1, bos_token_id=0, eos_token_id=2)
     raw = folder.with_name(folder.name + "-raw")
     XLMRobertaModel(config).save_pretrained(raw)
     fast.save_pretrained(raw)

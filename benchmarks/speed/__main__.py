@@ -11,18 +11,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.provenance import RESULTS, ROOT, provenance
+from benchmarks.provenance import RESULTS, ROOT, gpu_model, provenance
 from benchmarks.speed.figures import page
 from benchmarks.tables import provenance_line
 
-NAMES = ("nothing", "searching", "encoding", "training", "mining", "indexing", "million", "cluster")
+NAMES = (
+    *("nothing", "searching", "encoding", "training", "gpu"),
+    *("mining", "indexing", "million", "cluster"),
+)
 
 
 def main(given: Sequence[str] | None = None) -> None:
     """Measure what is asked for, and make the page of all that has been measured."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.speed")
     parser.add_argument("--quick", action="store_true", help="small sizes: under ten minutes")
-    parser.add_argument("--only", nargs="+", choices=NAMES, default=NAMES)
+    parser.add_argument("--only", nargs="+", choices=NAMES, help="else all that can be had")
     parser.add_argument("--data", type=Path, help="folder of the public sets; else the sample")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder to write to")
     parser.add_argument("--figures-to", type=Path, help=argparse.SUPPRESS)  # of one measurement
@@ -33,10 +36,11 @@ def main(given: Sequence[str] | None = None) -> None:
         figures = [dataclasses.asdict(it) for it in measure(quick=chosen.quick, data=chosen.data)]
         chosen.figures_to.write_text(json.dumps(figures), encoding="utf-8")
         return
+    only = chosen.only or [name for name in NAMES if name != "gpu" or gpu_model()]
     chosen.results.mkdir(parents=True, exist_ok=True)
     path = chosen.results / "speed.json"
     known: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
-    for name in chosen.only:
+    for name in only:
         figures = _alone(name, chosen)
         known[name] = {"provenance": provenance(), "quick": chosen.quick, "figures": figures}
         path.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
