@@ -2,9 +2,12 @@
 
 Its weights are random, since only their number matters to the time; its tokenizer has learned its
 pieces from the texts. Beside it sentence-transformers' trainer in bf16, else at its defaults, and
-its `encode`. What a text needs is the matrix products of its tokens with the weights of the layers,
-in training forward and twice backward (no padding, no attention scores, nothing done twice); the
-peak is that of large bf16 products on this GPU in the same run.
+its `encode`: both without cuDNN's attention, which Monoglot turns off, since it is slow at first
+sight of a shape. How slow, the trainer's first steps with it show.
+
+What a text needs is the matrix products of its tokens with the weights of the layers, in training
+forward and twice backward (no padding, no attention scores, nothing done twice); the peak is that
+of large bf16 products on this GPU in the same run.
 """
 
 import functools
@@ -32,7 +35,7 @@ _E5_BASE = {
     "max_position_embeddings": 514,
 }
 _PIECES = 16_000
-_RATE = 2e-5
+_BATCH, _RATE = 128, 2e-5
 _TOGETHER = 512  # texts that both encode together under cached gradients
 _SIDE = 8_192  # of the matrices whose product tells the peak
 
@@ -53,8 +56,9 @@ def measure(*, quick: bool, data: Path | None) -> list[Figure]:
             return Encoder.load(str(model), device="cuda", query_prefix="query: ")
 
         both = functools.partial(_both, load, rows, folder)
-        both(pairs.head(256), batch=128, epochs=1)  # warms up
-        small, ours, theirs = both(pairs, batch=128, epochs=1 if quick else 12)
+        both(pairs.head(256), batch=_BATCH, epochs=1)  # warms up
+        first = _first_steps(load(), pairs, folder)
+        small, ours, theirs = both(pairs, batch=_BATCH, epochs=1 if quick else 12)
         large, _, _ = both(pairs, batch=1_024, epochs=1 if quick else 24)
         # Of unlike texts: for its speed alone.
         half = len(texts) // 2
@@ -65,6 +69,7 @@ def measure(*, quick: bool, data: Path | None) -> list[Figure]:
         )
         cached, _, _ = both(made, batch=half // 2, epochs=1, cached=_TOGETHER)
         return [
+            first,
             *small,
             Figure("MRR after it, Monoglot's loop", mrr_of(ours, rows, questions), ""),
             Figure("MRR after it, the trainer", mrr_of(theirs, rows, questions), ""),
@@ -72,6 +77,18 @@ def measure(*, quick: bool, data: Path | None) -> list[Figure]:
             *cached,
             *_encoding(load(), texts),
         ]
+
+
+def _first_steps(encoder: Encoder, pairs: pl.DataFrame, folder: Path) -> Figure:
+    """What a step costs while cuDNN has seen few shapes."""
+    import torch
+
+    first, steps = pairs.head(4 * _BATCH), 4
+    torch.backends.cuda.enable_cudnn_sdp(True)
+    seconds = by_trainer(encoder, first, folder, epochs=1, batch=_BATCH, rate=_RATE, bf16=True)
+    torch.backends.cuda.enable_cudnn_sdp(False)
+    what = f"the trainer's first {steps} steps with cuDNN's attention, batch {_BATCH}"
+    return Figure(what, seconds / steps, "s a step")
 
 
 def _both(

@@ -5,6 +5,7 @@ falls to zero. The trainer is at its defaults in all else. Needs the extra `benc
 the trainer needs.
 """
 
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -88,9 +89,10 @@ def by_monoglot(
         gradient_cache=cached,
         warmup_share=0.0,
     )
-    return seconds_of(
-        lambda: fine_tune(encoder, anchors, rows, triplets, config, scratch=folder / "scratch")
-    )
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        return seconds_of(
+            lambda: fine_tune(encoder, anchors, rows, triplets, config, scratch=Path(scratch))
+        )
 
 
 def by_trainer(

@@ -20,6 +20,18 @@ def training_devices(setting: str) -> list[str]:
     return [f"cuda:{place}" for place in range(number)] if number > 1 else [setting]
 
 
+def without_plans_by_shape(device: "torch.device") -> None:
+    """Keep torch from computing attention on a GPU by cuDNN, for this whole process.
+
+    cuDNN makes a plan for each shape of a batch, which takes up to a second on an H100, and torch
+    (2.11) asks it first there. Sub-batches of like length have a new shape in nearly every step.
+    """
+    import torch
+
+    if device.type == "cuda":
+        torch.backends.cuda.enable_cudnn_sdp(False)
+
+
 def placed(tensor: "Tensor", device: "torch.device") -> "Tensor":
     """The tensor on a device; a copy to a GPU takes its place in the GPU's queue.
 

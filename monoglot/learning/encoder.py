@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monoglot.errors import ModelError
+from monoglot.learning.devices import without_plans_by_shape
 from monoglot.learning.light import LightModel, accelerated, load_light
 from monoglot.learning.models import model_digest, model_folder, query_prefix_of
 from monoglot.learning.precision import bf16_is_faster, precision
@@ -102,6 +103,7 @@ class Encoder:
                 trust_remote_code=False,
                 model_kwargs={"use_safetensors": True},
             )
+        without_plans_by_shape(model.device)
         # Static embeddings have no positions, and no length to set.
         if model.transformers_model is not None and model.max_seq_length is not None:
             own = model.max_seq_length

@@ -54,20 +54,40 @@ def cuts(lengths: Integers, most: int, overhead: int) -> list[int]:
         most: texts in a sub-batch at most.
         overhead: of a sub-batch, in tokens.
     """
-    count = len(lengths)
-    least = np.zeros(count + 1)
-    start = np.zeros(count + 1, dtype=np.int64)
-    for end in range(1, count + 1):
-        first = np.arange(max(0, end - most), end)
-        costs = least[first] + (end - first) * lengths[end - 1] + overhead
+    places = _candidates(lengths, most)
+    least = np.zeros(len(places))
+    start = np.zeros(len(places), dtype=np.int64)
+    from_place = np.searchsorted(places, places - most)
+    for end in range(1, len(places)):
+        first = np.arange(from_place[end], end)
+        padded = (places[end] - places[first]) * lengths[places[end] - 1]
+        costs = least[first] + padded + overhead
         best = int(np.argmin(costs))
         least[end], start[end] = costs[best], first[best]
     found = []
-    end = int(start[count])
+    end = int(start[-1])
     while end > 0:
-        found.append(end)
+        found.append(int(places[end]))
         end = int(start[end])
     return found[::-1]
+
+
+def _candidates(lengths: Integers, most: int) -> Integers:
+    """Places of which some are a cheapest way to cut, with 0 and n; a GPU waits for all of them.
+
+    A cut between two texts of one length can move on by a text, which costs nothing more, unless
+    the sub-batch before it is full: it need be looked for only where the length changes, and at
+    full sub-batches from there or from another such place.
+    """
+    count = len(lengths)
+    is_one = np.zeros(count + 1, dtype=bool)
+    is_one[[0, count]] = True
+    is_one[1:count] = lengths[1:] != lengths[:-1]
+    for place in range(0, count + 1 - most, most):
+        block = is_one[place : place + most]
+        after = is_one[place + most : place + 2 * most]
+        after |= block[: len(after)]
+    return np.flatnonzero(is_one)
 
 
 def lengths_by(model: "SentenceTransformer", texts: Sequence[str]) -> Integers:
