@@ -1,4 +1,4 @@
-"""What the grid was measured for: the paper's order, the peers, and how fast each one learns."""
+"""What the grid was measured for: the paper's order and what beats it, peers, learning curves."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,12 +8,12 @@ import polars as pl
 
 from benchmarks.grid_cells import DEFAULT, GIVEN, peers_for
 from monoglot.comparison_plots import lines
-from monoglot.learning.comparison import Measured, compare
+from monoglot.learning.comparison import Line, Measured, compare
 from monoglot.plots import standalone
 from monoglot.wording import between, signed
 from tasks.ablation import mean_curve
 
-_EXPLICIT = ", explicit"
+_EXPLICIT, _IN_BATCH = ", explicit", ", in-batch"
 # arXiv 2506.02527: its Algorithm 1 over random negatives over the hardest ones.
 _PAPER_ORDER = (
     ("algorithm1, explicit", "random, explicit"),
@@ -27,8 +27,11 @@ def answers(dataset: str, asked: Mapping[str, Measured], seeds: Sequence[int]) -
     """Lists of pairs, each with the gain of the first over the second and whether it is real."""
     others = (*GIVEN, *peers_for(dataset), "algorithm1, explicit")
     peers = [(DEFAULT, other) for other in others]
+    algorithm1, random = f"algorithm1{_EXPLICIT}", f"random{_IN_BATCH}"
     return [
         *_list("The order of the paper", _PAPER_ORDER, asked, seeds),
+        *_family("Other strategies against Algorithm 1", algorithm1, asked, seeds),
+        *_family("Strategies where the whole batch is negative, too", random, asked, seeds),
         *_list("The default recipe against its peers and the paper's", peers, asked, seeds),
     ]
 
@@ -50,13 +53,32 @@ def _list(
 
 def _pair(name: str, other: str, asked: Mapping[str, Measured], seeds: Sequence[int]) -> str:
     line = compare({other: asked[other], name: asked[name]}, other, seeds, "mrr")[1]
+    return _told(line, other)
+
+
+def _family(
+    title: str, reference: str, asked: Mapping[str, Measured], seeds: Sequence[int]
+) -> list[str]:
+    """All strategies under the objective of the reference, and it, compared as a family."""
+    objective = reference[reference.index(",") :]
+    others = {
+        name: it for name, it in asked.items() if name.endswith(objective) and name != reference
+    }
+    if reference not in asked or not others:
+        return []
+    lines = compare({reference: asked[reference], **others}, reference, seeds, "mrr")
+    told = [_told(line, reference) for line in lines if line.cell != reference]
+    return [f"**{title}**, p adjusted by Holm's procedure:", "", *told, ""]
+
+
+def _told(line: Line, other: str) -> str:
     if line.gain is None:
-        return f"- `{name}`, `{other}`: no seed of both is measured."
+        return f"- `{line.cell}`, `{other}`: no seed of both is measured."
     verdict = "a real difference" if line.is_real else "not to be told apart"
     if line.is_of_one_seed:
         verdict = "under one seed, too few to judge by"
     return (
-        f"- `{name}` against `{other}`: {signed(line.gain.mean)} MRR "
+        f"- `{line.cell}` against `{other}`: {signed(line.gain.mean)} MRR "
         f"({between(line.gain.low, line.gain.high)}), {verdict}."
     )
 

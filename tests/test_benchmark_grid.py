@@ -113,7 +113,12 @@ def test_the_grid_resumes_and_the_page_names_what_is_missing(
     assert summarise(outcomes.filter(part="test"))[ALL].questions == 9
     assert summarise(outcomes, control=True)[ALL].questions == 18
 
+    result["provenance"]["gpu"], result["cost"]["seconds"] = "a GPU", 7.0
+    write_json(folder / cells[1], result)
     text = results_page.page(tmp_path / "out")
+    [row] = [line for line in text.splitlines() if line.startswith("| algorithm1, explicit |")]
+    assert "; GPU 7 |" in row
+    assert "- `random, explicit` against `algorithm1, explicit`: " in text
     peers = [PEERS[name] for name in peers_for("hinglish_top")]
     in_all = len(cells_for("hinglish_top").changes) * 3 + sum(
         3 if peer.is_seeded else 1 for peer in peers

@@ -31,7 +31,7 @@ def bound(
         ours: pairs a second of Monoglot's loop.
         theirs: pairs a second of the trainer.
     """
-    tokens = Tokens(encoder, texts).lengths
+    tokens = Tokens(encoder.model, [encoder.prefix + text for text in texts]).lengths
     limit = encoder.model.max_seq_length or np.inf
     shapes = _shapes(encoder.model)
     work = 6 * sum(rows * columns for rows, columns in shapes)

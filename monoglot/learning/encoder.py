@@ -11,7 +11,7 @@ time that sentence-transformers takes to be imported; it is loaded where its `mo
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,8 @@ from monoglot.learning.devices import without_plans_by_shape
 from monoglot.learning.light import LightModel, accelerated, load_light
 from monoglot.learning.models import model_digest, model_folder, query_prefix_of
 from monoglot.learning.precision import bf16_is_faster, precision
-from monoglot.learning.sub_batches import lengths_by, size_for, sub_batches
+from monoglot.learning.sub_batches import size_for, sub_batches
+from monoglot.learning.tokens import Tokens
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -164,18 +165,15 @@ def _encoded(
 
     device = model.device
     bf16 = many and bf16_is_faster(model)
-    vectors = np.empty((len(texts), model.get_embedding_dimension() or 0), dtype=np.float32)
+    tokens = Tokens(model, texts)
+    parts = sub_batches(tokens.lengths, size_for(device.type, batch_size))
     model.eval()  # no dropout
     with torch.inference_mode(), precision(device.type, bf16=bf16):
-        for part in sub_batches(lengths_by(model, texts), size_for(device.type, batch_size)):
-            features = model.preprocess([texts[place] for place in part])
-            moved = {name: _moved(value, device) for name, value in features.items()}
-            vectors[part] = model(moved)["sentence_embedding"].float().cpu().numpy()
+        found = [model(tokens.features(part))["sentence_embedding"].float() for part in parts]
+    vectors = np.empty((len(texts), model.get_embedding_dimension() or 0), dtype=np.float32)
+    # Fetched at the end: a GPU that is waited for after each sub-batch has nothing to do meanwhile.
+    vectors[np.concatenate(parts)] = torch.cat(found).cpu().numpy()
     return vectors
-
-
-def _moved(value: Any, device: Any) -> Any:
-    return value.to(device) if hasattr(value, "to") else value
 
 
 @contextlib.contextmanager

@@ -69,7 +69,7 @@ class Passes:
 
         self.encoder = encoder
         self.ranks = ranks or Ranks()
-        self.tokens = Tokens(encoder, texts)
+        self.tokens = Tokens(encoder.model, [encoder.prefix + text for text in texts])
         self.encoded = 0
         faster = torch.tensor([int(bf16_is_faster(encoder.model))], device=encoder.model.device)
         self.ranks.share_first(faster)  # measured: it may come out otherwise for another

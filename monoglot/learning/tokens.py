@@ -1,8 +1,8 @@
-"""`Tokens`: the texts of a training, tokenised once.
+"""`Tokens`: texts tokenised once, to be taken from in sub-batches of like length.
 
-A step takes its sub-batches from the tokens: tokenising in each step again would leave a GPU idle
+Tokenising in each step of a training again, or once more for the lengths, would leave a GPU idle
 meanwhile, since Python does one thing at a time. What the model is given is what its own
-preprocessing gives it; where that is more than tokens with a mask, it is asked again in each step.
+preprocessing gives it; where that is more than tokens with a mask, it is asked for each sub-batch.
 """
 
 from collections.abc import Sequence
@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monoglot.learning.devices import placed
-from monoglot.learning.encoder import Encoder
 from monoglot.learning.sub_batches import Integers, lengths_by
 
 if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
     from torch import Tensor
 
 _IDS, _MASK, _TYPES = "input_ids", "attention_mask", "token_type_ids"
@@ -24,23 +24,24 @@ _CHUNK = 4096  # texts tokenised at a time
 
 
 class Tokens:
-    """Texts as features of the model in training.
+    """Texts as features of a model.
 
     Args:
-        encoder: the model.
-        texts: all texts of the training.
+        model: the model.
+        texts: all texts, with the model's prefix.
 
     Attributes:
-        lengths: (n,) length of each text, in tokens where the model reads tokens in order.
+        lengths: (n,) length of each text, in tokens where the model reads tokens in order; of a
+            text that is cut, the whole length.
     """
 
-    def __init__(self, encoder: Encoder, texts: Sequence[str]) -> None:
-        self._model = encoder.model
-        self._texts = [encoder.prefix + text for text in texts]
-        self.lengths = lengths_by(self._model, self._texts)
+    def __init__(self, model: "SentenceTransformer", texts: Sequence[str]) -> None:
+        self._model = model
+        self._texts = texts
         self._others: dict[str, Any] = {}
-        self._pads = _pads(encoder)
+        self._pads = _pads(model)
         self._kept = self._tokenised() if self._pads else None
+        self.lengths = self._lengths()
 
     def cut(self) -> int:
         """How many of the texts are longer than the model is given to read."""
@@ -85,11 +86,19 @@ class Tokens:
             padded[name] = torch.from_numpy(table)
         return padded
 
+    def _lengths(self) -> Integers:
+        if self._kept is None:
+            return lengths_by(self._model, self._texts)
+        lengths = self._kept.sizes.copy()
+        full: Integers = np.flatnonzero(lengths >= (self._model.max_seq_length or np.inf))
+        lengths[full] = lengths_by(self._model, [self._texts[place] for place in full])
+        return lengths
+
     def _tokenised(self) -> "_Flat | None":
         """The features of all texts without padding; None where that would not be all."""
         import torch
 
-        order = np.argsort(self.lengths, kind="stable")
+        order = np.argsort(np.array([len(text) for text in self._texts]), kind="stable")
         parts: dict[str, list[NDArray[np.int32]]] = {}
         sizes: list[NDArray[np.int64]] = []
         for start in range(0, len(order), _CHUNK):
@@ -129,11 +138,11 @@ class _Flat:
         return columns < self.sizes[places, None], self.starts[places, None] + columns
 
 
-def _pads(encoder: Encoder) -> dict[str, int]:
+def _pads(model: "SentenceTransformer") -> dict[str, int]:
     """What each feature is padded with; empty for a model that reads no tokens in order."""
-    if encoder.model.transformers_model is None:
+    if model.transformers_model is None:
         return {}
-    tokenizer = encoder.model.tokenizer
+    tokenizer = model.tokenizer
     pad = getattr(tokenizer, "pad_token_id", None)
     if pad is None:
         return {}
