@@ -1,8 +1,11 @@
 """Addresses of knowledge bases and stores, and what is said of them without what is secret."""
 
 import os
+import re
 from typing import NamedTuple
 from urllib.parse import quote, unquote, urlsplit
+
+_LONG = 8  # letters of a secret that is found within other words, too
 
 
 class Limits(NamedTuple):
@@ -40,7 +43,10 @@ def told(error: BaseException | str, address: str) -> str:
     text = text.replace(address, without_secrets(address))
     for secret in sorted({s for s in secrets if s}, key=len, reverse=True):
         for written in {secret, unquote(secret), quote(unquote(secret), safe="")}:
-            text = text.replace(written, "***")
+            found = re.escape(written)
+            if len(written) < _LONG:  # such as sp=r, which is no letter of another word
+                found = rf"(?<!\w){found}(?!\w)"
+            text = re.sub(found, "***", text)
     return text[:500]
 
 
