@@ -44,7 +44,7 @@ demo: setup  ## Run the whole line on the bundled sample and answer three questi
 serve: setup  ## Prefect's server and UI, the deployments and a worker on this machine; Ctrl-C ends all
 	@$(BIN)/python -m deployments.serve --config "$(CONFIG)" --port $(PORT)
 
-test: setup  ## Lint, format check, type check, and all tests but the slow ones
+test: setup  ## Lint, format check, type check, and all tests but slow ones and those in a browser
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
 	@# Side by side: the tests wait for processes that they start, and leave a core idle meanwhile.

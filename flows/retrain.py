@@ -19,7 +19,7 @@ from monoglot.serving.releases import Releases
 from monoglot.settings import Settings
 from monoglot.standing import Inputs, standing
 from monoglot.store import Artifact, Store
-from tasks.abstention import Calibrated, calibrate_chosen
+from tasks.abstention import Calibrated, calibrate_chosen, read_out_of_scope
 from tasks.anchors import gather_anchors
 from tasks.artifacts import show_nothing, show_plan
 from tasks.batches import take_in_batches
@@ -203,8 +203,17 @@ def gather_data(place: Workplace, config: Config, rows: Artifact, base: ModelRef
         config=config.split,
     )
     synthetic = synthetic_of(place, config, rows, parts, questions=questions, waits=waits)
+    file = config.abstention.out_of_scope
+    out_of_scope = read_out_of_scope(place, file) if file.path else None
     labelled = user_labels_of(
-        place, config, rows, base, questions=questions, native=native, waits=waits
+        place,
+        config,
+        rows,
+        base,
+        questions=questions,
+        native=native,
+        out_of_scope=out_of_scope,
+        waits=waits,
     )
     waits.end()
     others = (*synthetic, *labelled.queries)
@@ -216,6 +225,7 @@ def gather_data(place: Workplace, config: Config, rows: Artifact, base: ModelRef
         parts=parts,
         questions=questions,
         guards=tuple(guard.questions for guard in guards),
+        out_of_scope=out_of_scope,
     )
     return Data(parts, questions, anchors, labelled, guards)
 

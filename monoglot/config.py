@@ -230,9 +230,9 @@ class SplitConfig(Section):
         0.3,
         gt=0.0,
         lt=1.0,
-        description="Share of each label's rows kept as index set, of which no translation is "
-        "bought. Given ones are learned from, but by the paper's recipe (sampling.positives: "
-        "index).",
+        description="Share of the rows (drawn by hash, one of each label at least) kept as index "
+        "set: no translation of these is bought. Given ones are learned from, except by the "
+        "paper's recipe (sampling.positives: index).",
     )
     evaluation_share: float = Field(
         0.15,
@@ -431,7 +431,9 @@ class PolicyConfig(Section):
     """What a change of the knowledge base asks for."""
 
     retrain_share: Share = Field(
-        0.05, description="Retrain when more than this share of the rows changed; below: refresh."
+        0.05,
+        description="Retrain when more than this share of the rows changed in query or label since "
+        "the last training; below: refresh.",
     )
     retrain_on_new_label: bool = Field(True, description="Retrain when a label is new.")
 

@@ -113,11 +113,11 @@ class Outcomes(dy.Schema):
 
     A question whose English wording is known has a second row with `control` set: the same
     question asked in English, which shows what the system loses to the language alone. `group`
-    names the English source (or the question itself): what a bootstrap resamples, since several
-    translations of one source are not independent. `known`: the knowledge base has the label; a
-    question whose label it lacks is a miss. `rank` is the place of the label among the distinct
-    labels, 0 where it is not among the first ten. `top_score` and `top_share` are of the
-    first label: its nearest row's score, and its share of the votes.
+    names the English source (or the text itself): what a bootstrap resamples, since several
+    wordings of one source, or copies of one question, are not independent. `known`: the knowledge
+    base has the label; a question whose label it lacks is a miss. `rank` is the place of the label
+    among the distinct labels, 0 where it is not among the first ten. `top_score` and `top_share`
+    are of the first label: its nearest row's score, and its share of the votes.
     """
 
     query_id = dy.String(primary_key=True)

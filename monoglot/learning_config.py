@@ -91,7 +91,8 @@ class SamplingConfig(Section):
         "confusion",
     ] = Field(
         "algorithm1",
-        description="By label similarity: algorithm1: random and similarity-weighted negatives, "
+        description="What negatives are sampled, where fine_tuning.objective is explicit or both; "
+        "the others sample none. By label similarity: algorithm1: random and similarity-weighted, "
         "mixed (the paper: a larger label has more of them); algorithm1_label_first: every label "
         "alike, whatever its size; random, weighted, hardest: one kind alone; curriculum: from "
         "random to weighted over the epochs. By the model's scores: top_k: the nearest rows; "

@@ -231,7 +231,8 @@ def _requests(
         return []
     parts = split_rows(rows, config.split, hold_out=config.evaluation.path is None)
     wanted = to_translate(parts)
-    native = load_queries(config.training).rows if config.training.path else None
+    file = config.training
+    native = load_queries(file, codes=_codes(config)).rows if file.path else None
     asked_of_us = _questions(config, native)
     topics = topics_of(rows, parts, asked_of_us)
     users = _user_queries(config, asked_of_us, native)
@@ -294,7 +295,7 @@ def _purposes(
 def _questions(config: Config, native: pl.DataFrame | None) -> pl.DataFrame:
     """What will be evaluated on, but for held-out translations, which may not be bought yet."""
     if config.evaluation.path is not None:
-        return load_queries(config.evaluation).rows
+        return load_queries(config.evaluation, codes=_codes(config)).rows
     return empty(Queries) if native is None else held_out_share(native, config.split)
 
 
@@ -304,8 +305,14 @@ def _user_queries(
     """The user queries that an LLM would label."""
     if config.user_queries.path is None:
         return empty(UserQueries)
-    codes = [language.code for language in config.languages]
-    return unasked(load_user_queries(config.user_queries, codes).rows, questions, native)[0]
+    file = config.abstention.out_of_scope
+    outside = None if file.path is None else load_out_of_scope(file).rows
+    users = load_user_queries(config.user_queries, _codes(config)).rows
+    return unasked(users, questions, native, outside)[0]
+
+
+def _codes(config: Config) -> list[str]:
+    return [language.code for language in config.languages]
 
 
 def _called(purpose: str, language: LanguageConfig) -> str:

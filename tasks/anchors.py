@@ -2,8 +2,9 @@
 
 import polars as pl
 
+from monoglot.knowledge.labels import lacking_labels, several_labels
 from monoglot.knowledge.parts import of_part
-from monoglot.knowledge.training_set import training_set, without_guarded
+from monoglot.knowledge.training_set import training_set, without_guarded, without_out_of_scope
 from monoglot.store import Artifact
 from tasks.caching import stage
 from tasks.workplace import Job
@@ -18,10 +19,12 @@ def gather_anchors(
     parts: Artifact,
     questions: Artifact,
     guards: tuple[Artifact, ...],
+    out_of_scope: Artifact | None = None,
 ) -> None:
     """`contracts.Queries` to train on, without any that shares text or source with a question.
 
-    Nor any that a guard asks: a model that knows its questions by heart would pass it.
+    Nor any that a guard asks: a model that knows its questions by heart would pass it. Nor any
+    that people found no answer for.
 
     Args:
         job: the stage's job.
@@ -32,6 +35,7 @@ def gather_anchors(
         parts: the split.
         questions: the evaluation set.
         guards: the questions of the guards.
+        out_of_scope: queries that no row answers; None: there are none.
     """
     split = job.table(parts)
     translated = of_part([job.table(each) for each in translations], split, "training", "index")
@@ -41,4 +45,16 @@ def gather_anchors(
     for guard in guards:
         kept, guarded = without_guarded(kept, job.table(guard)["text"])
         rejects = pl.concat([rejects, guarded])
-    job.write(kept, rejects, dropped=dict(rejects["rule"].value_counts(sort=True).iter_rows()))
+    if out_of_scope is not None:
+        kept, outside = without_out_of_scope(kept, job.table(out_of_scope)["text"])
+        rejects = pl.concat([rejects, outside])
+    warnings = (
+        lacking_labels(distinct, split, "training queries", "they are not trained on"),
+        several_labels(kept, "training queries", "label each text once", split),
+    )
+    job.write(
+        kept,
+        rejects,
+        warnings=[warning for warning in warnings if warning is not None],
+        dropped=dict(rejects["rule"].value_counts(sort=True).iter_rows()),
+    )

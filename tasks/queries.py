@@ -7,7 +7,13 @@ from tasks.workplace import Job
 
 
 @stage("queries", title="queries of {file.path.name}")
-def read_queries(job: Job, file: QueriesFile) -> None:
-    """`contracts.Queries` of a file."""
-    loaded = load_queries(file)
+def read_queries(job: Job, file: QueriesFile, *, codes: tuple[str, ...] = ()) -> None:
+    """`contracts.Queries` of a file.
+
+    Args:
+        job: the stage's job.
+        file: path and columns.
+        codes: the languages that the config lists, as it spells them.
+    """
+    loaded = load_queries(file, codes=codes)
     job.write(loaded.rows, loaded.rejects, warnings=loaded.warnings)

@@ -3,6 +3,7 @@
 import polars as pl
 
 from monoglot.config import SplitConfig
+from monoglot.knowledge.labels import several_labels
 from monoglot.knowledge.parts import held_out_share, of_part
 from monoglot.knowledge.queries import unknown_labels
 from monoglot.store import Artifact
@@ -40,8 +41,13 @@ def gather_questions(
             held_out.append(held_out_share(job.table(native), config))
         questions = pl.concat(held_out)
         source = "held-out queries"
-    lacking = unknown_labels(questions, job.table(parts))
-    warnings = [] if lacking is None else [lacking]
+    split = job.table(parts)
+    known = questions.join(split, on="label", how="semi")  # the others are misses anyway
+    said = (
+        unknown_labels(questions, split),
+        several_labels(known, "evaluation questions", "they cannot all be right"),
+    )
+    warnings = [warning for warning in said if warning is not None]
     if given is None:
         warnings.append(
             f"No evaluation file is given (evaluation.path): {questions.height:,} held-out "

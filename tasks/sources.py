@@ -199,6 +199,7 @@ def user_labels_of(
     *,
     questions: Artifact,
     native: Artifact | None,
+    out_of_scope: Artifact | None,
     waits: Waits,
 ) -> UserLabels:
     """Labels for the unlabelled user queries, where there is a file of them and an endpoint.
@@ -215,9 +216,13 @@ def user_labels_of(
             extra={"shown": True},
         )
         return UserLabels()
-    codes = tuple(language.code for language in config.languages)
     queries = read_user_queries(
-        place, config.user_queries, codes=codes, questions=questions, native=native
+        place,
+        config.user_queries,
+        codes=_codes(config),
+        questions=questions,
+        native=native,
+        out_of_scope=out_of_scope,
     )
     looks = []
     for language in config.languages:
@@ -269,9 +274,15 @@ def _labelled(
 
 def native_of(place: Workplace, config: Config) -> Artifact | None:
     """Labelled native training queries, where the user has them."""
-    return read_queries(place, config.training) if config.training.path else None
+    file = config.training
+    return read_queries(place, file, codes=_codes(config)) if file.path else None
 
 
 def given_questions(place: Workplace, config: Config) -> Artifact | None:
     """The user's evaluation file, where there is one."""
-    return read_queries(place, config.evaluation) if config.evaluation.path else None
+    file = config.evaluation
+    return read_queries(place, file, codes=_codes(config)) if file.path else None
+
+
+def _codes(config: Config) -> tuple[str, ...]:
+    return tuple(language.code for language in config.languages)

@@ -17,8 +17,9 @@ def read_user_queries(
     codes: tuple[str, ...],
     questions: Artifact,
     native: Artifact | None,
+    out_of_scope: Artifact | None = None,
 ) -> None:
-    """`contracts.UserQueries` of a file, without those that people labelled or are evaluated on.
+    """`contracts.UserQueries` of a file, without those that people judged or are evaluated on.
 
     Args:
         job: the stage's job.
@@ -26,13 +27,17 @@ def read_user_queries(
         codes: the languages that the config lists.
         questions: the evaluation set.
         native: native training queries; None: there are none.
+        out_of_scope: queries that no row answers; None: there are none.
     """
     loaded = load_user_queries(file, codes)
     labelled = None if native is None else job.table(native)
-    kept, known = unasked(loaded.rows, job.table(questions), labelled)
+    outside = None if out_of_scope is None else job.table(out_of_scope)
+    kept, known = unasked(loaded.rows, job.table(questions), labelled, outside)
+    rejects = pl.concat([loaded.rejects, known])
     job.write(
         kept,
-        pl.concat([loaded.rejects, known]),
+        rejects,
         warnings=loaded.warnings,
+        dropped=dict(rejects["rule"].value_counts(sort=True).iter_rows()),
         times=int(kept["times"].sum()),
     )

@@ -206,17 +206,19 @@ def test_no_question_gives_no_thresholds():
     assert curve(samples).is_empty()
 
 
-def test_out_of_scope_queries_are_those_of_the_language_or_else_all():
+def test_out_of_scope_queries_are_those_of_the_language_or_where_these_are_few_all():
     table = pl.concat([outcomes("hi-Latn", [0.5], [False]), outcomes("ar", [0.5], [False])])
+    many = [0.1, 0.2] * 15
     others = pl.concat(
         [
-            outcomes("HI-LATN", [0.1, 0.2], [True] * 2, prefix="o"),
-            outcomes("und", [0.3], [True], prefix="o"),
+            outcomes("HI-LATN", many, [True] * 30, prefix="o"),
+            outcomes("ar", [0.3], [True], prefix="o"),
+            outcomes("und", [0.4], [True], prefix="o"),
         ]
     )
     samples = samples_of(table, others, 0.2, "en")
-    assert samples["hi-Latn"].outside.tolist() == pytest.approx([0.1, 0.2])
-    assert samples["ar"].outside.tolist() == pytest.approx([0.1, 0.2, 0.3])
+    assert samples["hi-Latn"].outside.tolist() == pytest.approx(sorted(many))
+    assert samples["ar"].outside.tolist() == pytest.approx([*sorted(many), 0.3, 0.4])
     assert samples["all"].share == 0.2
 
 

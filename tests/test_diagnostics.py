@@ -143,14 +143,31 @@ def confused(label, other, times, prefix, *, known=True):
     )
 
 
+def both(first, second, wrong, asked):
+    """Questions of two labels, of which so many were answered with the other."""
+    return pl.concat(
+        [
+            confused(first, second, wrong[0], f"{first}-"),
+            confused(second, first, wrong[1], f"{second}-"),
+            outcomes([1] * (asked[0] - wrong[0]), label=first, prefix=f"{first}+"),
+            outcomes([1] * (asked[1] - wrong[1]), label=second, prefix=f"{second}+"),
+        ]
+    )
+
+
 def test_labels_that_steal_are_told_from_those_that_are_mixed_up():
-    thief = pl.concat([confused("refund", "cancel", 14, "a"), confused("cancel", "refund", 1, "b")])
-    mixed = pl.concat([confused("on", "off", 8, "c"), confused("off", "on", 7, "d")])
+    thief = both("refund", "cancel", wrong=(14, 1), asked=(40, 30))
+    mixed = both("on", "off", wrong=(8, 7), asked=(30, 30))
     finding = stealing(pl.concat([thief, mixed]))
     assert (finding.verdict, finding.count) == ("found", 1)
-    assert "refund is answered with cancel 14 times, the reverse 1" in finding.seen
+    assert "refund is answered with cancel 14 times of 40, the reverse 1 of 30" in finding.seen
     assert finding.examples[0]["label"] == "refund"
     assert stealing(mixed).verdict == "fine"
+
+
+def test_a_label_that_is_asked_often_is_not_stolen_from_for_that():
+    assert stealing(both("on", "off", wrong=(20, 2), asked=(200, 20))).verdict == "fine"
+    assert stealing(both("on", "off", wrong=(10, 10), asked=(200, 20))).verdict == "found"
 
 
 def test_a_few_confusions_or_a_label_that_the_rows_lack_are_no_theft():
@@ -202,7 +219,7 @@ def test_a_large_knowledge_base_is_looked_at_in_part(monkeypatch):
 
 def test_findings_are_a_table():
     findings = [flat_loss(curve([4.0])), mislabelled(kb_of(12), cloud(np.eye(6)[:3], 12))]
-    table = table_of([*findings, stealing(confused("refund", "cancel", 40, "a"))])
+    table = table_of([*findings, stealing(both("on", "off", (40, 0), (60, 60)))])
     assert Findings.is_valid(table)
     assert table["verdict"].to_list() == ["not checked", "fine", "found"]
     assert table["examples"].list.len().to_list() == [0, 0, 1]

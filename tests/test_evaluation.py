@@ -75,8 +75,15 @@ def test_outcomes_of_each_question_and_its_control():
     assert first["top_labels"] == ["cancel", "track", "refund"]
     assert (first["top_row"], first["top_query"]) == ("r4", "cancel it")
     assert first["top_score"] == pytest.approx(0.9)
-    assert found["group"].to_list() == ["where is it", "q2", "q3", "where is it"]
+    assert found["group"].to_list() == ["where is it", "text of q2", "text of q3", "where is it"]
     assert found.row(3, named=True)["text"] == "Where is it?"
+
+
+def test_copies_of_a_question_are_no_further_evidence():
+    copies = THREE.with_columns(text=pl.Series(["Track it!", "track it", "cancel"]), english=None)
+    copies = copies.cast({"english": pl.String})
+    found = evaluate_vectors(copies, VECTORS, None, ROWS, ROW_VECTORS)
+    assert found["group"].to_list() == ["track it", "track it", "cancel"]
 
 
 def test_an_unknown_label_is_a_miss_and_counted():

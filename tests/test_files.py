@@ -230,7 +230,7 @@ def test_a_quotation_mark_never_closed_rejects_every_line_it_takes(read):
     rows, rejects = read("kb.csv", 'query,label\na,b\n"c,d\ne,f\ng,h\n')
     assert rows == [(2, "a", "b", None)]
     assert [row for row, _, _ in rejects] == [3, 4, 5]
-    assert rejects[0][2] == "the record cannot be parsed: unexpected end of data"
+    assert rejects[0][2] == "the record cannot be parsed: a quotation mark is not closed"
 
 
 def test_a_field_as_long_as_a_book_is_rejected(read):
@@ -305,8 +305,21 @@ def test_parquet_columns_that_hold_no_texts_are_refused(refusal, tmp_path):
     assert refusal("kb.parquet", content) == (
         "kb.parquet: column query is List(String). Give it as text."
     )
-    content = parquet(tmp_path, {"query": [b"\xff"], "label": ["b"]})
-    assert "is not a readable Parquet file" in refusal("kb.parquet", content)
+    content = parquet(tmp_path, {"words": [b"a", None, b"c \xff"], "label": ["b"] * 3})
+    assert refusal("kb.parquet", content, {"query": "words"}) == (
+        "kb.parquet: row 3, column words: is not UTF-8 text (byte 0xff is no part of it). "
+        "Write the column as text."
+    )
+
+
+@pytest.mark.parametrize("kind", [pl.Float32, pl.Float64])
+def test_floats_of_parquet_are_read_as_people_write_them(read, tmp_path, kind):
+    numbers = [1.0, 1.5, float("nan"), None, -0.0, float("inf")]
+    content = parquet(tmp_path, {"query": list("abcdef"), "label": pl.Series(numbers, dtype=kind)})
+    labels = [label for _, _, label, _ in read("kb.parquet", content)[0]]
+    assert labels == ["1", "1.5", None, None, "0", "inf"]
+    content = parquet(tmp_path, {"query": ["a"], "label": [1e20]})
+    assert float(read("kb.parquet", content)[0][0][2]) == 1e20
 
 
 def test_a_broken_parquet_file_is_refused(refusal, tmp_path):

@@ -1,5 +1,7 @@
 """Batches that fail in part or as a whole: what was answered is kept, what was lost asked again."""
 
+import io
+import json
 from collections import Counter
 
 import polars as pl
@@ -22,6 +24,7 @@ from parcels import kb
 from monoglot.errors import EndpointError
 from monoglot.generation import asking, batches
 from monoglot.generation.batch_records import BatchRecords
+from monoglot.generation.batch_results import results_in
 
 
 @pytest.mark.parametrize("name", LINE_FAULTS)
@@ -163,6 +166,47 @@ def test_where_the_endpoint_fails_and_no_row_is_to_blame_no_try_is_counted(ledge
             with pytest.raises(EndpointError, match=said):
                 run(kb(10), server, ledger)
         assert plan(kb(10), server, ledger).rows == 10
+
+
+SUCCESSES_WITHOUT_REPLY = {
+    "page": "<html>Down for maintenance</html>",
+    "error": {"error": {"code": "overloaded_error", "message": "try again"}},
+    "nothing": None,
+}
+
+
+@pytest.mark.parametrize("name", SUCCESSES_WITHOUT_REPLY)
+def test_successes_without_a_reply_are_the_endpoints_trouble_and_no_rows(ledger, name, monkeypatch):
+    def instead(*_):
+        return SUCCESSES_WITHOUT_REPLY[name]
+
+    with BatchServer() as server:
+        for _ in range(asking.MAX_TRIES + 1):
+            submit(kb(10), server, ledger)
+            with monkeypatch.context() as patch:
+                patch.setattr("llm_batches.completion_of", instead)
+                server.finish()
+            with pytest.raises(EndpointError, match="HTTP 200 without a reply"):
+                run(kb(10), server, ledger)
+        assert is_everything_in(ledger)
+        submit(kb(10), server, ledger)
+        server.finish()
+        assert run(kb(10), server, ledger).rows.height == 10
+
+
+@pytest.mark.parametrize(
+    ("body", "outcome"),
+    [
+        ({"choices": [{"message": {"content": ""}}]}, "answered"),
+        ({"error": {"code": "content_filter"}}, "answered"),
+        ({"error": {"code": "insufficient_quota"}}, "refused"),
+        ({"error": {"code": 404}}, "failed"),
+    ],
+)
+def test_a_success_of_a_batch_is_judged_as_one_of_a_request(body, outcome):
+    line = {"custom_id": "r", "response": {"status_code": 200, "body": body}}
+    [result] = results_in(io.BytesIO(json.dumps(line).encode()))
+    assert result.outcome == outcome
 
 
 def test_an_empty_account_in_the_middle_of_a_batch_blames_no_row(ledger):

@@ -54,8 +54,18 @@ def test_a_reply_comes_back_whole():
         Fault.dropped(),
         Fault.cut_stream(),
         Fault.body('{"error": {"code": 502, "message": "the model behind us is down"}}'),
+        Fault.body('{"error": {"code": "overloaded_error", "message": "try again"}}'),
+        Fault.body('{"error": {"code": 400, "message": "Provider returned error"}}'),
+        Fault.body('{"error": "no worker"}'),
+        Fault.body('{"choices": null, "error": {"message": "no worker"}}'),
+        Fault.body('{"choices": [{"message": {"content": ""}}], "error": {"code": 502}}'),
+        Fault.body('{"choices": [{"message": {"content": ""}, "finish_reason": "error"}]}'),
+        Fault.body("<html>Down for maintenance</html>"),
+        Fault.body('{"status": "ok"}'),
+        Fault.body("[]"),
+        Fault.body(" "),
     ],
-    ids=lambda fault: fault.name,
+    ids=lambda fault: fault.raw_body or fault.name,
 )
 def test_trouble_that_may_pass_is_tried_again(fault):
     with LLMServer(faults=[fault, fault]) as server:
@@ -171,11 +181,49 @@ def test_a_refusal_is_a_reply_and_is_not_tried_again(fault):
     assert (reply.text, bool(reply.refusal)) == ("", True)
 
 
-@pytest.mark.parametrize("body", ["<html>gateway</html>", "", "[]", '{"choices": []}'])
-def test_a_body_that_is_no_completion_is_returned_to_be_recorded(body):
-    with LLMServer(faults=[Fault.body(body or " ")]) as server:
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"choices": []}',
+        '{"choices": [{"message": {"content": null}}]}',
+        '{"error": {"code": "content_filter"}}',
+        '{"error": {"message": "longer than the context length"}}',
+        '{"choices": [{"finish_reason": "content_filter"}], "error": {"message": "filtered"}}',
+    ],
+)
+def test_a_success_that_is_about_the_rows_is_returned_to_be_recorded(body):
+    with LLMServer(faults=[Fault.body(body)]) as server:
         (reply,) = ask(server.settings())
-    assert (reply.text, reply.body.strip()) == ("", body)
+        assert len(server.requests) == 1
+    assert (reply.text, reply.body) == ("", body)
+
+
+def test_a_reply_that_has_text_counts_whatever_error_comes_with_it():
+    body = '{"choices": [{"message": {"content": "half"}}], "error": {"code": 502}}'
+    with LLMServer(faults=[Fault.body(body)]) as server:
+        assert ask(server.settings())[0].text == "half"
+        assert len(server.requests) == 1
+
+
+def test_a_page_instead_of_replies_ends_as_trouble_and_shows_what_came():
+    page = f"<html>\n  Down for maintenance, {KEY}{' .' * 999}</html>"
+    with LLMServer(faults=lambda _: Fault.body(page)) as server:
+        with pytest.raises(NoReplyError) as caught:
+            ask(server.settings(llm_api_key=SecretStr(KEY), llm_attempts=2))
+        assert len(server.requests) == 2
+    told = str(caught.value)
+    assert "HTTP 200 without a reply (<html> Down for maintenance, ***" in told
+    assert "MONOGLOT_LLM_BASE_URL" in told
+    assert len(told) < 500
+
+
+def test_an_empty_account_told_with_a_success_stops_at_once():
+    body = '{"error": {"code": "insufficient_quota", "message": "top up"}}'
+    with LLMServer(faults=lambda _: Fault.body(body)) as server:
+        with pytest.raises(EndpointError, match=r"\(top up\)\. Check the account") as caught:
+            ask(server.settings())
+        assert len(server.requests) == 1
+    assert not isinstance(caught.value, NoReplyError)
 
 
 @pytest.mark.parametrize(

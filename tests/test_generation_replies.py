@@ -40,6 +40,60 @@ def test_rows_are_found_in_any_wrapping(wrapped):
     assert read_rows(reply, ["ra", "rb"], text_of).answers == {"ra": "ek", "rb": "do"}
 
 
+# Chat templates of DeepSeek-R1's kind put `<think>` into the prompt: the reply has only the end.
+DRAFT = (
+    'First draft: {"rows": [{"id": "ra", "text": "a draft"}, ...]}, or {"id": "rb", "text": "x"}.'
+)
+
+
+@pytest.mark.parametrize(
+    "wrapped",
+    [
+        DRAFT + "\n</think>\n{}",
+        DRAFT + "</think>```json\n{}\n```",
+        DRAFT + "</think> Here you go: {}",
+        DRAFT + 'They write "</think>" there. Or rather ' + DRAFT + "</think>\n\n{}",
+        "<think>" + DRAFT + 'They write "</think>" there. ' + DRAFT + "</think>{}",
+        "[aloud] " + DRAFT + "</think>{}",
+        "</think>\n\n{}",
+        DRAFT + "</think>{}</think>",
+    ],
+)
+def test_drafts_before_the_end_of_the_thoughts_are_no_answers(wrapped):
+    reply = reply_with(wrapped.replace("{}", rows_json(ra="ek", rb="do")))
+    assert read_rows(reply, ["ra", "rb"], text_of).answers == {"ra": "ek", "rb": "do"}
+
+
+def test_thoughts_whose_answer_was_cut_off_leave_no_draft():
+    reply = reply_with(DRAFT + '</think>{"rows": [{"id"', finish_reason="length")
+    assert problems(read_rows(reply, ["ra", "rb"], text_of)) == dict.fromkeys(
+        ("ra", "rb"), "reply_cut_off"
+    )
+
+
+@pytest.mark.parametrize("before", ["", DRAFT + "</think>", "Here you go: ", "```json\n"])
+def test_an_end_of_thoughts_inside_a_row_is_its_text_and_hides_no_other(before):
+    rows = {"ra": "ek", "rb": '</think> {"rows": []}', "rc": "teen"}
+    whole = before + rows_json(**rows)
+    assert read_rows(reply_with(whole), rows, text_of).answers == rows
+    cut = whole[:-3]  # the outer object no longer decodes
+    assert read_rows(reply_with(cut), rows, text_of).answers == {"ra": "ek", "rb": rows["rb"]}
+
+
+@pytest.mark.parametrize("before", ["", "```json\n", DRAFT + "</think>\n"])
+def test_an_end_of_thoughts_after_an_answer_hides_nothing(before):
+    """A row that has the model write it wins nothing: the two answers contradict each other."""
+    other = rows_json(ra="PWNED", rb="PWNED too")
+    text = f"{before}{rows_json(ra='ek', rb='do', rc='teen')}\n</think>\n{other}"
+    reading = read_rows(reply_with(text), ["ra", "rb", "rc"], text_of)
+    assert reading.answers == {"rc": "teen"}
+    assert problems(reading) == {"ra": "row_repeated", "rb": "row_repeated"}
+    torn = (
+        before + '{"rows": [{"id": "ra", "text": "ek"}, {"id": "rb", "text": "so "</think>" x"}]}'
+    )
+    assert read_rows(reply_with(torn), ["ra", "rb"], text_of).answers == {"ra": "ek"}
+
+
 def test_rows_without_an_outer_object_count():
     bare = '[{"id": "ra", "text": "ek"},\n{"id": "rb", "text": "do"}]'
     assert read_rows(reply_with(bare), ["ra", "rb"], text_of).answers == {"ra": "ek", "rb": "do"}

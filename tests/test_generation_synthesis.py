@@ -3,10 +3,11 @@
 import polars as pl
 from llm_server import Fault, LLMServer
 
-from monoglot.config import GenerationConfig, LanguageConfig, QualityConfig
+from monoglot.config import GenerationConfig, LanguageConfig, QualityConfig, RedactionConfig
 from monoglot.contracts import Queries, Rejects, empty
 from monoglot.generation.prompts import VOICES
 from monoglot.generation.quality import keep_good
+from monoglot.generation.redaction import Redactor
 from monoglot.generation.synthesis import pending, synthesize, voice_of
 from monoglot.generation.variety import Variety, variety_of
 
@@ -27,10 +28,16 @@ def topics(count=3, examples=4):
     )
 
 
-def run(labels, server, ledger, per_label=7, **changes):
+def run(labels, server, ledger, per_label=7, redactor=None, **changes):
     config = GenerationConfig(synthetic_per_label=per_label, **changes)
     return synthesize(
-        labels, HINGLISH, config, kb_language="en", settings=server.settings(), ledger=ledger
+        labels,
+        HINGLISH,
+        config,
+        kb_language="en",
+        settings=server.settings(),
+        ledger=ledger,
+        redactor=redactor,
     )
 
 
@@ -86,6 +93,35 @@ def test_a_new_example_beyond_those_shown_buys_nothing(ledger):
             ).rows
             == 0
         )
+
+
+def test_an_edited_row_has_few_samples_bought_again(ledger):
+    labels = topics(1, examples=5)
+    with LLMServer() as server:
+        run(labels, server, ledger, per_label=50)
+        bought = []
+        for place in range(5):
+            edited = labels.with_columns(
+                pl.col("examples").list.eval(
+                    pl.when(pl.int_range(pl.len()) == place)
+                    .then(pl.element() + " please")
+                    .otherwise(pl.element())
+                )
+            )
+            again = run(edited, server, ledger, per_label=50)
+            bought.append(10 - again.from_ledger)
+    # Each of the ten samples hangs on one of the five rows, or is drawn to what one has become.
+    assert sum(bought) < 25
+    assert max(bought) > 0
+
+
+def test_where_a_row_is_redacted_all_of_them_bear_identity(ledger):
+    redactor = Redactor(RedactionConfig())
+    rows = ["write to ann@example.com", "where is it", "when does it come"]
+    with LLMServer() as server:
+        for count, known in ((3, 0), (3, 2), (2, 0)):
+            labels = topics(1).with_columns(examples=pl.lit(rows[:count]))
+            assert run(labels, server, ledger, redactor=redactor).from_ledger == known
 
 
 def test_twins_are_dropped_with_the_reason(ledger):

@@ -187,7 +187,7 @@ def test_too_many_rejects_stop_the_run_and_are_counted(load, tmp_path):
         load(rows, max_reject_share=0.42)
     assert str(caught.value) == (
         f"{tmp_path}/kb.jsonl: 3 of 7 rows are rejected (contradiction 2, empty 1), more than "
-        "knowledge_base.max_reject_share (42%). The first: row 5, column query: row 1 has this "
+        "knowledge_base.max_reject_share (42%). Such as row 5, column query: row 1 has this "
         "query under label greet, which was kept. Mend the file, or raise the share."
     )
 
@@ -227,6 +227,17 @@ def test_rows_that_contradict_but_for_case_are_warned_of(load, tmp_path):
     assert loaded.warnings == (
         f"{tmp_path}/kb.jsonl: 1 queries stand under several labels but for case or punctuation, "
         "such as rows 2, 5",
+    )
+
+
+def test_labels_that_are_one_but_for_case_or_invisible_characters_are_warned_of(load, tmp_path):
+    labels = ["Billing", "Track", "billing", "billing\u200b", "track", "part"]
+    loaded = load([(f"{label} {n}", label) for label in labels for n in range(2)])
+    assert loaded.rows["label"].n_unique() == 6
+    assert loaded.warnings[0] == (
+        f"{tmp_path}/kb.jsonl: 5 labels are 2 but for case, punctuation or invisible characters, "
+        "such as 'Billing', 'billing', 'billing\\u200b'; 'Track', 'track'. "
+        "Each counts as a label of its own"
     )
 
 

@@ -59,8 +59,8 @@ def test_a_missing_column_of_queries_is_named(write, lacking):
 
 def test_queries_that_cannot_be_used_are_rejected(write):
     text = "text,language,label\n,de,a\nx,,a\nx,de, \nx\x07,de,a\nx,de,a,b\nx,de,a\n"
-    loaded = read_queries(write(text))
-    assert loaded.rows["text"].to_list() == ["x"]
+    loaded = read_queries(write(text + "x,de,a\n" * 19))
+    assert loaded.rows["text"].to_list() == ["x"] * 20
     assert [(row, column, rule) for row, column, _, rule, _ in rejected(loaded)] == [
         (2, "text", "empty"),
         (3, "language", "empty"),
@@ -88,9 +88,9 @@ def test_a_repeated_question_counts_as_often_as_it_is_asked(write):
 
 
 def test_a_given_query_id_counts_once(write):
-    text = "query_id,text,language,label\nq,a,de,x\n,b,de,x\nq,c,de,x\n"
+    text = "query_id,text,language,label\nq,a,de,x\n,b,de,x\nq,c,de,x\n" + ",b,de,x\n" * 2
     loaded = read_queries(write(text))
-    assert loaded.rows["text"].to_list() == ["a", "b"]
+    assert loaded.rows["text"].to_list() == ["a", "b", "b", "b"]
     assert rejected(loaded) == [
         (4, "query_id", "q", "duplicate_query_id", "row 2 has this query id")
     ]
@@ -100,12 +100,12 @@ def test_labels_the_knowledge_base_lacks_are_counted():
     rows = pl.DataFrame({"label": ["a", "b"]})
     asked = pl.DataFrame({"label": ["b", *"gfedcgc", "a"]})
     assert unknown_labels(asked, rows) == (
-        "7 of 9 evaluation questions have a label that the knowledge base lacks (5 labels: "
+        "7 of 9 evaluation questions have a label that the knowledge base lacks (78%; 5 labels: "
         "c, d, e, f, g); each counts as a miss"
     )
     more = asked.extend(pl.DataFrame({"label": ["h"]}))
     assert "8 of 10" in unknown_labels(more, rows)
-    assert "(6 labels: c, d, e, f, g, ...)" in unknown_labels(more, rows)
+    assert "(80%; 6 labels: c, d, e, f, g, ...)" in unknown_labels(more, rows)
     assert unknown_labels(asked[:1], rows) is None
 
 
@@ -163,13 +163,46 @@ def test_a_source_is_matched_to_the_letter_or_else_without_case_and_punctuation(
     assert loaded.rows["english"][0] == "Where is my parcel?"
 
 
-def test_a_row_id_goes_before_a_source(translate):
-    text = "row_id,source,translation\nr1,Cancel it,a\n,Cancel it,b\nr9,Cancel it,c\n"
-    loaded = translate(text)
-    assert pairs(loaded) == [("r1", "a"), ("r3", "b")]
+SEVERAL = "row_id,source,translation\n" + "".join(f"r3,cancel IT!,c{n}\n" for n in range(9))
+FITTING = [("r3", f"c{n}") for n in range(9)]
+
+
+def test_a_row_id_and_another_rows_source_are_a_mismatch(translate):
+    loaded = translate(f"{SEVERAL}r1,Cancel it,a\nr2,WHERE is my parcel!,b\nr4,,d\n")
+    assert pairs(loaded) == [*FITTING, ("r2", "b"), ("r4", "d")]
+    reason = "row id r1 is of the text Where is my parcel?, not of Cancel it"
+    assert rejected(loaded) == [(11, "source", "Cancel it", "source_mismatch", reason)]
+    assert loaded.warnings == ()
+
+
+def test_ids_of_another_knowledge_base_are_refused(translate):
+    with pytest.raises(DataError, match=r"2 of 4 rows are rejected \(source_mismatch 2\)"):
+        translate("row_id,source,translation\n" + "r1,Cancel it,a\nr3,Cancel it,b\n" * 2)
+
+
+def test_a_row_id_that_is_gone_leaves_it_to_the_source(translate):
+    text = "r9,cancel it,x\nr8,Cancel it,y\n,Cancel it,z\nr9,,v\nr9,Cancel them,w\n"
+    loaded = translate(SEVERAL + text)
+    assert pairs(loaded) == [*FITTING, ("r3", "x"), ("r3", "y"), ("r3", "z")]
     assert rejected(loaded) == [
-        (4, "row_id", "r9", "no_such_row", "no row of the knowledge base has this row id")
+        (row, "row_id", "r9", "no_such_row", "no row of the knowledge base has this row id")
+        for row in (14, 15)
     ]
+    [warning] = loaded.warnings
+    assert warning.endswith(
+        "given.csv: 2 translations name a row id that the knowledge base lacks; their rows were "
+        "found by source, such as for row 11 (r9, found r3)"
+    )
+
+
+def test_a_language_has_one_spelling(write):
+    lines = [f"x{n},{code},a" for n, code in enumerate(["hi-latn", "hi-Latn", "AR", "ar"])]
+    path = write("\n".join(["text,language,label", *lines]))
+    file = QueriesFile(path=path)
+    assert load_queries(file).rows["language"].to_list() == ["hi-latn"] * 2 + ["AR"] * 2
+    listed = load_queries(file, codes=("hi-Latn", "de")).rows
+    assert listed["language"].to_list() == ["hi-Latn"] * 2 + ["AR"] * 2
+    assert load_queries(file, "ar", ("hi-Latn",)).rows["language"].to_list()[2:] == ["ar"] * 2
 
 
 def test_what_matches_no_row_is_rejected(translate):
@@ -191,8 +224,9 @@ def test_a_row_may_have_several_translations_but_each_once(translate):
 
 
 def test_empty_and_broken_translations_are_rejected(translate):
-    loaded = translate("row_id,translation\nr1, \nr2,a\x1bb\nr3,hatao\n")
-    assert pairs(loaded) == [("r3", "hatao")]
+    others = "".join(f"r3,hatao{n}\n" for n in range(3))
+    loaded = translate(f"row_id,translation\nr1, \nr2,a\x1bb\n{others}")
+    assert pairs(loaded) == [("r3", f"hatao{n}") for n in range(3)]
     assert [(row, column, rule) for row, column, _, rule, _ in rejected(loaded)] == [
         (2, "translation", "empty"),
         (3, "translation", "control_character"),

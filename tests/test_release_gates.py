@@ -279,11 +279,13 @@ def test_what_a_release_was_measured_by_is_gone_and_is_measured_again(copy, part
 
 def test_out_of_scope_queries_are_read_with_their_rejects(tmp_path):
     path = tmp_path / "out.csv"
-    path.write_text("query,language\nwho won,en\nwho won,en\n,en\nraat ko,\n", encoding="utf-8")
+    text = "query,language\nwho won,en\nwho won,en\n,en\nraat ko,\nwho lost,en\n"
+    path.write_text(text, encoding="utf-8")
     loaded = load_out_of_scope(OutOfScopeFile(path=path, columns={"text": "query"}))
     assert loaded.rows.select("text", "language", "label").rows() == [
         ("who won", "en", ""),
         ("raat ko", "und", ""),
+        ("who lost", "en", ""),
     ]
     assert loaded.rejects["rule"].to_list() == ["duplicate", "empty"]
     with pytest.raises(DataError, match="has no column text"):

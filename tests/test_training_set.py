@@ -10,7 +10,12 @@ from hypothesis import strategies as st
 from monoglot.contracts import Queries, Rejects, empty
 from monoglot.identity import normalised, text_digest
 from monoglot.knowledge.duplicates import SIMILAR, near_to
-from monoglot.knowledge.training_set import training_set, without_guarded, without_near_copies
+from monoglot.knowledge.training_set import (
+    training_set,
+    without_guarded,
+    without_near_copies,
+    without_out_of_scope,
+)
 
 HINGLISH_TOP = Path(__file__).parents[2] / "shared/data/hinglish_top"
 MADE = ("user", "synthetic")
@@ -182,4 +187,36 @@ def test_what_a_guard_asks_is_left_out_and_its_translations_are_not():
     kept, rejects = without_guarded(anchors, asked)
     assert kept["text"].to_list() == ["kidhar"]
     assert rejects.select("value", "rule").rows() == [("Mera parcel, kahan hai?", "guarded_text")]
+    Rejects.validate(rejects)
+
+
+def test_what_people_found_no_answer_for_is_not_trained_on():
+    anchors = queries(("Aaj mausam kaisa hai?", "user"), ("order kahan hai", "native"))
+    kept, rejects = without_out_of_scope(anchors, pl.Series("text", ["aaj mausam, kaisa hai"]))
+    assert kept["text"].to_list() == ["order kahan hai"]
+    assert rejects.select("value", "rule").rows() == [("Aaj mausam kaisa hai?", "out_of_scope")]
+    Rejects.validate(rejects)
+
+
+@pytest.mark.parametrize("made", MADE)
+def test_made_queries_under_several_labels_are_left_out_and_those_of_people_stay(made):
+    anchors = queries(
+        ("order band karo", made, "a"),
+        ("Order band karo!", made, "b"),  # two made ones
+        ("gaana bajao", "native", "a"),
+        ("gaana bajao", made, "b"),  # a person says otherwise
+        ("stop it", made, "b"),  # the knowledge base says otherwise
+        ("ruk jao", "native", "a"),
+        ("Ruk jao", "translated", "b"),
+        ("paisa wapas karo", made, "b"),
+    )
+    kept, rejects = training_set(anchors, ROWS, ASKED)
+    assert set(kept.select("text", "label").rows()) == {
+        ("gaana bajao", "a"),
+        ("ruk jao", "a"),
+        ("Ruk jao", "b"),
+        ("paisa wapas karo", "b"),
+    }
+    assert set(rejects["rule"]) == {"contradictory"}
+    assert set(rejects["file"]) == {f"training ({made})"}
     Rejects.validate(rejects)

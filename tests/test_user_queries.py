@@ -76,7 +76,8 @@ def test_the_language_is_the_files_or_the_only_one(load):
 
 
 def test_what_is_no_query_is_rejected(load):
-    loaded = load(f'text\n""\n{"a long letter " * 40}\nbad\x07bell\nok hai\n', "hi-Latn")
+    text = f'text\n""\n{"a long letter " * 40}\nbad\x07bell\n' + "ok hai\n" * 8
+    loaded = load(text, "hi-Latn")
     assert loaded.rows["text"].to_list() == ["ok hai"]
     assert loaded.rejects["rule"].to_list() == ["empty", "too_long", "control_character"]
     with pytest.raises(DataError, match="no row can be used"):
@@ -119,6 +120,14 @@ def test_the_evaluation_and_what_people_labelled_are_not_asked_about(load):
         if text in loaded.rows["text"]
     }
     assert rejects.height >= 3
+
+
+def test_what_people_found_no_answer_for_is_not_asked_about(load):
+    loaded = load("text\naaj mausam kaisa hai\norder kahan hai\n", "hi-Latn")
+    outside = questions(("Aaj mausam, kaisa hai?", None))
+    kept, rejects = unasked(loaded.rows, questions(), None, outside)
+    assert kept["text"].to_list() == ["order kahan hai"]
+    assert rejects.select("value", "rule").rows() == [("aaj mausam kaisa hai", "out_of_scope")]
 
 
 def rows_of(*queries):

@@ -1,8 +1,9 @@
 """The lines of a batch's result files: which request each belongs to, and what came of it.
 
 A line holds the HTTP response that the request alone would have had, or an error of the batch's
-own. It is judged as `llm` judges a response, with one more outcome: a batch that expires or is
-cancelled leaves requests that nobody worked on, which is no fault of theirs.
+own. It is judged as `llm` judges a response (a success without a reply counts as failed), with one
+more outcome: a batch that expires or is cancelled leaves requests that nobody worked on, which is
+no fault of theirs.
 """
 
 import json
@@ -10,13 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import IO, Any, Literal
 
-from monoglot.generation.failures import (
-    ACCOUNT_CODES,
-    error_of,
-    is_repeatable,
-    refuses_content,
-    words,
-)
+from monoglot.generation.failures import ACCOUNT_CODES, error_of, refuses_content, words
 from monoglot.generation.replies import Reply
 
 Outcome = Literal["answered", "untouched", "failed", "refused"]
@@ -62,12 +57,9 @@ def _result(request: str, content: Mapping[str, Any]) -> Result:
         return Result(request, outcome, json.dumps({"error": error}), words(error))
     body = json.dumps(response.get("body"))  # escapes halves of emoji, which SQLite cannot hold
     error = error_of(body)
-    said = f"HTTP {status} ({words(error)})"
-    if status < 300:
-        code = error.get("code")
-        in_vain = isinstance(code, int) and is_repeatable(code) and not Reply.of(body).text
-        return Result(request, "failed" if in_vain else "answered", body, said, status)
-    if refuses_content(status, error):
+    is_success = status < 300
+    said = f"HTTP {status}{' without a reply' if is_success else ''} ({words(error)})"
+    if Reply.of(body).is_answer if is_success else refuses_content(status, error):
         return Result(request, "answered", body, said, status)
     refused = status in (401, 403, 404) or str(error.get("code")) in ACCOUNT_CODES
     return Result(request, "refused" if refused else "failed", body, said, status)

@@ -274,7 +274,8 @@ class _Purchase:
     async def _renew(self) -> None:
         while True:
             await asyncio.sleep(LEASE_S / 3)
-            await asyncio.to_thread(self._ledger.renew, self._owner)
+            with contextlib.suppress(StoreError):  # it may pass before the claims end
+                await asyncio.to_thread(self._ledger.renew, self._owner)
 
 
 class _Keeper:

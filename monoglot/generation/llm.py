@@ -5,7 +5,8 @@ for each. Here a request is repeated only where that can help (408, 409, 429, 5x
 connections), after a growing wait with jitter or the wait the endpoint asks for, which then holds
 for all requests. What repeating cannot mend (400, 401, 403, 404, an empty account) stops the run
 at once with the setting to change. A refusal for content or length is an answer: it is returned
-as a reply, to be recorded like any other.
+as a reply, to be recorded like any other. HTTP 200 alone is none: a page about maintenance, or an
+error that a gateway wraps in it, says nothing about the rows and is tried again.
 
 Time-outs are generous by default because a request that is given up may still be paid for. Each
 attempt waits for its turn (`pacing`) and for room in the budget (`spending`), and is booked there.
@@ -44,6 +45,7 @@ Message = Mapping[str, str]
 _log = logging.getLogger(__name__)
 _LONGEST_WAIT_S = 30.0
 _LONGEST_RETRY_AFTER_S = 120.0
+_SHOWN = 120  # characters of a body that is no reply
 
 
 class NoReplyError(EndpointError):
@@ -196,7 +198,8 @@ class Endpoint:
                     body=self.request(messages, schema),
                     cast_to=httpx2.Response,
                 )
-            return self._received(response.content.decode("utf-8", "replace"))
+            body = response.content.decode("utf-8", "replace")
+            return self._received(response.status_code, body)
         except openai.APIStatusError as error:
             return self._refused(error)
         except (TimeoutError, openai.APITimeoutError) as error:
@@ -207,15 +210,22 @@ class Endpoint:
             told = f"{where}: the connection failed ({scrubbed(cause(error), self._settings)})"
             return Attempt(trouble=told, may_cost=was_sent(error))
 
-    def _received(self, body: str) -> Attempt:
-        """A reply; some gateways wrap an error of the model behind them in a success."""
+    def _received(self, status: int, body: str) -> Attempt:
+        """A success: a reply, or trouble of the endpoint that comes as one.
+
+        Raises:
+            EndpointError: the account is empty.
+        """
         reply = Reply.of(body)
-        error = error_of(body)
-        code = error.get("code")
-        if error and not reply.text and isinstance(code, int) and is_repeatable(code):
-            told = scrubbed(words(error), self._settings)
-            return Attempt(trouble=f"{address(self._settings)}: {told}")
-        return Attempt(reply)
+        if reply.is_answer:
+            return Attempt(reply)
+        said = error_of(body)
+        shown = scrubbed(words(said) if said else " ".join(body.split()), self._settings)[:_SHOWN]
+        hint = "" if said else "; MONOGLOT_LLM_BASE_URL usually ends in /v1"
+        trouble = f"{address(self._settings)}: HTTP {status} without a reply ({shown}{hint})"
+        if str(said.get("code")) in ACCOUNT_CODES:
+            raise EndpointError(f"{trouble}. {self.remedy(status)}")
+        return Attempt(trouble=trouble)
 
     def _refused(self, error: "APIStatusError") -> Attempt:
         """What an HTTP error means: a refusal on record, trouble that may pass, or the end."""

@@ -14,14 +14,35 @@ _DIGITS = digits_of_the_world()
 _NUMBER = r"\d+"
 _HOURS = 24
 _LONG = 3  # digits, from which on a number may be written in pieces
-# Words of a source that a number may stand for in the translation.
+# Words of a source that a number may stand for in the translation, besides those that say one.
 _NUMBER_WORDS = {
-    "one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8,
-    "nine": 9, "ten": 10, "eleven": 11, "twelve": 12, "fifteen": 15, "twenty": 20, "thirty": 30,
-    "forty": 40, "fifty": 50, "hundred": 100, "thousand": 1000, "half": 30, "quarter": 15,
-    "noon": 12, "midday": 12, "midnight": 12, "hour": 60, "week": 7, "dozen": 12, "couple": 2,
-    "first": 1, "second": 2, "third": 3, "both": 2, "once": 1, "twice": 2, "a": 1, "an": 1,
+    "half": 30, "quarter": 15, "noon": 12, "midday": 12, "midnight": 12, "hour": 60, "week": 7,
+    "dozen": 12, "couple": 2, "both": 2, "once": 1, "twice": 2, "a": 1, "an": 1,
 }  # fmt: skip
+_UNITS = {
+    "one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8,
+    "nine": 9, "first": 1, "third": 3, "fourth": 4, "fifth": 5, "sixth": 6, "seventh": 7,
+    "eighth": 8, "ninth": 9,
+}  # fmt: skip
+_TENS = {
+    "twenty": 20, "thirty": 30, "forty": 40, "fifty": 50, "sixty": 60, "seventy": 70,
+    "eighty": 80, "ninety": 90, "twentieth": 20, "thirtieth": 30, "fortieth": 40, "fiftieth": 50,
+    "sixtieth": 60, "seventieth": 70, "eightieth": 80, "ninetieth": 90,
+}  # fmt: skip
+_ALONE = {  # "second" among them: twenty seconds are not 22
+    "ten": 10, "eleven": 11, "twelve": 12, "thirteen": 13, "fourteen": 14, "fifteen": 15,
+    "sixteen": 16, "seventeen": 17, "eighteen": 18, "nineteen": 19, "tenth": 10, "eleventh": 11,
+    "twelfth": 12, "thirteenth": 13, "fourteenth": 14, "fifteenth": 15, "sixteenth": 16,
+    "seventeenth": 17, "eighteenth": 18, "nineteenth": 19, "second": 2,
+}  # fmt: skip
+_SMALL_WORDS = _UNITS | _TENS | _ALONE
+# Numbers in words, single spaces between them. "and" joins what no multiplier follows: "one
+# hundred and two hundred" are two.
+_TEN, _UNIT = (rf"\b(?:{'|'.join(words)})s?\b" for words in (_TENS, _UNITS))
+_SMALL = rf"(?:{_TEN} {_UNIT}|\b(?:{'|'.join(_SMALL_WORDS)})s?\b)"
+_HUNDRED, _THOUSAND = (rf"\b{word}(?:s|th)?\b" for word in ("hundred", "thousand"))
+_HUNDREDS = rf"(?:(?:{_SMALL} )?{_HUNDRED}(?: (?:and )?{_SMALL}(?! {_HUNDRED}))?|{_SMALL})"
+_SPOKEN = rf"(?:(?:{_HUNDREDS} )?{_THOUSAND}(?: (?:and )?{_HUNDREDS}(?! {_THOUSAND}))?|{_HUNDREDS})"
 _ADDRESS = r"(?:https?://|www\.)[^\s<>\"]*[\w/]|[\w.+-]+@[\w-]+(?:\.[\w-]+)+"
 _PLACEHOLDER = (
     r"\{\{?\s*[\w.]{1,40}\s*\}\}?|%\(\w+\)[sd]|%[sd]\b|<[A-Za-z_]\w{0,40}>|\[[A-Z_]{2,}\]"
@@ -70,12 +91,12 @@ def _has_number(text: str, number: str) -> bool:
     """Whether a text has a number, as people write it.
 
     A long one may be written in pieces ("12 34 5"), so its digits are looked for in all digits of
-    the text; 5:30 may have become 530, and 19 hours 7 in the evening.
+    the text; 5:30 may have become 530, and 7 pm 19 hours or the other way round.
     """
     if len(number) >= _LONG:
         return number in re.sub(r"\D", "", text)
     value, written = int(number), re.findall(_NUMBER, text)
-    same = {value, value - _HOURS // 2} if value <= _HOURS else {value}
+    same = {value} | _on_the_other_clock(value)
     return any(
         int(other) in same
         or (len(other) >= _LONG and other.startswith(number.lstrip("0")))
@@ -84,18 +105,62 @@ def _has_number(text: str, number: str) -> bool:
     )
 
 
+def _on_the_other_clock(hour: int) -> set[int]:
+    """What an hour is by the clock, of 12 hours or 24, that it is not told by."""
+    if hour > _HOURS:
+        return set()
+    half = _HOURS // 2
+    return {other for other in (hour - half, hour + half) if 0 <= other <= _HOURS}
+
+
 def _invents_number(text: str, source: str) -> bool:
     """Whether the text has a number that is in the source neither in digits nor in words."""
     numbers = re.findall(_NUMBER, text)
     if not source or not numbers:
         return False
     digits = re.sub(r"\D", "", source)
+    said = _spoken_in(source)
+    told = said | {int(number) for number in re.findall(_NUMBER, source)}
+    hours = {other for hour in told for other in _on_the_other_clock(hour)}
     words = (word.removesuffix("s") for word in re.findall(r"[a-z]+", source.lower()))
-    spoken = {_NUMBER_WORDS[word] for word in words if word in _NUMBER_WORDS}
-    hours = {(int(number) + _HOURS // 2) % _HOURS for number in re.findall(_NUMBER, source)}
+    meant = {_NUMBER_WORDS[word] for word in words if word in _NUMBER_WORDS}
     return any(
-        number.lstrip("0") not in digits and int(number) not in spoken | hours for number in numbers
+        number.lstrip("0") not in digits and int(number) not in said | hours | meant
+        for number in numbers
     )
+
+
+def _spoken_in(source: str) -> set[int]:
+    """The numbers that a source says in words, as a translation may write them in digits.
+
+    Two thousand is 2 thousand, too, while twenty five is neither 20 nor 5. Numbers side by side
+    are a time or a year: seven forty five is 7:45, hence 7, 45 and 745.
+    """
+    source = re.sub(r"[\s-]+", " ", source.lower())
+    spoken = re.findall(_SPOKEN, source)
+    parts = [
+        part for words in spoken for kind in (_HUNDREDS, _SMALL) for part in re.findall(kind, words)
+    ]
+    pairs = re.findall(rf"(?=({_SMALL}) ({_SMALL}))", source)
+    beside = {(_value_of(one), _value_of(other)) for one, other in pairs}
+    return (
+        {_value_of(words) for words in (*spoken, *parts)}
+        | {100 * one + other for one, other in beside if other >= 10}
+        | {one + other for one, other in beside if one in _TENS.values() and other == 2}
+    )
+
+
+def _value_of(words: str) -> int:
+    """The number that words such as "two hundred and fifty" say."""
+    thousands = rest = 0
+    for word in words.split():
+        if re.fullmatch(_HUNDRED, word):
+            rest = 100 * (rest or 1)
+        elif re.fullmatch(_THOUSAND, word):
+            thousands, rest = 1000 * (rest or 1), 0
+        else:
+            rest += _SMALL_WORDS.get(word.removesuffix("s"), 0)
+    return thousands + rest
 
 
 def _loses(rows: pl.DataFrame, parts: pl.Expr, text: pl.Expr) -> pl.Series:

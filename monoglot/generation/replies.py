@@ -9,14 +9,17 @@ on the ids: a row counts only under an id that was asked for, and only if it was
 import json
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from monoglot.generation.failures import refuses_content
+
 _DECODER = json.JSONDecoder()
-# Before the first brace alone: in an answer, the tags are somebody's text, and between two answers
-# they would take what is between them away.
-_THINKING = re.compile(r"\A([^{]*?)<think>.*?</think>", re.DOTALL)
+# Where a text begins with its answer, no thoughts are before that: tags are somebody's text then,
+# and between two answers they would take the first one away.
+_ANSWER = re.compile(r"\s*(?:```\w*\s*)?(?:\[\s*)?\{")
+_THOUGHTS_END = "</think>"
 _SPACES = re.compile(r"\s+")
 _UNSTORABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # controls and halves of emoji
 
@@ -78,7 +81,12 @@ class Usage:
 
 @dataclass(frozen=True)
 class Reply:
-    """One chat completion: the body as it came, and the parts of it that matter."""
+    """One chat completion: the body as it came, and the parts of it that matter.
+
+    Attributes:
+        is_answer: whether a model said it, or refused what was asked; else it is trouble of the
+            endpoint, which some gateways tell with HTTP 200.
+    """
 
     body: str
     text: str = ""
@@ -86,6 +94,7 @@ class Reply:
     refusal: str = ""
     model: str = ""
     usage: Usage = Usage(requests=1, uncounted=1)
+    is_answer: bool = True
 
     @classmethod
     def of(cls, body: str) -> "Reply":
@@ -100,14 +109,16 @@ class Reply:
         choice = _mapping(choices[0] if isinstance(choices, list) and choices else None)
         message = _mapping(choice.get("message"))
         finish = str(choice.get("finish_reason") or "")
+        text = _text_of(message.get("content"))
         refusal = message.get("refusal") or error.get("code") or error.get("message") or ""
         return cls(
             body=body,
-            text=_text_of(message.get("content")),
+            text=text,
             finish_reason=finish,
             refusal=str(refusal or ("content_filter" if finish == "content_filter" else "")),
             model=_UNSTORABLE.sub("", str(content.get("model") or "")),
             usage=Usage(requests=1) if error else _usage_of(_mapping(content.get("usage"))),
+            is_answer=_is_answer(content, text, finish),
         )
 
 
@@ -221,7 +232,19 @@ def row_objects(text: str) -> Iterator[Mapping[str, Any]]:
     a brace inside a translation is never taken for a row. Where the outermost object is cut off,
     the rows in front of the cut still decode. What a model thinks aloud is no answer.
     """
-    text = _THINKING.sub(r"\1", text)
+    objects = list(_decoded(text))
+    begin = _answer_start(text, [(start, end) for start, end, _ in objects])
+    for start, _, value in objects:
+        if start < begin:
+            continue
+        rows = value.get("rows")
+        for item in rows if isinstance(rows, list) else [value]:
+            if isinstance(item, dict) and "id" in item:
+                yield item
+
+
+def _decoded(text: str) -> Iterator[tuple[int, int, Mapping[str, Any]]]:
+    """The JSON objects in a text that are in no other: start, end and value."""
     start = text.find("{")
     while start >= 0:
         try:
@@ -229,10 +252,26 @@ def row_objects(text: str) -> Iterator[Mapping[str, Any]]:
         except (ValueError, RecursionError):
             start = text.find("{", start + 1)
             continue
-        for item in value.get("rows") if isinstance(value.get("rows"), list) else [value]:
-            if isinstance(item, dict) and "id" in item:
-                yield item
+        yield start, end, value
         start = text.find("{", end)
+
+
+def _answer_start(text: str, objects: Sequence[tuple[int, int]]) -> int:
+    """Where a model's thoughts end, which may hold drafts of the rows; 0: there are none.
+
+    Some chat templates open the thoughts in the prompt, so that the reply has only their end. An
+    end inside an object is a row's text. Once the answer has begun there is none: a row that has
+    the model write one would hide the rows before it.
+    """
+    begin = searched = 0
+    for start, end in [*objects, (len(text), len(text))]:
+        while not _ANSWER.match(text, begin):
+            tag = text.find(_THOUGHTS_END, searched, start)
+            if tag < 0:
+                break
+            begin = searched = tag + len(_THOUGHTS_END)
+        searched = end
+    return begin
 
 
 def _loaded(body: str) -> Any:
@@ -244,6 +283,15 @@ def _loaded(body: str) -> Any:
 
 def _mapping(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {}
+
+
+def _is_answer(content: Mapping[str, Any], text: str, finish: str) -> bool:
+    """Whether a body without text, too, is about what was asked rather than the endpoint."""
+    error = content.get("error")
+    if refuses_content(400, _mapping(error)):
+        return True
+    failed = finish == "error" or (bool(error) and finish != "content_filter")
+    return isinstance(content.get("choices"), list) and (bool(text) or not failed)
 
 
 def _text_of(content: Any) -> str:

@@ -3,8 +3,10 @@
 The model is asked in samples of a few queries, each in another voice (`prompts.VOICES`: who writes,
 by which channel, in which manner), so that the queries differ. A label's first voice follows from
 its name, so that even one sample a label brings every voice into the whole; asking for more later
-buys further samples and none again. A label's examples are those with the lowest text digests: a
-new row in the knowledge base rarely changes them, and with them what is asked.
+buys further samples and none again.
+
+A sample is shown some of the label's rows, but bears the identity of one: an edited row has the few
+samples bought again that hang on it, and not all of its label's, which still say what was asked.
 """
 
 import math
@@ -47,6 +49,8 @@ _QUERY_CHARS = 50
 @dataclass(frozen=True)
 class Sample:
     """One question for queries: its key, the label, what is sent, and how many are used.
+
+    What is sent may have other examples than those with the same key that were answered before.
 
     `redacted` puts back what the examples held and the endpoint did not see.
     """
@@ -184,9 +188,21 @@ def _samples_of(
             voice = voice_of(row["label"], number)
             left = config.synthetic_per_label - number * QUERIES_PER_SAMPLE
             ask = {**topic, **voice._asdict(), "count": QUERIES_PER_SAMPLE}
-            key = digest({**told, "row": ask, "sample": number})
+            bearing = {**ask, "examples": _bearing_identity(redacted, row["label"], number)}
+            key = digest({**told, "row": bearing, "sample": number})
             samples.append(Sample(key, row["label"], ask, min(left, QUERIES_PER_SAMPLE), redacted))
     return samples
+
+
+def _bearing_identity(redacted: Redacted, label: str, sample: int) -> list[str]:
+    """The example on whose change a sample is asked anew, by a hash, so that others move none.
+
+    Where something is redacted, all of them: the answers name it by its place among them.
+    """
+    examples = redacted.texts[1:]
+    if redacted.values or not examples:
+        return list(examples)
+    return [min(examples, key=lambda text: text_digest(label, str(sample), text))]
 
 
 def voice_of(label: str, sample: int) -> Voice:

@@ -7,7 +7,7 @@ of AllPairs, Bayardo et al. 2007), so that 100,000 texts are compared with 100,0
 a matrix of their product.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from monoglot.identity import normalised
 SIMILAR = 0.8
 
 _BLOCK = 1024  # texts whose candidates are worked out at a time: bounds the memory
+_PART = 128  # of them, that are compared with each other before the next ones
 _CHECKED = 65_536  # candidates whose trigrams are compared at a time
 
 Integers = NDArray[np.int64]
@@ -45,26 +46,15 @@ def near_pairs(
     both = [*texts, *(others or ())]
     if not texts or (not within and not others):
         return _table([], [], [])
-    grams = _trigrams(both)
-    sizes = np.diff(grams.indptr)
-    heads = _rarest(grams, similar)
+    join = _Join(both, similar)
     start = 0 if within else len(texts)
-    behind = heads[start:].T.tocsr()
-    left, right, scores = [], [], []
+    behind = join.behind(np.arange(start, len(both)))
+    parts = []
     for first in range(0, len(texts), _BLOCK):
-        found = (heads[first : min(first + _BLOCK, len(texts))] @ behind).tocoo()
-        a, b = found.row.astype(np.int64) + first, found.col.astype(np.int64) + start
-        smaller, larger = np.minimum(sizes[a], sizes[b]), np.maximum(sizes[a], sizes[b])
-        possible = smaller >= similar * larger
-        if within:
-            possible &= a > b
-        a, b = a[possible], b[possible]
-        score = _jaccard(grams, sizes, a, b)
-        near = score >= similar - 1e-9
-        left.append(a[near])
-        right.append(b[near] - start)
-        scores.append(score[near])
-    return _table(np.concatenate(left), np.concatenate(right), np.concatenate(scores))
+        block = np.arange(first, min(first + _BLOCK, len(texts)))
+        parts.append(join.near(block, behind, later=within))
+    left, right, scores = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return _table(left, right - start, scores)
 
 
 def near_to(texts: Sequence[str], others: Sequence[str], similar: float = SIMILAR) -> pl.Series:
@@ -94,11 +84,35 @@ def repeats(
         similar: see `near_pairs`.
     """
     repeated: list[int | None] = [None] * len(texts)
-    for left, right, _ in near_pairs(texts, similar=similar).iter_rows():
-        free = repeated[left] is None and repeated[right] is None
-        if free and within[left] == within[right]:
-            repeated[left] = right
+
+    def mark(left: Integers, right: Integers) -> None:
+        for place in np.lexsort((right, left)):
+            one, two = int(left[place]), int(right[place])
+            free = repeated[one] is None and repeated[two] is None
+            if free and within[one] == within[two]:
+                repeated[one] = two
+
+    # Only kept texts are compared with: those of one template are one of these, and all pairs of
+    # them would be more than memory holds.
+    join = _Join(texts, similar) if texts else None
+    kept: list[int] = []
+    for first in range(0, len(texts), _BLOCK):
+        assert join is not None
+        block = np.arange(first, min(first + _BLOCK, len(texts)))
+        left, right, _ = join.near(block, join.behind(np.array(kept, dtype=np.int64)))
+        mark(left, right)
+        in_block: list[int] = []
+        for part in _parts([int(it) for it in block if repeated[it] is None]):
+            both = np.array([*in_block, *part], dtype=np.int64)
+            left, right, _ = join.near(np.array(part), join.behind(both), later=True)
+            mark(left, right)
+            in_block += [it for it in part if repeated[it] is None]
+        kept += in_block
     return repeated
+
+
+def _parts(texts: Sequence[int]) -> Iterator[Sequence[int]]:
+    return (texts[first : first + _PART] for first in range(0, len(texts), _PART))
 
 
 def groups_of(texts: Sequence[str], similar: float = SIMILAR) -> Integers:
@@ -127,6 +141,45 @@ def overlap(texts: Sequence[str]) -> float:
 
 
 # scikit-learn and scipy are of the pipeline only and carry no types.
+
+
+class _Join:
+    """Texts by their trigrams, for comparing parts of them.
+
+    Args:
+        texts: at least one.
+        similar: Jaccard similarity from which a pair counts.
+    """
+
+    def __init__(self, texts: Sequence[str], similar: float) -> None:
+        self._similar = similar
+        self._grams = _trigrams(texts)
+        self._sizes = np.diff(self._grams.indptr)
+        self._heads = _rarest(self._grams, similar)
+
+    def behind(self, places: Integers) -> tuple[Any, Integers]:
+        """The texts at these places, as `near` compares with them."""
+        return self._heads[places].T.tocsr(), places
+
+    def near(
+        self, block: Integers, behind: tuple[Any, Integers], *, later: bool = False
+    ) -> tuple[Integers, Integers, NDArray[np.float64]]:
+        """Near pairs (left, right, similarity) of a block of texts with those behind it.
+
+        With `later`, only pairs of which the left text is the later one.
+        """
+        heads, places = behind
+        found = (self._heads[block] @ heads).tocoo()
+        a, b = block[found.row], places[found.col]
+        sizes = self._sizes
+        smaller, larger = np.minimum(sizes[a], sizes[b]), np.maximum(sizes[a], sizes[b])
+        possible = smaller >= self._similar * larger
+        if later:
+            possible &= a > b
+        a, b = a[possible], b[possible]
+        score = _jaccard(self._grams, sizes, a, b)
+        near = score >= self._similar - 1e-9
+        return a[near], b[near], score[near]
 
 
 def _trigrams(texts: Sequence[str]) -> Any:

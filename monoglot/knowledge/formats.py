@@ -12,6 +12,8 @@ from monoglot.errors import DataError
 from monoglot.knowledge.rejects import ROW, RejectList
 
 _MAX_FIELD_CHARS = 10_000_000
+_MAX_INTEGER = 2.0**63  # a larger float fits no integer of polars
+_UNCLOSED = "unexpected end of data"  # as csv calls it
 
 Wanted = Mapping[str, str]  # our column name to the file's
 
@@ -31,8 +33,12 @@ class Found(NamedTuple):
 def read_parquet(path: Path, wanted: Wanted, place: str) -> Found:
     """Read a Parquet file; numbers and dates become their text; errors call it `place`.
 
+    A whole float is written as an integer, and NaN is null: a column of integers with a gap is
+    floats in many tools.
+
     Raises:
-        DataError: the file is damaged, or a wanted column holds lists or structs.
+        DataError: the file is damaged, or a wanted column holds lists, structs, or bytes that are
+            no text.
     """
     try:
         scan = pl.scan_parquet(path, glob=False)
@@ -41,7 +47,8 @@ def read_parquet(path: Path, wanted: Wanted, place: str) -> Found:
         nested = next((name for name in chosen if schema[name].is_nested()), None)
         if nested is not None:
             raise DataError(f"{place}: column {nested} is {schema[nested]}. Give it as text.")
-        frame = scan.select(pl.col(chosen).cast(pl.String)).collect()
+        raw = scan.select(chosen).collect()
+        frame = raw.select(_texts(column, place) for column in raw)
     # A damaged page can make polars panic, which is no Exception.
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         raise DataError(f"{place}: is not a readable Parquet file: {error}") from error
@@ -53,6 +60,36 @@ def read_parquet(path: Path, wanted: Wanted, place: str) -> Found:
         ),
     )
     return Found(list(schema), rows)
+
+
+def _texts(column: pl.Series, place: str) -> pl.Series:
+    """A column of a Parquet file as texts."""
+    if column.dtype == pl.Binary:
+        return _decoded(column, place)
+    texts = column.cast(pl.String)
+    if not column.dtype.is_float():
+        return texts
+    wide = column.cast(pl.Float64)
+    whole = (wide == wide.floor()) & (wide.abs() < _MAX_INTEGER)
+    integers = wide.cast(pl.Int64, strict=False).cast(pl.String)
+    frame = pl.DataFrame({"text": texts, "integer": integers, "whole": whole, "nan": wide.is_nan()})
+    chosen = pl.when("nan").then(None).when("whole").then("integer").otherwise("text")
+    return frame.select(chosen.alias(column.name)).to_series()
+
+
+def _decoded(column: pl.Series, place: str) -> pl.Series:
+    try:
+        return column.cast(pl.String)
+    except pl.exceptions.ComputeError:
+        for row, value in enumerate(column, start=1):
+            try:
+                (value or b"").decode()
+            except UnicodeDecodeError as error:
+                raise DataError(
+                    f"{place}: row {row}, column {column.name}: is not UTF-8 text (byte "
+                    f"0x{value[error.start]:02x} is no part of it). Write the column as text."
+                ) from None
+        raise
 
 
 def read_csv(stream: Iterable[str], wanted: Wanted, rejects: RejectList) -> Found:
@@ -107,7 +144,8 @@ class _Delimited:
 
     def _reject_lines(self, first: int, error: csv.Error) -> None:
         """One reject a line, so that a quotation mark that takes half the file counts as such."""
-        reason = f"the record cannot be parsed: {error}"
+        why = "a quotation mark is not closed" if str(error) == _UNCLOSED else str(error)
+        reason = f"the record cannot be parsed: {why}"
         self._rejects.add(first, None, None, "unreadable", reason)
         for line in range(first + 1, self._reader.line_num + 1):
             reason = f"part of the record that starts in row {first} and cannot be parsed"

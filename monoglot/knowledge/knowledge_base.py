@@ -7,11 +7,13 @@ from monoglot.contracts import KnowledgeBase
 from monoglot.errors import DataError
 from monoglot.identity import all_normalised, file_digest, text_digest
 from monoglot.knowledge.files import read_table
+from monoglot.knowledge.labels import alike_labels
 from monoglot.knowledge.rejects import (
     ROW,
     Loaded,
     RejectList,
     cleaned,
+    refuse_many,
     trimmed,
     without_control,
     without_empty,
@@ -20,6 +22,7 @@ from monoglot.knowledge.rejects import (
 # What was read last: a refresh looks whether there is work, and then does it, in one process.
 _LAST: dict[tuple[str, str], Loaded] = {}
 _COLUMNS = ("row_id", "query", "label", "label_path", "label_text", "answer")
+_TWINS_SHOWN = 3
 
 
 def load_knowledge_base(config: KnowledgeBaseConfig) -> Loaded:
@@ -60,7 +63,12 @@ def _read(config: KnowledgeBaseConfig) -> Loaded:
     rows = _without_bad_texts(rows, config.max_chars, rejects)
     rows = _with_row_ids(rows)
     rows = _without_repeats(rows, rejects)
-    _refuse_too_many(config, total, rejects)
+    refuse_many(
+        rejects,
+        total,
+        share=config.max_reject_share,
+        setting="knowledge_base.max_reject_share",
+    )
     if rows.is_empty():
         raise DataError(f"{config.shown}: no row can be used. {rejects.first()} Mend the file.")
     _refuse_one_label(config, rows)
@@ -120,19 +128,6 @@ def _without_repeats(rows: pl.DataFrame, rejects: RejectList) -> pl.DataFrame:
     return kept.filter(~taken)
 
 
-def _refuse_too_many(config: KnowledgeBaseConfig, total: int, rejects: RejectList) -> None:
-    rejected = rejects.table()
-    if rejected.height / total <= config.max_reject_share:
-        return
-    rules = rejected["rule"].value_counts().sort("count", "rule", descending=[True, False])
-    counts = ", ".join(f"{rule} {count}" for rule, count in rules.iter_rows())
-    raise DataError(
-        f"{config.shown}: {rejected.height} of {total} rows are rejected ({counts}), more than "
-        f"knowledge_base.max_reject_share ({config.max_reject_share:.0%}). {rejects.first()} "
-        "Mend the file, or raise the share."
-    )
-
-
 def _refuse_one_label(config: KnowledgeBaseConfig, rows: pl.DataFrame) -> None:
     labels = rows["label"].unique()
     if labels.len() < 2:
@@ -152,6 +147,13 @@ def _warnings(rows: pl.DataFrame, place: str) -> tuple[str, ...]:
             f"{place}: {len(single)} of {sizes.height} labels have one row and so train nothing "
             f"(index only): {', '.join(single[:5])}{', ...' if len(single) > 5 else ''}"
         )
+    twins = alike_labels(rows["label"])
+    if twins:
+        shown = [", ".join(map(repr, names)) for names in twins[:_TWINS_SHOWN]]
+        warnings.append(
+            f"{place}: {sum(map(len, twins))} labels are {len(twins)} but for case, punctuation or "
+            f"invisible characters, such as {'; '.join(shown)}. Each counts as a label of its own"
+        )
     alike = (
         rows.with_columns(alike=all_normalised(rows["query"]))
         .filter(pl.col("alike").is_duplicated())
@@ -160,9 +162,9 @@ def _warnings(rows: pl.DataFrame, place: str) -> tuple[str, ...]:
         .filter(pl.col("labels") > 1)
     )
     if alike.height:
-        shown = sorted(alike[ROW].to_list())[:3]
+        pairs = sorted(alike[ROW].to_list())[:_TWINS_SHOWN]
         warnings.append(
             f"{place}: {alike.height} queries stand under several labels but for case or "
-            f"punctuation, such as rows {'; '.join(', '.join(map(str, r)) for r in shown)}"
+            f"punctuation, such as rows {'; '.join(', '.join(map(str, r)) for r in pairs)}"
         )
     return tuple(warnings)

@@ -16,12 +16,14 @@ import polars as pl
 from monoglot.contracts import Rejects
 from monoglot.identity import all_normalised
 from monoglot.knowledge.duplicates import near_pairs, near_to, repeats
+from monoglot.knowledge.labels import texts_of_several
 from monoglot.knowledge.parts import untrained_labels
 from monoglot.knowledge.split import without_leaks
 
 # Origins whose near-duplicates are dropped, the more trusted first.
 _MADE = ("user", "synthetic")
 _VALUE_CHARS = 200
+_TEXT = {"query": "text"}
 
 
 def training_set(
@@ -46,6 +48,7 @@ def training_set(
     )
     trainable = pl.col("rule").is_null()
     kept, leaks = without_leaks(marked.filter(trainable).drop("rule"), evaluation, rows)
+    kept, torn = _without_contradictory(kept, rows)
     kept, copies = without_near_copies(kept, rows, evaluation)
     lost = _rejects(
         marked.filter(~trainable),
@@ -55,7 +58,25 @@ def training_set(
             "untrained_label": "nothing is to be trained on this label (split.untrained_labels)",
         },
     )
-    return kept.sort("query_id"), pl.concat([lost, leaks, copies])
+    return kept.sort("query_id"), pl.concat([lost, leaks, torn, copies])
+
+
+def _without_contradictory(
+    anchors: pl.DataFrame, rows: pl.DataFrame
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Leave out made queries whose text stands under another label as well, with the reason.
+
+    It cannot be told whose they are. What people labelled or translated stays, as do rows of the
+    knowledge base that differ in case or punctuation alone.
+    """
+    said = pl.concat([anchors.select("text", "label"), rows.select("query", "label").rename(_TEXT)])
+    several = texts_of_several(said)["folded"]
+    torn = all_normalised(anchors["text"]).is_in(several.implode())
+    torn &= anchors["origin"].cast(pl.String).is_in(_MADE)
+    dropped = anchors.filter(torn).with_columns(rule=pl.lit("contradictory"))
+    return anchors.filter(~torn), _rejects(
+        dropped, "text", {"contradictory": "this text stands under another label, too"}
+    )
 
 
 def without_guarded(anchors: pl.DataFrame, guarded: pl.Series) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -68,11 +89,29 @@ def without_guarded(anchors: pl.DataFrame, guarded: pl.Series) -> tuple[pl.DataF
         anchors: `contracts.Queries`.
         guarded: texts of a guard's questions.
     """
-    asked = all_normalised(anchors["text"]).is_in(all_normalised(guarded).unique().implode())
-    dropped = anchors.filter(asked).with_columns(rule=pl.lit("guarded_text"))
-    return anchors.filter(~asked), _rejects(
-        dropped, "text", {"guarded_text": "a guard asks this text (guards)"}
-    )
+    return _without_texts(anchors, guarded, "guarded_text", "a guard asks this text (guards)")
+
+
+def without_out_of_scope(
+    anchors: pl.DataFrame, outside: pl.Series
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Leave out queries that no row answers, as people say: abstention is calibrated on them.
+
+    Args:
+        anchors: `contracts.Queries`.
+        outside: texts of the out-of-scope queries.
+    """
+    reason = "an out-of-scope query has this text (abstention.out_of_scope)"
+    return _without_texts(anchors, outside, "out_of_scope", reason)
+
+
+def _without_texts(
+    anchors: pl.DataFrame, texts: pl.Series, rule: str, reason: str
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Leave out queries with one of the texts, compared without case and punctuation."""
+    among = all_normalised(anchors["text"]).is_in(all_normalised(texts).unique().implode())
+    dropped = anchors.filter(among).with_columns(rule=pl.lit(rule))
+    return anchors.filter(~among), _rejects(dropped, "text", {rule: reason})
 
 
 def without_near_copies(

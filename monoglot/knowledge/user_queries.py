@@ -7,14 +7,15 @@ import polars as pl
 
 from monoglot.config import UserQueriesFile
 from monoglot.contracts import Candidates, Rejects, UserQueries, empty
-from monoglot.errors import DataError, StoreError
-from monoglot.identity import all_normalised, normalised, text_digest
+from monoglot.errors import StoreError
+from monoglot.identity import all_normalised, text_digest
 from monoglot.knowledge.duplicates import near_to, repeats
 from monoglot.knowledge.files import read_table
 from monoglot.knowledge.rejects import (
     ROW,
     Loaded,
     RejectList,
+    checked,
     cleaned,
     without_control,
     without_empty,
@@ -24,6 +25,8 @@ from monoglot.store import Store
 _MAX_CHARS = 500  # a letter to the help desk has several matters: no query of one label
 _SHOWN_CHARS = 200
 _SEARCHES = 16  # one a language and run: the last runs' are enough
+# A log has letters and other languages beside what is asked for here.
+_ASIDE = ("too_long", "language_missing", "language_not_listed")
 _CANDIDATES = 10  # about as many as a search finds, for an estimate of tokens
 
 
@@ -42,54 +45,55 @@ def load_user_queries(file: UserQueriesFile, codes: Sequence[str]) -> Loaded:
         `contracts.UserQueries`, sorted by id, and the rejects.
 
     Raises:
-        DataError: the file cannot be used, or no row of it.
+        DataError: the file cannot be used, no row of it, or too few.
     """
     assert file.path is not None
     raw, rejects = read_table(file.path, file.columns, ("text",), ("language",))
+    total = raw.height + len(rejects.entries)
     rows = without_empty(raw.with_columns(*cleaned("text", "language")), ("text",), rejects)
     rows = without_control(rows, ("text", "language"), rejects)
     rows = _of_query_length(rows, rejects)
     rows = _in_listed_language(rows, codes, rejects)
-    if rows.is_empty():
-        raise DataError(f"{file.path}: no row can be used. {rejects.first()} Mend the file.")
+    warnings = checked(rows, total, rejects, aside=_ASIDE)
     kept = _without_near_copies(_counted(rows), rejects)
-    return Loaded(pl.DataFrame(UserQueries.validate(kept, cast=True)), rejects.table())
+    return Loaded(pl.DataFrame(UserQueries.validate(kept, cast=True)), rejects.table(), warnings)
 
 
 def unasked(
-    queries: pl.DataFrame, evaluation: pl.DataFrame, labelled: pl.DataFrame | None = None
+    queries: pl.DataFrame,
+    evaluation: pl.DataFrame,
+    labelled: pl.DataFrame | None = None,
+    outside: pl.DataFrame | None = None,
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """The user queries that are worth an LLM's label, and the others as rejects.
 
-    A query that is an evaluation question, or nearly, must not train, and one that people have
-    labelled already needs no second label: neither is sent anywhere.
+    A query that is an evaluation question, or nearly, must not train, one that people have
+    labelled already needs no second label, and one that they found no answer for none at all: they
+    are not sent anywhere.
 
     Args:
         queries: `contracts.UserQueries`.
         evaluation: `contracts.Queries` to evaluate on.
         labelled: `contracts.Queries` with labels by people; None: there are none.
+        outside: `contracts.Queries` that no row answers, as people say; None: there are none.
     """
     asked = pl.concat([evaluation["text"], evaluation["english"]]).drop_nulls().unique().sort()
-    known = set() if labelled is None else {normalised(text) for text in labelled["text"]}
-    exact = {normalised(text) for text in asked}
-    texts = queries["text"].to_list()
-    near = near_to(texts, asked.to_list()).is_not_null()
-    rules = [
-        "evaluation_text"
-        if normalised(text) in exact
-        else "near_evaluation"
-        if is_near
-        else "labelled_already"
-        if normalised(text) in known
-        else None
-        for text, is_near in zip(texts, near, strict=True)
-    ]
+    folded = all_normalised(queries["text"])
+    hits = {
+        "evaluation_text": _is_among(folded, asked),
+        "near_evaluation": near_to(queries["text"].to_list(), asked.to_list()).is_not_null(),
+        "out_of_scope": _is_among(folded, None if outside is None else outside["text"]),
+        "labelled_already": _is_among(folded, None if labelled is None else labelled["text"]),
+    }
     reasons = {
         "evaluation_text": "an evaluation question has this text",
         "near_evaluation": "nearly the text of an evaluation question",
+        "out_of_scope": "an out-of-scope query has this text (abstention.out_of_scope)",
         "labelled_already": "a labelled training query has this text",
     }
-    marked = queries.with_columns(rule=pl.Series(rules, dtype=pl.String))
+    marked = queries.with_columns(
+        rule=pl.coalesce(pl.when(hit).then(pl.lit(rule)) for rule, hit in hits.items())
+    )
     rejected = marked.filter(pl.col("rule").is_not_null()).select(
         file=pl.lit("user queries"),
         row=pl.lit(None, dtype=pl.Int64),
@@ -100,6 +104,12 @@ def unasked(
     )
     kept = marked.filter(pl.col("rule").is_null()).drop("rule")
     return kept, rejected.select(Rejects.column_names())
+
+
+def _is_among(folded: pl.Series, texts: pl.Series | None) -> pl.Series:
+    """Whether each folded text is one of the texts; None: there are none."""
+    known = folded.clear() if texts is None else all_normalised(texts).unique()
+    return folded.is_in(known.implode())
 
 
 def known_candidates(

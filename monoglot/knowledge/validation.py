@@ -9,6 +9,17 @@ from monoglot.knowledge.split import places
 _SHARE = 0.5
 
 
+def sources_of(questions: pl.DataFrame) -> list[str]:
+    """What each question is a wording of: its English source or, where that is unknown, its text.
+
+    Copies of one question, as a log has them, say as little new as wordings of one source do.
+    """
+    return [
+        normalised(english or "") or normalised(text) or query_id
+        for english, text, query_id in questions.select("english", "text", "query_id").rows()
+    ]
+
+
 def is_validation(questions: pl.DataFrame, seed: int) -> pl.Series:
     """Whether each question is chosen by; the others measure what was chosen, once.
 
@@ -23,9 +34,7 @@ def is_validation(questions: pl.DataFrame, seed: int) -> pl.Series:
     Raises:
         DataError: one of the two sides would be empty.
     """
-    sources = [
-        normalised(english or text) for english, text in questions.select("english", "text").rows()
-    ]
+    sources = sources_of(questions)
     chosen = pl.Series(places(sources, f"{seed}/validation"), dtype=pl.Float64) < _SHARE
     if chosen.all() or not chosen.any():
         raise DataError(

@@ -200,7 +200,8 @@ def _mean(values: pl.Series) -> float:
 def stealing(outcomes: pl.DataFrame) -> Finding:
     """Pairs of labels of which one is taken for the other far more often than the reverse.
 
-    An exact binomial test of the two counts against a fair coin, corrected for the number of pairs.
+    An exact binomial test of the two counts against what they were if questions of both labels went
+    astray alike often, corrected for the number of pairs.
 
     Args:
         outcomes: `Outcomes` of the candidate.
@@ -208,22 +209,14 @@ def stealing(outcomes: pl.DataFrame) -> Finding:
     from scipy.stats import binomtest
 
     check = "Labels that steal from one another"
-    wrong = asked(outcomes).filter((pl.col("rank") != 1) & pl.col("known"))
+    questions = asked(outcomes).filter("known")
+    wrong = questions.filter(pl.col("rank") != 1)
     wrong = wrong.with_columns(other=pl.col("top_labels").list.get(0, null_on_oob=True))
     wrong = wrong.drop_nulls("other")
-    counts = wrong.group_by("label", "other").agg(
-        n=pl.len(), text=pl.col("text").sort_by("query_id").first()
-    )
-    back = counts.select(label="other", other="label", back="n")
-    pairs = counts.join(back, on=["label", "other"], how="left").with_columns(
-        pl.col("back").fill_null(0)
-    )
-    pairs = pairs.filter(
-        (pl.col("n") > pl.col("back")) & (pl.col("n") + pl.col("back") >= _LEAST_CONFUSED)
-    )
+    pairs = _confusions(wrong, questions)
     chance = [
-        binomtest(n, n + back, alternative="greater").pvalue
-        for n, back in pairs.select("n", "back").iter_rows()
+        binomtest(n, n + back, of / (of + of_other), alternative="greater").pvalue
+        for n, back, of, of_other in pairs.select("n", "back", "of", "of_other").iter_rows()
     ]
     # Either of a pair could have been the thief, so the one-sided chance counts twice.
     found = pairs.filter(pl.Series(chance, dtype=pl.Float64) * 2 * max(1, pairs.height) < _CHANCE)
@@ -234,8 +227,12 @@ def stealing(outcomes: pl.DataFrame) -> Finding:
     if found.is_empty():
         return Finding(check, "fine", f"{looked_at}.")
     named = "; ".join(
-        f"{label} is answered with {other} {n} times, the reverse {back}"
-        for label, other, n, back in found.select("label", "other", "n", "back").head(5).iter_rows()
+        f"{label} is answered with {other} {n} times of {of}, the reverse {back} of {of_other}"
+        for label, other, n, back, of, of_other in found.select(
+            "label", "other", "n", "back", "of", "of_other"
+        )
+        .head(5)
+        .iter_rows()
     )
     return Finding(
         check, "found", f"{looked_at}. {named}.",
@@ -246,3 +243,25 @@ def stealing(outcomes: pl.DataFrame) -> Finding:
         tuple(found.select("text", "label", "other").head(EXAMPLES).to_dicts()),
         found.height,
     )  # fmt: skip
+
+
+def _confusions(wrong: pl.DataFrame, questions: pl.DataFrame) -> pl.DataFrame:
+    """label, other, n and back of pairs that are confused often enough to be tested.
+
+    `n` of the label's `of` questions were answered with the other, `back` of that one's `of_other`
+    the other way; the first is the larger share. `text` is an example.
+    """
+    counts = wrong.group_by("label", "other").agg(
+        n=pl.len(), text=pl.col("text").sort_by("query_id").first()
+    )
+    back = counts.select(label="other", other="label", back="n")
+    of = questions.group_by("label").agg(of=pl.len())
+    of_other = of.select(other="label", of_other="of")
+    pairs = (
+        counts.join(back, on=["label", "other"], how="left")
+        .join(of, on="label", how="left")
+        .join(of_other, on="other", how="left")
+        .with_columns(pl.col("back", "of_other").fill_null(0))
+    )
+    larger = pl.col("n") * pl.col("of_other") > pl.col("back") * pl.col("of")
+    return pairs.filter(larger & (pl.col("n") + pl.col("back") >= _LEAST_CONFUSED))

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from monoglot.contracts import Outcomes
 from monoglot.errors import RunError
-from monoglot.identity import normalised
+from monoglot.knowledge.validation import sources_of
 from monoglot.learning.metrics import Scores
 from monoglot.learning.ranking import Floats, Ranking, rank
 
@@ -89,17 +89,13 @@ def outcomes_of(
     nearest = pl.Series(found.row[:, 0], dtype=pl.Int64)
     nearest = pl.select(pl.when(nearest >= 0).then(nearest)).to_series()
     best = found.score[:, 0]
-    groups = [
-        normalised(english) or query_id if english else query_id
-        for english, query_id in questions.select("english", "query_id").iter_rows()
-    ]
     table = questions.select(
         "query_id",
         pl.lit(control).alias("control"),
         "language",
         pl.col("english" if control else "text").alias("text"),
         "label",
-        pl.Series("group", groups, dtype=pl.String),
+        pl.Series("group", sources_of(questions), dtype=pl.String),
         pl.col("label").is_in(found.names.implode()).alias("known"),
         pl.Series("rank", found.place_of(questions["label"]), dtype=pl.Int32),
         _label_lists(found),
