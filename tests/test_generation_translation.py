@@ -168,7 +168,7 @@ ROW_FAULTS = [
     (Fault.filtered(), 5, 20),
     (Fault.filtered_400(), 5, 20),
     (Fault.status(400, error="context_length_exceeded"), 5, 20),
-    (Fault.body("<html>"), 5, 20),
+    (Fault.body("<html>"), 2, 20),
     (Fault.status(429, retry_after="0.02"), 2, 20),
     (Fault.status(500), 2, 20),
     (Fault.dropped(), 2, 20),
