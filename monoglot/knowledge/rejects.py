@@ -112,7 +112,7 @@ def refuse_many(
         DataError: names the counts, and the first row with the commonest reason.
     """
     lost = rejects.table().filter(~pl.col("rule").is_in(list(spared)))
-    if lost.height / total <= share:
+    if lost.height <= share * total:
         return
     counts, example = _commonest(lost)
     limit = f"{setting} ({share:.0%})" if setting else f"{share:.0%}"
