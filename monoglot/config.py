@@ -515,6 +515,11 @@ class Config(Section):
     retention: RetentionConfig = RetentionConfig()
     review: ReviewConfig = ReviewConfig()
 
+    @property
+    def language_codes(self) -> tuple[str, ...]:
+        """BCP 47 codes of the target languages."""
+        return tuple(language.code for language in self.languages)
+
     @model_validator(mode="after")
     def _explicit_has_negatives(self) -> "Config":
         sampled = self.sampling.random_negatives + self.sampling.hard_negatives

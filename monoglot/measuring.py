@@ -53,8 +53,7 @@ def measure_release(config: Config, settings: Settings, file: QueriesFile) -> Me
     release = releases.current()
     if release is None:
         raise StoreError(NO_RELEASE.format(store.location))
-    codes = [language.code for language in config.languages]
-    loaded = load_queries(file, codes=codes)
+    loaded = load_queries(file, codes=config.language_codes)
     index = releases.index(release)
     held = index.vectors()
     rows = held.in_order(store.table(release.knowledge_base))

@@ -139,7 +139,7 @@ def _load_others(config: Config, rows: pl.DataFrame) -> None:
         if file.path is not None:
             load_queries(file)
     if config.user_queries.path is not None:
-        load_user_queries(config.user_queries, [language.code for language in config.languages])
+        load_user_queries(config.user_queries, config.language_codes)
     for guard in config.guards:
         load_queries(QueriesFile(path=guard.path, columns=guard.columns), guard.language)
         if guard.knowledge_base is not None:
@@ -232,7 +232,7 @@ def _requests(
     parts = split_rows(rows, config.split, hold_out=config.evaluation.path is None)
     wanted = to_translate(parts)
     file = config.training
-    native = load_queries(file, codes=_codes(config)).rows if file.path else None
+    native = load_queries(file, codes=config.language_codes).rows if file.path else None
     asked_of_us = _questions(config, native)
     topics = topics_of(rows, parts, asked_of_us)
     users = _user_queries(config, asked_of_us, native)
@@ -295,7 +295,7 @@ def _purposes(
 def _questions(config: Config, native: pl.DataFrame | None) -> pl.DataFrame:
     """What will be evaluated on, but for held-out translations, which may not be bought yet."""
     if config.evaluation.path is not None:
-        return load_queries(config.evaluation, codes=_codes(config)).rows
+        return load_queries(config.evaluation, codes=config.language_codes).rows
     return empty(Queries) if native is None else held_out_share(native, config.split)
 
 
@@ -307,12 +307,8 @@ def _user_queries(
         return empty(UserQueries)
     file = config.abstention.out_of_scope
     outside = None if file.path is None else load_out_of_scope(file).rows
-    users = load_user_queries(config.user_queries, _codes(config)).rows
+    users = load_user_queries(config.user_queries, config.language_codes).rows
     return unasked(users, questions, native, outside)[0]
-
-
-def _codes(config: Config) -> list[str]:
-    return [language.code for language in config.languages]
 
 
 def _called(purpose: str, language: LanguageConfig) -> str:

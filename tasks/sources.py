@@ -219,7 +219,7 @@ def user_labels_of(
     queries = read_user_queries(
         place,
         config.user_queries,
-        codes=_codes(config),
+        codes=config.language_codes,
         questions=questions,
         native=native,
         out_of_scope=out_of_scope,
@@ -275,14 +275,10 @@ def _labelled(
 def native_of(place: Workplace, config: Config) -> Artifact | None:
     """Labelled native training queries, where the user has them."""
     file = config.training
-    return read_queries(place, file, codes=_codes(config)) if file.path else None
+    return read_queries(place, file, codes=config.language_codes) if file.path else None
 
 
 def given_questions(place: Workplace, config: Config) -> Artifact | None:
     """The user's evaluation file, where there is one."""
     file = config.evaluation
-    return read_queries(place, file, codes=_codes(config)) if file.path else None
-
-
-def _codes(config: Config) -> tuple[str, ...]:
-    return tuple(language.code for language in config.languages)
+    return read_queries(place, file, codes=config.language_codes) if file.path else None
