@@ -133,9 +133,7 @@ def train_and_release(place: Workplace, config: Config, inputs: Inputs) -> RunRe
     )
 
     def release_of(system: System) -> tuple[Release, Calibrated]:
-        calibrated = calibrate_chosen(
-            place, config.abstention, system, rows, config.knowledge_base.language
-        )
+        calibrated = calibrate_chosen(place, config, system, rows, data.out_of_scope)
         made = make_release(
             place.store,
             system.model,
@@ -227,7 +225,7 @@ def gather_data(place: Workplace, config: Config, rows: Artifact, base: ModelRef
         guards=tuple(guard.questions for guard in guards),
         out_of_scope=out_of_scope,
     )
-    return Data(parts, questions, anchors, labelled, guards)
+    return Data(parts, questions, anchors, labelled, guards, out_of_scope)
 
 
 def fine_tune(

@@ -4,12 +4,13 @@ from typing import NamedTuple
 
 from prefect import get_run_logger
 
+from monoglot.config import Config
 from monoglot.contracts import Outcomes, empty
 from monoglot.errors import StoreError
 from monoglot.knowledge.queries import load_out_of_scope
 from monoglot.learning import abstention
 from monoglot.learning.thresholds import Abstention
-from monoglot.learning_config import AbstentionConfig, OutOfScopeFile
+from monoglot.learning_config import OutOfScopeFile
 from monoglot.serving.drift import has_drifted
 from monoglot.serving.manifest import Release
 from monoglot.serving.releases import Releases
@@ -217,16 +218,19 @@ def _is_whole(place: Workplace, release: Release) -> bool:
 
 
 def calibrate_chosen(
-    place: Workplace, config: AbstentionConfig, chosen: System, rows: Artifact, kb_language: str
+    place: Workplace,
+    config: Config,
+    chosen: System,
+    rows: Artifact,
+    out_of_scope: Artifact | None,
 ) -> Calibrated:
     """The thresholds of the model that a run chose, as the config asks for them."""
-    file = config.out_of_scope
     return calibrated(
         place,
         chosen,
         rows,
-        out_of_scope=read_out_of_scope(place, file) if file.path else None,
-        share=file.share,
-        max_wrong=config.max_wrong,
-        kb_language=kb_language,
+        out_of_scope=out_of_scope,
+        share=config.abstention.out_of_scope.share,
+        max_wrong=config.abstention.max_wrong,
+        kb_language=config.knowledge_base.language,
     )

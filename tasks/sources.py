@@ -37,6 +37,7 @@ class Data(NamedTuple):
         anchors: the training set in the target languages.
         labelled: what the LLM made of user queries; see `UserLabels`.
         guards: what is asked of the models beside the evaluation, and not trained on either.
+        out_of_scope: queries that no row answers; None: there are none.
     """
 
     parts: Artifact
@@ -44,6 +45,7 @@ class Data(NamedTuple):
     anchors: Artifact
     labelled: "UserLabels"
     guards: tuple[GuardQuestions, ...]
+    out_of_scope: Artifact | None
 
 
 class UserLabels(NamedTuple):

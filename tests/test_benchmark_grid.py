@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 from tiny_models import static_model
 
-from benchmarks import grid, grid_data, results_page
+from benchmarks import grid, grid_data, results_answers, results_page
 from benchmarks.grid_cells import PEERS, cells_for, peers_for
 from benchmarks.grid_data import DATASETS
 from benchmarks.grid_results import outcomes_of, pack, read, unpack, write_json
@@ -15,7 +15,7 @@ from monoglot.generation.query_translation import read_lexicon
 from monoglot.knowledge.queries import load_queries
 from monoglot.learning import training
 from monoglot.learning.grid import trials_of
-from monoglot.learning.metrics import ALL, summarise
+from monoglot.learning.metrics import ALL, METRICS, summarise
 from tasks.systems import UNTUNED
 
 WORDS = {"WAKE": "wake up alarm", "SLEEP": "sleep night bed", "EAT": "eat food lunch"}
@@ -195,3 +195,26 @@ def test_synthetic_queries_are_drawn_from_the_lexicon_the_same_each_time(data, t
     lexicon.unlink()
     with pytest.raises(SystemExit, match="has no lexicons/en_hinglish_induced"):
         DATASETS["hinglish_synthetic"](data, tmp_path / "work")
+
+
+def curve(*values):
+    looks = [dict.fromkeys(METRICS, value) | {"step": step} for step, value in enumerate(values, 1)]
+    return {0: {"curve": looks}}
+
+
+def test_a_curve_far_below_the_others_is_told_and_not_drawn(tmp_path):
+    found = {f"{name}, explicit": curve(0.5, 0.9) for name in ("random", "weighted", "simans")}
+    found["hardest, explicit"] = curve(0.5, 0.7)
+    found["random, in-batch"] = curve(0.1, 0.2)
+    told, *_ = results_answers.curves(found, tmp_path)
+    assert told.endswith("Far below, and not drawn: `hardest` (ends at 0.70).")
+    drawn = (tmp_path / "curves.svg").read_text(encoding="utf-8")
+    assert [name in drawn for name in ("simans", "hardest", "in-batch")] == [True, False, False]
+
+
+def test_no_curve_is_left_out_where_few_are_near_the_best(tmp_path):
+    found = {f"{name}, explicit": curve(0.5, 0.7) for name in ("random", "weighted")}
+    found["simans, explicit"] = curve(0.5, 0.9)
+    told, *_ = results_answers.curves(found, tmp_path)
+    assert "not drawn" not in told
+    assert "weighted" in (tmp_path / "curves.svg").read_text(encoding="utf-8")

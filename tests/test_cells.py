@@ -24,7 +24,7 @@ def artifact(stage):
     return Artifact(stage=stage, digest=stage, location=f"artifacts/{stage}/x", rows=1)
 
 
-DATA = Data(artifact("split"), artifact("questions"), artifact("anchors"), UserLabels(), ())
+DATA = Data(artifact("split"), artifact("questions"), artifact("anchors"), UserLabels(), (), None)
 
 
 def digest_of(config):

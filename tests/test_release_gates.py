@@ -140,6 +140,7 @@ def test_the_gate_and_the_report_tell_of_every_guard(guarded):
     titles = [stage.title for stage in record.stages]
     assert sum(title.endswith("other rows by model") for title in titles) == 1
     assert sum(title.endswith("on other shop") for title in titles) == 2  # untuned and tuned
+    assert len(set(titles)) == len(titles)  # nothing is read twice
 
 
 def test_nothing_is_trained_on_that_a_guard_asks(guarded):
