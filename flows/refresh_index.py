@@ -23,6 +23,9 @@ from tasks.release import make_release, promote
 from tasks.request import RunRequest
 from tasks.workplace import Workplace
 
+_CHANGED = "the knowledge base changed; the model is kept"
+_LOST = "the index was gone and is built again; the model is kept"
+
 
 @flow(name="refresh-index", flow_run_name="refresh {request.title}", **TOLD)
 def refresh_index(request: RunRequest) -> RunRecord | None:
@@ -69,7 +72,7 @@ def refresh_index(request: RunRequest) -> RunRecord | None:
             measured_on=measured.rows,
             calibrated=measured.calibrated,
             config_digest=current.config_digest,
-            reason="the knowledge base changed; the model is kept",
+            reason=_LOST if rows.digest == current.knowledge_base.digest else _CHANGED,
         )
         release = promote(place, refreshed, seen=seen)
         key = digest({"refresh": rows.digest, "model": model.digest})

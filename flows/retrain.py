@@ -11,6 +11,7 @@ from monoglot.config import Config
 from monoglot.errors import BatchPendingError
 from monoglot.generation.scripts import romanised_among
 from monoglot.generation.spending import Budget
+from monoglot.learning.objectives import OBJECTIVES
 from monoglot.outstanding import Outstanding
 from monoglot.planning import make_plan, refuse_unready
 from monoglot.runs import RunRecord, new_run_name
@@ -231,7 +232,12 @@ def gather_data(place: Workplace, config: Config, rows: Artifact, base: ModelRef
 def fine_tune(
     place: Workplace, config: Config, rows: Artifact, data: Data, base: ModelRef
 ) -> Artifact:
-    """Positives of the same label, negatives drawn by label similarity, and InfoNCE on them."""
+    """Positives of the same label, negatives drawn by label similarity, and InfoNCE on them.
+
+    Negatives are drawn where the objective reads them.
+    """
+    reads_negatives = OBJECTIVES[config.fine_tuning.objective].sampled_negatives
+    sampling = config.sampling if reads_negatives else config.sampling.of_positives
     triplets = draw_triplets(
         place,
         anchors=data.anchors,
@@ -240,7 +246,7 @@ def fine_tune(
         questions=data.questions,
         user_labels=data.labelled.queries,
         base=base,
-        config=config.sampling,
+        config=sampling,
         epochs=config.fine_tuning.epochs,
         seed=config.fine_tuning.seed,
     )
@@ -253,7 +259,7 @@ def fine_tune(
         base=base,
         config=config.fine_tuning,
         romanised=romanised_among(config.languages),
-        remining=config.sampling.for_training,
+        remining=sampling.for_training,
     )
     elsewhere = place.settings.training_deployment
     if elsewhere and place.watcher is None:  # who watches a training must be where it is

@@ -522,8 +522,7 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _explicit_has_negatives(self) -> "Config":
-        sampled = self.sampling.random_negatives + self.sampling.hard_negatives
-        if self.fine_tuning.objective == "explicit" and sampled == 0:
+        if self.fine_tuning.objective == "explicit" and self.sampling.negatives == 0:
             raise ValueError(
                 "fine_tuning.objective: explicit needs sampled negatives: set "
                 "sampling.random_negatives or sampling.hard_negatives"

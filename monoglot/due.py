@@ -125,6 +125,8 @@ def _work_for(config: Config, store: Store, rows: pl.DataFrame, *, config_change
     work = decide(since_training, config.policy, first=False, config_changed=config_changed)
     if work.kind == "retrain":
         return work
+    if not Releases(store).has_table(current):
+        return Work("refresh", (f"the index of release {current.id} is gone",))
     by_hand = chosen_by_hand(store, frame_digest(rows))
     if by_hand is not None:
         return Work("nothing", (by_hand,))

@@ -144,10 +144,10 @@ class SamplingConfig(Section):
         first, last = self.rank_window
         if not 1 <= first <= last <= MAX_RANK:
             raise ValueError(f"rank_window: ranks rise from 1 to at most {MAX_RANK}")
-        negatives = self.random_negatives + self.hard_negatives
-        if self.strategy == "rank_window" and last - first + 1 < negatives:
+        if self.strategy == "rank_window" and last - first + 1 < self.negatives:
             raise ValueError(
-                f"rank_window: holds {last - first + 1} rows, but {negatives} negatives are drawn"
+                f"rank_window: holds {last - first + 1} rows, but {self.negatives} negatives are "
+                "drawn"
             )
         return self
 
@@ -159,6 +159,22 @@ class SamplingConfig(Section):
                 f"{', '.join(RANKED)}"
             )
         return self
+
+    @property
+    def negatives(self) -> int:
+        """Negatives per anchor."""
+        return self.random_negatives + self.hard_negatives
+
+    @property
+    def of_positives(self) -> "SamplingConfig":
+        """The positives as here and no negatives, for objectives that read none.
+
+        To draw them would cost rows of other labels, which a small knowledge base may not have,
+        and rankings by a model.
+        """
+        none = SamplingConfig(strategy="random", random_negatives=0, hard_negatives=0)
+        kept = {"positives": self.positives, "own_source_share": self.own_source_share}
+        return none.model_copy(update=kept)
 
     @property
     def for_training(self) -> "SamplingConfig | None":

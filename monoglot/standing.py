@@ -79,9 +79,9 @@ class Standing:
 
 def standing(inputs: Inputs, store: Store) -> Standing | None:
     """The finished run that makes another one needless, or None."""
-    runs = Runs(store)
-    record, current = runs.find(inputs.key), Releases(store).current()
-    if record is None or current is None:
+    runs, releases = Runs(store), Releases(store)
+    record, current = runs.find(inputs.key), releases.current()
+    if record is None or current is None or not releases.has_table(current):
         return None
     if not all(store.holds(stage.artifact) for stage in record.stages):
         return None
@@ -123,6 +123,8 @@ def reason_against_refresh(
         rows_digest: of the knowledge base's rows, as its stage stores them.
         force: put it into production even where another release was chosen by hand.
     """
+    if not Releases(store).has_table(current):
+        return None
     if current.knowledge_base.digest == rows_digest:
         return f"the knowledge base is that of release {current.id}, which is in production"
     return None if force else chosen_by_hand(store, rows_digest)

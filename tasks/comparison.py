@@ -167,10 +167,12 @@ def _translated_query(setting: _Setting, made: Baselines) -> None:
 
 
 def _random_negatives(setting: _Setting, made: Baselines) -> None:
+    sampling = setting.config.sampling
+    negatives = {"random_negatives": max(1, sampling.negatives), "hard_negatives": 0}
     config = setting.config.model_copy(
         update={
             "fine_tuning": _with_negatives(setting.config.fine_tuning),
-            "sampling": setting.config.sampling.model_copy(update={"strategy": "random"}),
+            "sampling": sampling.of_positives.model_copy(update=negatives),
         }
     )
     trained = setting.fine_tune(
@@ -188,7 +190,7 @@ def _mined_negatives(setting: _Setting, made: Baselines) -> None:
         parts=data.parts,
         questions=data.questions,
         base=base,
-        negatives=max(1, sampling.random_negatives + sampling.hard_negatives),
+        negatives=max(1, sampling.negatives),
         config=fine_tuning,
     )
     if mined.rows == 0:

@@ -67,7 +67,8 @@ def make_release(
 def promote(place: Workplace, release: Release, *, seen: Pointer | None) -> Release:
     """Check the index against itself and make it current, unless what is current is the same.
 
-    A run that was killed just after this, and is started again, finds its own release.
+    A run that was killed just after this, and is started again, finds its own release. One whose
+    index was lost is the same no more: what was built again has another version.
 
     Args:
         place: store and journal of the run.
@@ -79,7 +80,7 @@ def promote(place: Workplace, release: Release, *, seen: Pointer | None) -> Rele
     """
     releases = Releases(place.store)
     current = releases.current()
-    if current is not None and current.answers_like(release):
+    if current is not None and current.answers_like(release) and releases.answers(current):
         get_run_logger().info(
             f"release: {current.id} stays, it has this model, these rows and these thresholds",
             extra={"shown": True},

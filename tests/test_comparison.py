@@ -52,10 +52,11 @@ def test_holm_is_that_of_the_textbook():
 
 
 def test_p_is_that_of_the_normal_with_this_interval():
-    assert p_value(Interval(1.96, 0.0, 3.92)) == pytest.approx(0.05, abs=1e-3)
-    assert p_value(Interval(-0.5, -1.0, 0.0)) == pytest.approx(0.05, abs=1e-3)
-    assert p_value(Interval(0.0, 0.0, 0.0)) == 1.0
-    assert p_value(Interval(0.1, 0.1, 0.1)) == 0.0
+    assert p_value(Interval(1.96, 0.0, 3.92, 99)) == pytest.approx(0.05, abs=1e-3)
+    assert p_value(Interval(-0.5, -1.0, 0.0, 99)) == pytest.approx(0.05, abs=1e-3)
+    assert p_value(Interval(0.0, 0.0, 0.0, 99)) == 1.0
+    assert p_value(Interval(0.1, 0.1, 0.1, 6)) == 0.0
+    assert p_value(Interval(0.1, 0.1, 0.1, 5)) == 1.0
 
 
 def test_a_difference_in_every_seed_is_real_and_noise_is_not():

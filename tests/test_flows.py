@@ -110,6 +110,7 @@ def test_training_shares_nothing_with_evaluation(finished_line):
 def test_what_the_evaluation_asks_is_taken_out_of_training(tmp_path):
     """A question's text among the translations, and a row that is a question in English."""
     write_line(tmp_path)
+    configure(tmp_path, fine_tuning={"objective": "both"})
     asked = pl.read_csv(tmp_path / "queries.csv").row(0, named=True)
     edit_kb(
         tmp_path,
@@ -132,6 +133,25 @@ def test_what_the_evaluation_asks_is_taken_out_of_training(tmp_path):
     used = set(triplets["positive_row"]) | set(triplets["negative_rows"].explode())
     assert used == set(rows["row_id"]) - {leak}
     assert Retriever(store.root).search(asked["english"], k=1)[0].row_id == leak
+
+
+def test_two_labels_of_which_one_has_two_rows_are_enough(tmp_path):
+    """No negatives are drawn for an objective that reads none: there may be too few rows."""
+    write_line(tmp_path)
+
+    def two_labels(frame):
+        first, second = frame["label"].unique(maintain_order=True)[:2]
+        of_second = frame.filter(label=second).head(2)
+        return pl.concat([frame.filter(label=first), of_second])
+
+    edit_kb(tmp_path, two_labels)
+    kept = pl.read_csv(tmp_path / "kb.csv")["label"].unique().implode()
+    questions = pl.read_csv(tmp_path / "queries.csv").filter(pl.col("label").is_in(kept))
+    questions.write_csv(tmp_path / "queries.csv")
+    stages = stages_of(retrain(request_of(tmp_path)))
+    triplets = store_of(tmp_path).table(stages["triplets"].artifact)
+    assert triplets["negative_rows"].list.len().max() == 0
+    assert current_of(tmp_path).rows == 14
 
 
 def test_a_place_named_like_a_model_changes_no_model(tmp_path):
@@ -169,7 +189,9 @@ def test_a_settings_change_that_bears_identity_recomputes_only_what_depends_on_i
     assert plan_of(line).work.kind == "retrain"
     record = retrain(request_of(line))
     assert set(outcomes_of(record).values()) == {"reused"}
-    configure(line, sampling={"strategy": "random"})
+    configure(line, sampling={"strategy": "random"})  # its objective reads no negatives
+    assert set(outcomes_of(retrain(request_of(line))).values()) == {"reused"}
+    configure(line, sampling={"positives": "index"})
     changed = [
         title
         for title, outcome in outcomes_of(retrain(request_of(line))).items()
@@ -514,15 +536,6 @@ def test_training_that_was_interrupted_goes_on_at_its_checkpoint(tmp_path, monke
     assert stages_of(record)["fine-tune"].artifact.facts["resumed_at"] == 19
     assert done == [*range(20), *range(19, stages_of(record)["fine-tune"].artifact.facts["steps"])]
     assert not list((tmp_path / "store/tmp").iterdir())
-
-
-@pytest.mark.slow
-def test_an_index_that_is_gone_is_built_again(line):
-    shutil.rmtree(line / "store/index")
-    record = retrain(request_of(line, force=True))
-    again = [title for title, outcome in outcomes_of(record).items() if outcome == "done"]
-    assert again == ["index model", "index model, tuned"]
-    assert Retriever(line / "store").search(first_query(line), k=1)[0].score > 0.99
 
 
 def test_a_knowledge_base_that_cannot_be_used_changes_nothing(line):

@@ -17,7 +17,7 @@ from monoglot.learning_config import GateConfig
 
 
 def measured(gain, low, high, questions=400):
-    return Measured(questions, 0.7 + gain, 0.7, Interval(gain, low, high))
+    return Measured(questions, 0.7 + gain, 0.7, Interval(gain, low, high, questions))
 
 
 def comparison(target, english=None):
@@ -78,7 +78,29 @@ def test_what_was_not_measured_is_said():
     assert not nothing.promote
     assert "split.evaluation_share" in nothing.reasons[0]
     few = decide(comparison(measured(1.0, 1.0, 1.0, questions=3)), GateConfig())
-    assert "of little worth with fewer than 30 questions" in few.reasons[0]
+    assert "of little worth with fewer than 30 English sources" in few.reasons[0]
+
+
+def test_many_questions_of_few_sources_make_no_gain_certain():
+    found = [
+        pl.concat([outcomes([rank], control=False)] * 300).with_columns(
+            query_id=pl.int_range(300).cast(pl.String),
+            group=(pl.int_range(300) % sources).cast(pl.String),
+        )
+        for sources in (5, 6)
+        for rank in (1, 2)
+    ]
+    five, six = (
+        compare(better, worse, "the untuned model", GateConfig())
+        for better, worse in (found[:2], found[2:])
+    )
+    told = decide(five, GateConfig())
+    assert not told.promote
+    assert "an interval tells something from 6 sources on, and the questions have 5" in (
+        told.reasons[0]
+    )
+    assert decide(five, GateConfig(certain=False)).promote
+    assert decide(six, GateConfig()).promote
 
 
 def outcomes(ranks, *, control):
@@ -100,8 +122,8 @@ def test_compare_measures_questions_and_control_apart():
     reference = pl.concat([outcomes([2] * 40, control=False), outcomes([1] * 40, control=True)])
     candidate = pl.concat([outcomes([1] * 40, control=False), outcomes([2] * 40, control=True)])
     found = compare(candidate, reference, "the untuned model", GateConfig())
-    assert found.target == Measured(40, 1.0, 0.5, Interval(0.5, 0.5, 0.5))
-    assert found.english == Measured(40, 0.5, 1.0, Interval(-0.5, -0.5, -0.5))
+    assert found.target == Measured(40, 1.0, 0.5, Interval(0.5, 0.5, 0.5, 40))
+    assert found.english == Measured(40, 0.5, 1.0, Interval(-0.5, -0.5, -0.5, 40))
     assert not decide(found, GateConfig()).promote
 
 
@@ -109,7 +131,7 @@ def test_compare_uses_the_configured_metric_and_may_find_nothing_to_measure():
     config = GateConfig(metric="hit@1")
     ten = outcomes([2] * 10, control=False)
     found = compare(ten, ten, "the untuned model", config)
-    assert found.target == Measured(10, 0.0, 0.0, Interval(0.0, 0.0, 0.0))
+    assert found.target == Measured(10, 0.0, 0.0, Interval(0.0, 0.0, 0.0, 10))
     assert found.english is None
     assert compare(ten.clear(), ten.clear(), "the untuned model", config).target is None
 

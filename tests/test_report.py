@@ -194,7 +194,7 @@ def threshold(**changes):
 def gated_report(language="hi-Latn", guard="clinc150"):
     """A report with thresholds, a risk-coverage curve and guards."""
     few = {"certain": False, "pooled": True, "questions": 12, "at_most": 0.3}
-    lost = Measured(4500, 0.88, 0.9, Interval(-0.02, -0.03, -0.01))
+    lost = Measured(4500, 0.88, 0.9, Interval(-0.02, -0.03, -0.01, 4500))
     return dataclasses.replace(
         REPORT,
         decision=Decision(

@@ -11,17 +11,34 @@ from monoglot.errors import RunError
 from monoglot.learning.metrics import MACRO, METRICS, asked, values_of
 
 _CELLS_PER_BLOCK = 2_000_000
+# Of fewer independent differences, one sign of all of them is no rare thing: a sign test of five
+# alike has p = .06, while resamples of five numbers above 0 never have a mean below it.
+FEWEST_SOURCES = 6
 
 Values = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A value measured on the questions, and the bounds of its 95% bootstrap interval."""
+    """A value measured on the questions, and the bounds of its 95% bootstrap interval.
+
+    Attributes:
+        mean: the value.
+        low: the lower bound.
+        high: the upper bound.
+        sources: groups of questions that were drawn; below `FEWEST_SOURCES` the bounds tell
+            nothing.
+    """
 
     mean: float
     low: float
     high: float
+    sources: int
+
+    @property
+    def is_telling(self) -> bool:
+        """Whether there are enough sources for the bounds to be worth anything."""
+        return self.sources >= FEWEST_SOURCES
 
 
 def bootstrap(
@@ -134,7 +151,7 @@ def _intervals(
         for start in range(0, resamples, block)
     ]
     return {
-        name: _interval(np.concatenate([part[name] for part in means]))
+        name: _interval(np.concatenate([part[name] for part in means]), groups)
         for _, names in chosen
         for name in names
     }
@@ -157,10 +174,10 @@ def _draws(rng: np.random.Generator, resamples: int, groups: int) -> Values:
     return counts.reshape(resamples, groups).astype(np.float64)
 
 
-def _interval(values: Values) -> Interval:
+def _interval(values: Values, groups: int) -> Interval:
     """From the measured value and, after it, those of the resamples."""
     low, high = np.nanquantile(values[1:], (0.025, 0.975))
-    return Interval(float(values[0]), float(low), float(high))
+    return Interval(float(values[0]), float(low), float(high), groups)
 
 
 @dataclass(frozen=True)

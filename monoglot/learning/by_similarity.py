@@ -41,7 +41,7 @@ class Material:
     @property
     def draws(self) -> int:
         """Negatives an anchor."""
-        return self.config.random_negatives + self.config.hard_negatives
+        return self.config.negatives
 
     @property
     def needed_similarity(self) -> LabelSimilarity:

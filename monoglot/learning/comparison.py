@@ -174,8 +174,10 @@ def p_value(gain: Interval) -> float:
     """Two-sided p of a difference, by the normal whose 95 % interval is as wide as this one.
 
     Not the share of resamples beyond 0: with 2000 of them the smallest p other than 0 is too
-    coarse to be adjusted for dozens of comparisons.
+    coarse to be adjusted for dozens of comparisons. Of too few sources nothing is certain.
     """
+    if not gain.is_telling:
+        return 1.0
     deviation = (gain.high - gain.low) / (2 * NormalDist().inv_cdf(0.975))
     if deviation == 0:
         return 1.0 if gain.mean == 0 else 0.0

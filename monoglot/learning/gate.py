@@ -18,11 +18,12 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
-from monoglot.learning.bootstrap import Interval, paired_bootstrap
+from monoglot.learning.bootstrap import FEWEST_SOURCES, Interval, paired_bootstrap
 from monoglot.learning.metrics import ALL, asked, summarise
 from monoglot.learning_config import GateConfig, Verdict
 
 _FEW = 30
+_MORE = "More evaluation questions would tell; gate.certain: false lets the measured gain decide."
 UNTUNED = "the untuned model"
 _DIGITS = 9  # what a sum of floats leaves beyond must not decide
 
@@ -228,17 +229,22 @@ def _is_better(target: Measured, comparison: Comparison, config: GateConfig) -> 
         f"{metric} over {target.questions:,} questions: {target.candidate:.3f}, "
         f"against {target.reference:.3f} of {comparison.against}; {_gain(target.gain)}"
     )
-    if target.questions < _FEW:
-        figures += f", of little worth with fewer than {_FEW} questions"
+    if target.gain.sources < _FEW:
+        figures += f", of little worth with fewer than {_FEW} English sources"
     if round(target.gain.mean, _DIGITS) <= config.min_gain:
         return False, f"{figures}. It must gain more than {config.min_gain:.3f}."
     if not config.certain:
         return True, f"{figures}. That is more than the {config.min_gain:.3f} asked for."
+    if not target.gain.is_telling:
+        return False, (
+            f"{figures}. This may be chance: an interval tells something from {FEWEST_SOURCES} "
+            f"sources on, and the questions have {target.gain.sources}. {_MORE}"
+        )
     if round(target.gain.low, _DIGITS) > config.min_gain:
         return True, f"{figures}. All of the interval is above {config.min_gain:.3f}."
     return False, (
         f"{figures}. This may be chance: the interval is not all above {config.min_gain:.3f}. "
-        "More evaluation questions would tell; gate.certain: false lets the measured gain decide."
+        f"{_MORE}"
     )
 
 

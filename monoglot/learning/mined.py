@@ -90,7 +90,7 @@ class Around:
 
 def mine_top(space: Space, config: SamplingConfig) -> Mined:
     """As many of the nearest rows as are drawn."""
-    return mine(space, config.random_negatives + config.hard_negatives, ByScore())
+    return mine(space, config.negatives, ByScore())
 
 
 def mine_window(space: Space, config: SamplingConfig) -> Mined:
@@ -111,7 +111,7 @@ def mine_positive_aware(space: Space, config: SamplingConfig) -> Mined:
         float(np.median(known) - np.quantile(known, config.margin_quantile)) if len(known) else 0.0
     )
     ceiling = np.nan_to_num(positives, nan=np.inf) - margin
-    return mine(space, config.random_negatives + config.hard_negatives, Below(ceiling))
+    return mine(space, config.negatives, Below(ceiling))
 
 
 def mine_simans(space: Space, config: SamplingConfig) -> Mined:

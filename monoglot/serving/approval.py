@@ -68,7 +68,8 @@ class Approval:
     def keep(self, release: Release, *, compared_with: str) -> Release:
         """Keep a candidate until it is approved, or another one takes its place.
 
-        A run that is started again after a crash finds its own candidate.
+        A run that is started again after a crash finds its own candidate; one whose index was lost
+        and built again takes its place.
 
         Raises:
             RunError: its index does not hold what it says; see `Releases.verify`.
@@ -76,12 +77,21 @@ class Approval:
         """
         kept = Candidate(release=release, compared_with=compared_with)
         waiting = self._read()
-        if waiting is not None and waiting.says_as(kept):
+        if waiting and waiting.says_as(kept) and self._releases.answers(waiting.release):
             return waiting.release
         self._releases.verify(release)
-        with self._store.explained():
-            self._store.files.write(CANDIDATE, kept.model_dump_json(indent=1))
+        self._write(kept)
         return release
+
+    def amend(self, release: Release) -> None:
+        """Write the candidate anew: only where what it names must not be kept (`forget`).
+
+        Raises:
+            StoreError: the store cannot be written.
+        """
+        found = self._read()
+        if found is not None and found.release.id == release.id:
+            self._write(found.model_copy(update={"release": release}))
 
     def waiting(self) -> Release | None:
         """The candidate that waits, or None."""
@@ -126,6 +136,10 @@ class Approval:
             )
         self._releases.verify(self._releases.get(release))
         return self._releases.rollback(release)
+
+    def _write(self, candidate: Candidate) -> None:
+        with self._store.explained():
+            self._store.files.write(CANDIDATE, candidate.model_dump_json(indent=1))
 
     def _read(self) -> Candidate | None:
         """What waits; not what was approved by a process killed before it could clear up."""

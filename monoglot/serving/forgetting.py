@@ -19,6 +19,7 @@ import polars as pl
 from monoglot.errors import InputError
 from monoglot.matching import Pattern
 from monoglot.serving import tables
+from monoglot.serving.approval import Approval
 from monoglot.serving.index import Index
 from monoglot.serving.manifest import Release
 from monoglot.serving.neighbours import Floats
@@ -68,24 +69,33 @@ def find_in_index(store: Store, pattern: Pattern) -> list[TableMatches]:
 def forget_in_table(store: Store, name: str, pattern: Pattern) -> None:
     """Rebuild a table without the matching rows, and have the releases name the new one.
 
+    So does the candidate that awaits approval, which is no release yet.
+
     Raises:
         InputError: a release would be left without rows.
         StoreError: the store cannot be written.
     """
-    releases = Releases(store)
-    using = [release for release in releases.history() if release.index_table == name]
+    releases, approval = Releases(store), Approval(store)
+    candidate = approval.waiting()
+    known = [*releases.history(), *([candidate] if candidate else [])]
+    using = [release for release in known if release.index_table == name]
     if not using:
         _remove(store, name)
         return
     aside = f"{name}-{uuid.uuid4().hex[:8]}"
     versions = _rebuild(store, name, using, pattern, aside)
     changed = [_seen_in(store, release, aside, versions) for release in using]
+
+    def amend(release: Release) -> None:
+        of_candidate = candidate is not None and release.id == candidate.id
+        (approval if of_candidate else releases).amend(release)
+
     for release in changed:
-        releases.amend(release)
+        amend(release)
     _remove(store, name)
     _copy(store, aside, name)
     for release in changed:
-        releases.amend(release.model_copy(update={"index_table": name}))
+        amend(release.model_copy(update={"index_table": name}))
     _remove(store, aside)
 
 

@@ -18,7 +18,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from monoglot.errors import InputError, StaleVectorsError, StoreBusyError, StoreError
+from monoglot.errors import InputError, RunError, StaleVectorsError, StoreBusyError, StoreError
+from monoglot.remote.place import is_remote
 from monoglot.serving.history import CURRENT, History, manifest_of
 from monoglot.serving.index import Index
 from monoglot.serving.manifest import Pointer, Release, now_utc
@@ -59,7 +60,8 @@ class Releases(History):
         """The version of the index that a release names.
 
         Raises:
-            StoreError: it is gone.
+            StoreError: it is gone, or holds other rows: a table that was lost and built again has
+                taken its number anew.
             StaleVectorsError: another model made it.
         """
         index = Index.at(self._store.index_uri, release.index_table, release.index_version)
@@ -69,7 +71,30 @@ class Releases(History):
                 f"{release.index_table} is of model {index.model_digest[:16]}. "
                 "`monoglot rollback` goes back to an older release."
             )
+        if index.content != release.index_content or len(index) != release.rows:
+            raise StoreError(
+                f"release {release.id}: version {release.index_version} of its index "
+                f"{release.index_table} holds {len(index):,} rows and not the {release.rows:,} "
+                "that the release names, or others: the table was lost and built again. "
+                "`monoglot run --force` makes a release of what is there now."
+            )
         return index
+
+    def has_table(self, release: Release) -> bool:
+        """Whether a release's table is there at all, told without opening it, or LanceDB.
+
+        In a bucket that would be a request; a search tells.
+        """
+        uri = self._store.index_uri
+        return is_remote(uri) or (Path(uri) / f"{release.index_table}.lance").is_dir()
+
+    def answers(self, release: Release) -> bool:
+        """Whether a release still holds what it says; see `verify`."""
+        try:
+            self.verify(release)
+        except (RunError, StoreError, StaleVectorsError):
+            return False
+        return True
 
     def check_model(self, release: Release) -> None:
         """See that a release's model is still there; a hub model may be had from the hub again.
