@@ -4,7 +4,7 @@ The templates beside this file say how it looks; this file works out what it sho
 labels and file contents are data: the engine escapes them in HTML, `wording.markdown` in Markdown.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -218,27 +218,35 @@ def _risk(report: RunReport) -> dict[str, Any]:
     """The risk-coverage curve of each language with its chosen point, and its colours."""
     if report.thresholds is None or report.risk is None:
         return {}
-    colours = _colours(report.thresholds.languages)
+    known = report.thresholds.languages
+    colours = _colours({name: each.questions for name, each in known.items()})
     chosen = {
         name: (each.coverage, each.wrong)
-        for name, each in report.thresholds.languages.items()
-        if each.wrong is not None
+        for name, each in known.items()
+        if name in colours and each.wrong is not None
     }
     title = "Share of wrong answers among the answered, by share of questions answered"
     drawn = plots.risk(report.risk, chosen, colours, report.thresholds.max_wrong, title)
-    return {"svg": drawn, "colours": colours}
+    return {"svg": drawn, "colours": colours, "all": len(known)}
 
 
-def _colours(names: Iterable[str]) -> dict[str, str]:
-    return {name: f"var({_SERIES[n % len(_SERIES)]})" for n, name in enumerate(sorted(names))}
+def _colours(sizes: Mapping[str, int]) -> dict[str, str]:
+    """A colour for each of the largest; more than five are not told apart."""
+    largest = sorted(sizes, key=lambda name: (-sizes[name], name))[: len(_SERIES)]
+    return {name: f"var({colour})" for name, colour in zip(sorted(largest), _SERIES, strict=False)}
 
 
 def _pictures(report: RunReport) -> list[dict[str, Any]]:
     """The projections before and after, and what their colours mean."""
     named = {report.baseline: report.before, report.candidate: report.after}
     drawn = {name: points for name, points in named.items() if points is not None}
-    languages = {name for points in drawn.values() for name in points["series"]} - {ROWS}
-    colours = {ROWS: "var(--plain)"} | _colours(languages)
+    sizes = {
+        name: count
+        for points in drawn.values()  # of all pictures the same questions
+        for name, count in points["series"].value_counts().iter_rows()
+        if name != ROWS
+    }
+    colours = {ROWS: "var(--plain)"} | _colours(sizes)
     return [
         {
             "name": name,
@@ -247,6 +255,7 @@ def _pictures(report: RunReport) -> list[dict[str, Any]]:
                 points.drop_nulls("cosine").group_by("series").agg(pl.first("cosine")).iter_rows()
             ),
             "colours": colours,
+            "all": len(sizes),
         }
         for name, points in drawn.items()
     ]

@@ -96,8 +96,9 @@ def test_many_questions_of_few_sources_make_no_gain_certain():
     )
     told = decide(five, GateConfig())
     assert not told.promote
-    assert "an interval tells something from 6 sources on, and the questions have 5" in (
-        told.reasons[0]
+    assert (
+        "an interval tells something from 6 sources on, and the questions have 5"
+        in (told.reasons[0])
     )
     assert decide(five, GateConfig(certain=False)).promote
     assert decide(six, GateConfig()).promote

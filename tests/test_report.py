@@ -14,6 +14,7 @@ from monoglot.contracts import Findings, Gaps, Outcomes, Rejects, empty
 from monoglot.generation.replies import Usage
 from monoglot.learning.bootstrap import Interval
 from monoglot.learning.gate import Decision, Guarded, Measured
+from monoglot.learning.projection import ROWS
 from monoglot.learning.thresholds import Abstention, Threshold
 from monoglot.report import RunReport, Spend, headline_plot, render_html, render_markdown
 from monoglot.runs import StageRecord
@@ -245,6 +246,32 @@ def test_page_says_when_the_release_does_not_know():
     page = Page(render_html(dataclasses.replace(alone, thresholds=thresholds))).text
     assert "No out-of-scope queries were given" in page
     assert "When it does not know" not in Page(render_html(REPORT)).text
+
+
+def test_of_many_languages_those_with_the_most_questions_are_drawn():
+    few = gated_report()
+    languages = {f"x{n}": threshold(questions=100 * n) for n in range(1, 8)}
+    points = pl.DataFrame(
+        {
+            "series": [ROWS] + [f"x{n}" for n in range(1, 8) for _ in range(n)],
+            "x": [float(n) for n in range(29)],
+            "y": 1.0,
+            "cosine": None,
+        },
+        schema_overrides={"cosine": pl.Float64},
+    )
+    many = dataclasses.replace(
+        few,
+        thresholds=few.thresholds.model_copy(update={"languages": languages}),
+        before=points,
+        after=points,
+    )
+    html = render_html(many)
+    told = "Drawn are the 5 languages with the most questions, of 7."
+    assert Page(html).text.count(told) == 2  # risk and coverage, and the projections
+    key = re.findall(r"<li><i[^>]*></i>(.*?)</li>", html)
+    assert [sum(f"x{n}" in line for line in key) for n in range(1, 8)] == [0, 0, 2, 2, 2, 2, 2]
+    assert told not in Page(render_html(few)).text
 
 
 def test_page_and_summary_show_every_guard():

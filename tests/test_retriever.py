@@ -334,6 +334,19 @@ def thresholds(overall, **languages):
     )
 
 
+def test_the_last_bits_of_a_score_decide_nothing(store, models):
+    """A text has not the same last bits alone and in a batch; a threshold is some text's score."""
+    promote(store, models[0], abstention=thresholds(1.0))
+    retriever = Retriever(store.root, device="cpu")
+    texts = retriever._held.index.read(("query",))[0]["query"].to_list()
+    alone = [retriever.search(text)[0] for text in texts]
+    together = [answers[0] for answers in retriever.search_many(texts)]
+    for answers in (alone, together):
+        assert [it.query for it in answers] == texts
+        assert all(it.confident for it in answers)
+        assert max(it.score for it in answers) <= 1.0
+
+
 def test_below_the_languages_score_an_answer_is_not_confident(store, models):
     promote(store, models[0], abstention=thresholds(0.5, es=0.4, ar=1.01))
     retriever = Retriever(store.root, device="cpu")

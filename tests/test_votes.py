@@ -95,6 +95,19 @@ def test_the_temperature_makes_the_own_labels_likeliest():
     assert chosen not in (TEMPERATURES[0], TEMPERATURES[-1])  # an end would prove less
 
 
+def test_a_row_that_stands_under_another_label_too_decides_nothing():
+    rng = np.random.default_rng(1)
+    rows, labels = blobs(rng, labels=10, each=15, spread=1.15)
+
+    def chosen(rows, labels):
+        every = np.arange(len(rows), dtype=np.int64)
+        return temperature_in_memory(lambda own: rows[own] @ rows.T, labels, every)
+
+    clean = chosen(rows, labels)
+    twin = np.concatenate([labels, labels[labels != labels[0]][:1]])
+    assert chosen(np.concatenate([rows, rows[:1]]), twin) == clean != TEMPERATURES[0]
+
+
 def test_votes_find_labels_that_the_nearest_row_misses():
     rng = np.random.default_rng(2)
     rows, labels = blobs(rng, labels=20, each=30, spread=2.0)

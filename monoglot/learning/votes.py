@@ -24,6 +24,7 @@ SAMPLE = 512  # rows that are asked as queries
 DEPTH = 200  # rows that vote
 VERY_QUERY = 1 - 1e-3  # cosine of a text with itself, as far as bf16 can tell
 _ASKED_AT_ONCE = 64
+_LEAST_SHARE = 1e-12
 _ENOUGH = 100  # asked rows; fewer cannot tell temperatures apart
 # None is coarser than sentence-transformers' usual training temperature: with .05, a row that is
 # the very query outweighs seven rows at cosine .9.
@@ -56,6 +57,8 @@ def vote_temperature(found: pl.DataFrame) -> float:
     asked = found.filter(pl.col("same").any().over("question"))
     if asked["question"].n_unique() < _ENOUGH:
         return TEMPERATURES[-1]
+    # A share of 0, of a row that stands there under another label, too, or whose label is far off,
+    # would make every temperature as unlikely as any: no row decides alone.
     shares = asked.select(
         "question",
         *(
@@ -63,7 +66,8 @@ def vote_temperature(found: pl.DataFrame) -> float:
             for number, temperature in enumerate(TEMPERATURES)
         ),
     )
-    likelihoods = shares.group_by("question").sum().drop("question").select(pl.all().log().mean())
+    summed = shares.group_by("question").sum().drop("question")
+    likelihoods = summed.select(pl.all().clip(_LEAST_SHARE).log().mean())
     best = max(enumerate(likelihoods.row(0)), key=lambda pair: pair[1])[0]
     return TEMPERATURES[best]
 

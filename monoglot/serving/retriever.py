@@ -32,6 +32,9 @@ from monoglot.serving.releases import NO_RELEASE, Release, Releases
 from monoglot.store import Store
 
 _QUERIES_PER_SEARCH = 256  # 200 rows vote on each
+# A threshold is a question's own confidence, and the same text in another batch has another one by
+# a few units in the last place of a float32.
+_ROUNDING = 1e-6
 RETRY_S = 30.0  # after which a release that could not be loaded is tried again
 _LOGGER = logging.getLogger(__name__)
 
@@ -276,7 +279,10 @@ def _check_queries(texts: Sequence[str], k: int) -> None:
 
 def _best(index: Index, vectors: Floats, k: int) -> list[list[Answer]]:
     """The k likeliest labels of each vector."""
-    found = index.nearest(vectors, DEPTH).with_columns(share=pl.lit(None, pl.Float64))
+    found = index.nearest(vectors, DEPTH).with_columns(
+        pl.col("score").clip(upper_bound=1.0),  # rounding may leave more
+        share=pl.lit(None, pl.Float64),
+    )
     if index.temperature is not None:
         # Two steps: polars would evaluate the one window within the groups of the other.
         found = found.with_columns(share=votes(index.temperature))
@@ -299,7 +305,10 @@ def _judged(best: list[list[Answer]], least: float | None) -> list[list[Answer]]
     return [
         [
             replace(
-                answer, confident=place == 0 and least is not None and answer.confidence >= least
+                answer,
+                confident=place == 0
+                and least is not None
+                and answer.confidence >= least - _ROUNDING,
             )
             for place, answer in enumerate(answers)
         ]
