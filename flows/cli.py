@@ -20,7 +20,7 @@ from flows.console import make_console, print_json, show_line, stage_row
 from flows.options import HERE, ConfigFile, Force, Json
 from monoglot.errors import MonoglotError
 from monoglot.generation.batch_records import outstanding_in
-from monoglot.generation.shared_ledger import ledger_file
+from monoglot.generation.shared_ledger import ledger_file, open_ledger
 from monoglot.learning.grid import cells_of
 from monoglot.learning.grids import read_grid
 from monoglot.outstanding import Outstanding
@@ -124,13 +124,17 @@ def batches(
     from monoglot.generation.batches import cancel
 
     wanted, settings = RunRequest(config_file=config).read()
-    path = ledger_file(Store.existing(wanted.store))
-    stopped = cancel(settings, path) if stop else None
-    out = batches_in(path)
+    store = Store.existing(wanted.store)
+    cancelled = None
+    if stop and batches_in(ledger_file(store)):
+        with store.writer(), open_ledger(store) as ledger:
+            cancelled = cancel(settings, ledger)
+    out = batches_in(ledger_file(store))
     if as_json:
-        print_json({"batches": [dataclasses.asdict(batch) for batch in out], "stopped": stopped})
+        told = None if cancelled is None else cancelled._asdict()
+        print_json({"batches": [dataclasses.asdict(batch) for batch in out], "cancelled": told})
     else:
-        show.batches(make_console(), out, stopped)
+        show.batches(make_console(), out, cancelled)
 
 
 @app.command()

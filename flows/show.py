@@ -23,6 +23,7 @@ from monoglot.store import Artifact, Store
 from monoglot.wording import dollars, percent
 
 if TYPE_CHECKING:
+    from monoglot.generation.batches import Cancelled
     from monoglot.measuring import Measurement
     from monoglot.serving.retriever import Answer
 
@@ -146,18 +147,24 @@ def plan_as_json(made: Plan) -> dict[str, Any]:
     }
 
 
-def batches(console: Console, out: Sequence[Batch], stopped: int | None) -> None:
+def batches(console: Console, out: Sequence[Batch], cancelled: "Cancelled | None") -> None:
     """The batches that are out, the oldest first."""
     for batch in out:
         say(console, f"{batch.id or '(being submitted)'}  {batch.rows:,} rows since {batch.since}")
         say(console, f"    {batch.model} at {batch.address}", "dim")
     if not out:
         say(console, "No batch is out.")
-    if stopped is not None:
+    if cancelled is not None and cancelled.stopping:
         say(
             console,
-            f"Asked to stop: {stopped:,}. Once they have, `monoglot run` takes in what was "
-            "answered and asks the rest again.",
+            f"Asked to stop: {cancelled.stopping:,}. Once they have, `monoglot run` takes in what "
+            "was answered and asks the rest again.",
+        )
+    for address in cancelled.given_up if cancelled else ():
+        say(
+            console,
+            f"Given up: a batch at {address}, which is not the endpoint that is set. It may go on "
+            "there, and be charged; its rows are asked again.",
         )
 
 

@@ -6,6 +6,7 @@ field descriptions are the help text of the Prefect form and of the file `monogl
 """
 
 import re
+import unicodedata
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -260,6 +261,14 @@ class GenerationConfig(Section):
         0, ge=0, description="Native queries the LLM writes per label and language (0: none)."
     )
     glossary: tuple[str, ...] = Field((), description="Terms that a translation must keep as is.")
+
+    @field_validator("glossary")
+    @classmethod
+    def _as_in_texts(cls, terms: tuple[str, ...]) -> tuple[str, ...]:
+        """In the form of a knowledge base's texts, or they would be found in none."""
+        if not all(term.strip() for term in terms):
+            raise ValueError("a term is empty; name what is to be kept")
+        return tuple(" ".join(unicodedata.normalize("NFC", term).split()) for term in terms)
 
 
 Gate = Literal[

@@ -1,5 +1,6 @@
 """Reading `monoglot.yaml`: paths made absolute, and errors in the words of the file."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,7 @@ class _Loader(yaml.SafeLoader):
         return node
 
 
+_NAMED = re.compile(r"[\w.]+: ")  # a message that names a setting within the place
 _IN_WORDS = {"model_type": "expected settings by name", "tuple_type": "expected a list"}
 
 
@@ -100,7 +102,9 @@ def explain(error: ValidationError, root: type[BaseModel] = Config) -> str:
         elif kind == "missing":
             lines.append(f"{where}: is required")
         elif kind == "value_error":
-            lines.append(f"{where}{'.' if where else ''}{problem['ctx']['error']}")
+            said = str(problem["ctx"]["error"])
+            joint = "." if _NAMED.match(said) else ": "
+            lines.append(f"{where}{joint if where else ''}{said}")
         else:
             said = _IN_WORDS.get(kind, problem["msg"])
             quote = "; put it in quotes" if kind == "string_type" and _is_bare(given) else ""

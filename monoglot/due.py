@@ -113,6 +113,10 @@ def work_of(inputs: Inputs, config: Config, store: Store, rows: pl.DataFrame) ->
     done = standing(inputs, store)
     if done is not None:
         return Work("nothing", (done.reason,))
+    last = Runs(store).find(inputs.key)
+    if last is not None and last.unanswered:
+        told = f"{last.unanswered:,} rows got no reply from the LLM, which is asked again"
+        return Work("retrain", (told,))
     return _work_for(config, store, rows, config_changed=inputs.config != trained.config)
 
 

@@ -85,6 +85,11 @@ class RunRecord(BaseModel):
     stages: tuple[StageRecord, ...]
 
     @property
+    def unanswered(self) -> int:
+        """Rows that the LLM gave no reply to: this run is not all there is to be done."""
+        return sum(stage.artifact.unanswered for stage in self.stages)
+
+    @property
     def promoted(self) -> bool:
         """Whether it put a new model into production."""
         return self.verdict == "promoted"

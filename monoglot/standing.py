@@ -81,7 +81,9 @@ def standing(inputs: Inputs, store: Store) -> Standing | None:
     """The finished run that makes another one needless, or None."""
     runs, releases = Runs(store), Releases(store)
     record, current = runs.find(inputs.key), releases.current()
-    if record is None or current is None or not releases.has_table(current):
+    if record is None or current is None or record.unanswered:
+        return None
+    if not releases.has_table(current):
         return None
     if not all(store.holds(stage.artifact) for stage in record.stages):
         return None

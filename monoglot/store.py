@@ -88,6 +88,11 @@ class Artifact(BaseModel):
     rows: int
     facts: dict[str, Any] = {}
 
+    @property
+    def unanswered(self) -> int:
+        """Rows that the LLM gave no reply to this time: the stage is to ask them again."""
+        return int(self.facts.get("unanswered", 0))
+
 
 class Draft:
     """An artifact being written: a folder for its files, and what its record will say."""

@@ -4,7 +4,8 @@ The artifact store is the one cache and the truth; Prefect's own cache stays off
 neither frames nor files stably and knows nothing of a damaged file. A stage's key is its name, its
 version and a digest of its arguments: an artifact counts with its content, a file with its bytes,
 a config with its fields. What is found and whole is returned in a Prefect state named `Cached`, so
-that the UI shows what was reused; what is gone or damaged is computed again.
+that the UI shows what was reused; what is gone or damaged is computed again, and so is what lacks
+rows that an LLM gave no reply to, since it may be well by now.
 
 A task that returns a state hands its caller the state, not the data. The decorated function hides
 that: a flow calls it like a function and gets the artifact, or the exception. A stage whose LLM
@@ -84,7 +85,7 @@ def stage(
                             f"{heading}: an input file changed while it was read. Run again."
                         )
                 place.store.discard_scratch(key)
-            artifact = found or _find(place.store, key, None)
+            artifact = found or place.store.find(key)
             if artifact is None:
                 raise StoreError(
                     f"{place.store.location}: what {heading} wrote is gone or damaged already. "
@@ -100,7 +101,9 @@ def stage(
 
         def call(place: Workplace, /, *args: P.args, **kwargs: P.kwargs) -> Artifact:
             heading = (title or name).format(**_arguments(signature, args, kwargs))
-            named = prefect_task.with_options(task_run_name=heading)
+            # Prefect formats the name once more; a file's name may have braces.
+            literal = heading.replace("{", "{{").replace("}", "}}")
+            named = prefect_task.with_options(task_run_name=literal)
             # Without the journal, in which Prefect would see every earlier stage as an input.
             alone = dataclasses.replace(place, journal=[])
             state: Any = named(alone, *args, **kwargs, return_state=True)
@@ -142,8 +145,11 @@ def _key(name: str, arguments: dict[str, Any]) -> Key:
 
 
 def _find(store: Store, key: Key, whole: Whole | None) -> Artifact | None:
+    """What was made of the same, if it is whole, and an LLM's if it left nothing to be asked."""
     found = store.find(key)
-    return found if found is None or whole is None or whole(store, found) else None
+    if found is None or found.unanswered:
+        return None
+    return found if whole is None or whole(store, found) else None
 
 
 def _job(place: Workplace, key: Key, draft: Draft, heading: str) -> Job:

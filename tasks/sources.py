@@ -226,10 +226,13 @@ def user_labels_of(
         native=native,
         out_of_scope=out_of_scope,
     )
+    index = build_index(place, rows, base)
     looks = []
     for language in config.languages:
         with waits.noted():
-            looks.append(_labelled(place, config, language, queries, rows=rows, base=base))
+            looks.append(
+                _labelled(place, config, language, queries, rows=rows, index=index, base=base)
+            )
     return UserLabels(
         tuple(artifact for look in looks for artifact in look),
         tuple(second for _, second in looks),
@@ -243,12 +246,13 @@ def _labelled(
     queries: Artifact,
     *,
     rows: Artifact,
+    index: Artifact,
     base: ModelRef,
 ) -> tuple[Artifact, Artifact]:
     """Two looks at the user queries of a language."""
     code, kb_language = language.code, config.knowledge_base.language
     candidates = search_candidates(
-        place, queries=queries, knowledge_base=rows, model=base, language=code
+        place, queries=queries, knowledge_base=rows, index=index, model=base, language=code
     )
     first = label_by_llm(
         place,
@@ -260,7 +264,13 @@ def _labelled(
         redaction=config.redaction,
     )
     further = search_further(
-        place, labelled=first, shown=candidates, knowledge_base=rows, model=base, language=code
+        place,
+        labelled=first,
+        shown=candidates,
+        knowledge_base=rows,
+        index=index,
+        model=base,
+        language=code,
     )
     second = label_gaps_by_llm(
         place,

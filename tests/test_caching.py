@@ -96,6 +96,22 @@ def test_prefect_shows_what_was_reused(run):
     assert shown == {("letters of hi-Latn", "Cached"), ("upper", "Cached")}
 
 
+def test_a_name_with_braces_is_a_name(tmp_path, stages):
+    @stage("letters", title="letters of {name}")
+    def letters(job, name: str):
+        job.draft.write_table(pl.DataFrame({"a": [name]}))
+
+    place = Workplace(Store.open(str(tmp_path / "store")), Settings())
+
+    @flow
+    def one():
+        with place.store.writer():
+            return letters(place, "faq {v2} {0}.csv")
+
+    one()
+    assert [record.title for record in place.journal] == ["letters of faq {v2} {0}.csv"]
+
+
 def test_a_changed_file_recomputes_what_depends_on_it(run, stages):
     run("abc")
     rows, journal = run("abd")

@@ -36,7 +36,7 @@ def asked(*texts):
 
 def test_each_label_once_by_its_nearest_row_in_the_order_of_rows():
     rows = rows_of()
-    found = find_candidates(asked("00", "abc 12"), rows, encode)
+    found = find_candidates(asked("00", "abc 12"), rows, encode(rows["query"]), encode)
     Candidates.validate(found)
     assert found.select("query_id", "row_id").equals(
         found.select("query_id", "row_id").sort("query_id", "row_id")
@@ -47,34 +47,38 @@ def test_each_label_once_by_its_nearest_row_in_the_order_of_rows():
     around = found.filter(pl.col("query_id") == "q1")["label"].to_list()
     assert {"l11", "l12", "l13"} <= set(around)
     assert BY_MODEL <= len(around) <= BY_MODEL + BY_WORDS
-    assert find_candidates(asked("abc 12", "00").reverse(), rows.reverse(), encode)[
-        "row_id"
-    ].n_unique()
+    assert find_candidates(
+        asked("abc 12", "00").reverse(), rows.reverse(), encode(rows.reverse()["query"]), encode
+    )["row_id"].n_unique()
 
 
 def test_shared_words_find_what_the_model_cannot_read():
     rows = rows_of().with_columns(
         query=pl.when(pl.col("label") == "l29").then(pl.lit("parcel nahi aaya")).otherwise("query")
     )
-    labels = find_candidates(asked("mera parcel abhi tak nahi aaya"), rows, encode)["label"]
+    labels = find_candidates(
+        asked("mera parcel abhi tak nahi aaya"), rows, encode(rows["query"]), encode
+    )["label"]
     assert "l29" in labels
 
 
 def test_what_was_shown_is_not_shown_again_and_what_has_no_wording_is_not_searched():
     rows = rows_of()
     queries = asked("00", "01").with_columns(english=pl.Series(["04", None]))
-    shown = find_candidates(queries, rows, encode)
-    further = find_candidates(queries, rows, encode, shown, by="english")
+    shown = find_candidates(queries, rows, encode(rows["query"]), encode)
+    further = find_candidates(queries, rows, encode(rows["query"]), encode, shown, by="english")
     assert further["query_id"].unique().to_list() == ["q0"]
     before = set(shown.filter(pl.col("query_id") == "q0")["label"])
     assert not before & set(further["label"])
     assert further["label"].len() >= BY_MODEL
     nothing = queries.with_columns(english=pl.lit(None, pl.String))
-    assert find_candidates(nothing, rows, encode, shown, by="english").is_empty()
+    assert find_candidates(
+        nothing, rows, encode(rows["query"]), encode, shown, by="english"
+    ).is_empty()
 
 
 def test_fewer_labels_than_wanted_are_all_of_them():
     rows = rows_of().filter(pl.col("label") < "l03")
-    found = find_candidates(asked("00"), rows, encode)
+    found = find_candidates(asked("00"), rows, encode(rows["query"]), encode)
     assert found["label"].to_list() == ["l00", "l01", "l02"]
-    assert find_candidates(asked("00"), rows, encode, found).is_empty()
+    assert find_candidates(asked("00"), rows, encode(rows["query"]), encode, found).is_empty()

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from monoglot.config import Config, RedactionConfig
+from monoglot.config import Config, GenerationConfig, RedactionConfig
 from monoglot.config_file import load_config
 from monoglot.errors import ConfigError
 from monoglot.identity import digest, identity_of
@@ -255,6 +255,14 @@ def test_the_paper_s_objective_needs_sampled_negatives(refusal):
     sampling = "sampling: {random_negatives: 0, hard_negatives: 0}\n"
     said = refusal(f"{SMALLEST}{sampling}fine_tuning: {{objective: explicit}}\n")
     assert "sampling.random_negatives or sampling.hard_negatives" in said
+
+
+def test_a_glossary_has_the_form_of_the_texts_it_is_looked_for_in(refusal):
+    written = "Cafe\N{COMBINING ACUTE ACCENT}  Card "
+    [term] = GenerationConfig(glossary=(written,)).glossary
+    assert term == "Caf\N{LATIN SMALL LETTER E WITH ACUTE} Card"
+    said = refusal(f"{SMALLEST}generation: {{glossary: ['SIM', ' ']}}\n")
+    assert said.startswith("generation.glossary: a term is empty")
 
 
 def test_a_pattern_for_users_queries_bears_on_no_row_of_the_knowledge_base():

@@ -70,6 +70,21 @@ def test_a_file_of_blank_lines_is_empty(refusal, content):
     assert refusal("kb.csv", content) == "kb.csv: is empty. Give a file with rows."
 
 
+def test_a_few_zeros_in_a_text_are_told_by_their_line_or_kept(read):
+    rows, rejects = read("kb.csv", "query,label,answer\nhello th\0re,greet,a\nbye bye,leave,b\0c\n")
+    assert [row[0] for row in rows] == [2, 3]
+    assert rejects == []
+    assert rows[1][3] == "b\0c"
+
+
+@pytest.mark.parametrize(("name", "tab"), [("kb.csv", ","), ("kb.tsv", "\t")])
+def test_rows_cleared_in_a_spreadsheet_are_no_rows(read, name, tab):
+    lines = ("query,label,answer", "a,b,c", ",,", " , , ", "d,e,", ",,")
+    rows, rejects = read(name, "\n".join(lines).replace(",", tab))
+    assert [row[:3] for row in rows] == [(2, "a", "b"), (5, "d", "e")]
+    assert rejects == []
+
+
 @pytest.mark.parametrize(("name", "tab"), [("kb.csv", ","), ("kb.tsv", "\t")])
 def test_a_header_alone_has_no_rows(refusal, name, tab):
     assert refusal(name, f"query{tab}label\n").startswith(f"{name}: has no rows. Add at least one")
@@ -320,6 +335,9 @@ def test_floats_of_parquet_are_read_as_people_write_them(read, tmp_path, kind):
     assert labels == ["1", "1.5", None, None, "0", "inf"]
     content = parquet(tmp_path, {"query": ["a"], "label": [1e20]})
     assert float(read("kb.parquet", content)[0][0][2]) == 1e20
+    lines = "".join(f'{{"query": "a", "label": {n}}}\n' for n in ("1.0", "1.5", "null", "-0.0"))
+    labels = [label for _, _, label, _ in read("kb.jsonl", lines)[0]]
+    assert labels == ["1", "1.5", None, "0"]
 
 
 def test_a_broken_parquet_file_is_refused(refusal, tmp_path):

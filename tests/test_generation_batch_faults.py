@@ -98,7 +98,7 @@ def test_a_cancelled_batch_keeps_what_was_answered_and_frees_the_rest(ledger):
     rows = kb(30)
     with BatchServer(line_faults=on(7, BatchFault("lost"))) as server:
         submit(rows, server, ledger)
-        assert batches.cancel(server.settings(), ledger.path) == 1
+        assert batches.cancel(server.settings(), ledger) == (1, ())
         assert server.batches["batch_1"]["status"] == "cancelling"
         assert submit(rows, server, ledger, batch=False).rows == 30
         server.finish("cancelled")
@@ -108,6 +108,29 @@ def test_a_cancelled_batch_keeps_what_was_answered_and_frees_the_rest(ledger):
     assert bought.rows.height == 30
     assert live == Counter(rows["query"][:10].to_list())
     assert is_everything_in(ledger)
+
+
+def test_a_slash_makes_no_other_endpoint(ledger):
+    with BatchServer() as server:
+        submit(kb(10), server, ledger)
+        server.finish()
+        same = server.base_url.replace("http", "HTTP", 1) + "/"
+        assert take_in(server, ledger, llm_base_url=same) == []
+        assert is_everything_in(ledger)
+        assert run(kb(10), server, ledger).rows.height == 10
+        assert set(server.rows.values()) == {1}
+
+
+def test_a_batch_at_an_endpoint_that_is_no_more_can_be_given_up(ledger):
+    with BatchServer() as gone:
+        submit(kb(10), gone, ledger)
+    with BatchServer() as server:
+        [note] = take_in(server, ledger)
+        assert "--cancel" in note
+        assert submit(kb(10), server, ledger).rows == 10  # the same ten, still out
+        done = batches.cancel(server.settings(), ledger)
+        assert done == (0, (gone.base_url,))
+        assert run(kb(10), server, ledger, batch=False).rows.height == 10
 
 
 def test_a_batch_that_the_endpoint_does_not_know_is_freed(ledger):

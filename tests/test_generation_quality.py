@@ -108,6 +108,8 @@ def rules(text, english, language="hi-Latn"):
         ("mera 2 baje ka alarm", "my alarm", "hi-Latn", "number_changed"),
         ("35 minute ka timer", "set a timer for twenty five minutes", "hi-Latn", "number_changed"),
         ("20 minute ka timer", "set a timer for twenty five minutes", "hi-Latn", "number_changed"),
+        (f"timer {'1' * 4400} minute", "set my timer", "hi-Latn", "length_ratio"),
+        (f"timer {chr(0x967) * 4400} minute", "set my timer", "hi-Latn", "length_ratio"),
         ("13 minute ka timer", "set a timer for twenty five minutes", "hi-Latn", "number_changed"),
         ("30 tareekh ko batana", "remind me on the thirteenth", "hi-Latn", "number_changed"),
         ("100 rupay bhejo", "send two hundred rupees", "hi-Latn", "number_changed"),

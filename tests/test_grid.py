@@ -116,7 +116,7 @@ def test_the_scaling_of_synthetic_queries_needs_some():
         ({"cells": {"a": {"languages": []}}}, "cell 'a': languages: must be the same"),
         ({"cels": {}}, "cels: unknown setting (a typo?). Known here: base, axes, cells"),
         ({"cells": {"a": 3}}, "cells.a: "),
-        ({"seeds": [1, 1], "cells": {"a": {}}}, "seeds.a seed is listed twice"),
+        ({"seeds": [1, 1], "cells": {"a": {}}}, "seeds: a seed is listed twice"),
         ({"seeds": [], "cells": {"a": {}}}, "seeds: "),
         ({}, "has no cell"),
         ({"axes": {"rate": {}}}, "axes.rate: has no option"),

@@ -137,6 +137,33 @@ def test_many_shipments_are_packed_and_nothing_comes_twice(store_on, monkeypatch
     assert bodies(first, "k") == bodies(second, "k") == bodies(store_on("c"), "k") == expected
 
 
+def test_what_comes_while_shipments_are_packed_stays(store_on, monkeypatch):
+    monkeypatch.setattr(shared_ledger, "_MANY", 2)
+    first, second = store_on("a"), store_on("b")
+    for number in range(2):
+        with open_ledger(first) as ledger:
+            ledger.record(reply(f"body {number}"), {"k": "r"})
+    listed, late = shared_ledger.SharedLedger._listed, []
+
+    def list_after_another_came(self):
+        """Two listings are to take in what there is; before the third, another machine ships."""
+        if len(late) == 2:
+            monkeypatch.setattr(shared_ledger.SharedLedger, "_listed", listed)
+            monkeypatch.setattr(shared_ledger, "_MANY", 50)  # it packs nothing itself
+            with open_ledger(store_on("c")) as ledger:
+                ledger.record(reply("late"), {"k": "r"})
+            monkeypatch.setattr(shared_ledger, "_MANY", 2)
+        late.append(1)
+        return listed(self)
+
+    monkeypatch.setattr(shared_ledger.SharedLedger, "_listed", list_after_another_came)
+    with open_ledger(second):
+        pass
+    assert len(late) == 3
+    expected = ["body 0", "body 1", "late"]
+    assert bodies(store_on("d"), "k") == bodies(first, "k") == expected
+
+
 def put_out(ledger, name="b", key="k"):
     return BatchRecords(ledger).put_out(
         name, "http://x", "m", {"q": {key: "r"}}, {key: 0}, kind="", expected={"q": Usage()}

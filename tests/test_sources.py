@@ -544,3 +544,13 @@ def test_a_knowledge_base_that_moves_into_a_database_costs_nothing(line):
     assert "the query to SHOP_DB: 72 rows" in " ".join(doctor.stdout.split())
     for path in line.rglob("*"):  # the address went into no log, record, or database of Prefect
         assert not path.is_file() or b"timeout=17.25" not in path.read_bytes(), path
+
+
+def test_numbers_of_a_database_are_those_of_a_file(fetch, tmp_path, monkeypatch):
+    path = tmp_path / "numbers.db"
+    with contextlib.closing(sqlite3.connect(path)) as db, db:
+        db.execute("CREATE TABLE kb (query TEXT, label REAL)")
+        db.executemany("INSERT INTO kb VALUES (?, ?)", [("a", 1.0), ("b", 2.5), ("c", 3.0)])
+    monkeypatch.setenv("MONOGLOT_KB_URL", f"sqlite:///{path}")
+    _, loaded = fetch(sql="SELECT query, label FROM kb", url_env="MONOGLOT_KB_URL")
+    assert loaded.rows.sort("query")["label"].to_list() == ["1", "2.5", "3"]

@@ -79,10 +79,14 @@ def check_settings(settings: Settings, model: str | None = None) -> None:
 
 def address(settings: Settings) -> str:
     """The base URL as it may be shown: without user, password and query."""
-    whole = settings.llm_base_url.partition("?")[0]
-    scheme, separator, rest = whole.rpartition("://")
+    return plain(settings.llm_base_url)
+
+
+def plain(url: str) -> str:
+    """The same for any; whatever the case of its host, and with or without a slash at its end."""
+    scheme, separator, rest = url.partition("?")[0].rstrip("/").rpartition("://")
     host, slash, path = rest.partition("/")
-    return scheme + separator + host.rpartition("@")[2] + slash + path
+    return scheme.lower() + separator + host.rpartition("@")[2].lower() + slash + path
 
 
 def key_of(settings: Settings) -> str:

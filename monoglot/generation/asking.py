@@ -140,48 +140,52 @@ class PlannedWork:
     out: int = 0
 
 
-@dataclass(frozen=True)
-class Answers:
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What asking took.
+
+    Attributes:
+        usage: what was bought: in this run, and by batch as far as no stage reported it before.
+        from_ledger: rows answered by neither of the two.
+        asked: distinct rows in all; from_ledger is a part of them.
+        unanswered: rows whose requests got no reply this time, and which a later run asks again.
+    """
+
+    usage: Usage
+    from_ledger: int
+    asked: int
+    unanswered: int = 0
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What a stage keeps of it beside its tables, as JSON."""
+        return {
+            "from_ledger": self.from_ledger,
+            "asked": self.asked,
+            "unanswered": self.unanswered,
+            "usage": asdict(self.usage),
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answers(Asked):
     """What asking brought: every row has an answer or a problem, by key."""
 
     answers: Mapping[str, Any]
     problems: Mapping[str, Problem]
-    usage: Usage
-    from_ledger: int
-
-    @property
-    def asked(self) -> int:
-        """Distinct rows in all."""
-        return len(self.answers) + len(self.problems)
-
-    @property
-    def facts(self) -> dict[str, Any]:
-        """What a stage keeps of it, as JSON."""
-        return {"from_ledger": self.from_ledger, "asked": self.asked, "usage": asdict(self.usage)}
 
 
-@dataclass(frozen=True)
-class Generated:
+@dataclass(frozen=True, kw_only=True)
+class Generated(Asked):
     """Queries an LLM wrote.
 
     Attributes:
         rows: table `Queries`.
         rejects: table `Rejects`: rows refused, with the reason.
-        usage: what was bought: in this run, and by batch as far as no stage reported it before.
-        from_ledger: rows answered by neither of the two.
-        asked: distinct rows in all; from_ledger is a part of them.
     """
 
     rows: pl.DataFrame
     rejects: pl.DataFrame
-    usage: Usage
-    from_ledger: int
-    asked: int = 0
-
-    @property
-    def facts(self) -> dict[str, Any]:
-        """What a stage keeps of it beside the tables, as JSON."""
-        return {"from_ledger": self.from_ledger, "asked": self.asked, "usage": asdict(self.usage)}
 
 
 def known_of(keys: Iterable[str], task: Task, ledger: Ledger | None) -> Known:

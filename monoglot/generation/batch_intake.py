@@ -20,6 +20,7 @@ from dataclasses import dataclass, field, replace
 
 from monoglot.config import SpendingConfig
 from monoglot.errors import EndpointError
+from monoglot.generation.access import plain
 from monoglot.generation.batch_api import BatchApi, RemoteBatch
 from monoglot.generation.batch_records import Batch, BatchRecords
 from monoglot.generation.batch_results import LOST, Outcome, Result, results_in
@@ -68,7 +69,7 @@ class Intake:
         full: list[EndpointError] = []
         under_way = False
         for batch in batches:
-            if batch.address != self._api.address:
+            if plain(batch.address) != self._api.address:
                 self._leave(batch)
             elif batch_id := batch.id or await self._recovered(batch):
                 remote = await self._api.look(batch_id)
@@ -103,7 +104,8 @@ class Intake:
         else:
             self._note(
                 f"batch {batch.id} is out at {batch.address}, which is not the endpoint that is "
-                "set: set MONOGLOT_LLM_BASE_URL to it to take in the answers."
+                "set: set MONOGLOT_LLM_BASE_URL to it to take in the answers, or give them up by "
+                "`monoglot batches --cancel`."
             )
 
     async def _recovered(self, batch: Batch) -> str | None:

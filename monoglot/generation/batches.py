@@ -13,16 +13,16 @@ import json
 import tempfile
 import uuid
 from collections.abc import Callable, Generator, Iterator, Mapping
-from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 from monoglot.config import SpendingConfig
 from monoglot.errors import EndpointError
+from monoglot.generation.access import address, plain
 from monoglot.generation.apart import run_apart
 from monoglot.generation.asking import Task, known_of
 from monoglot.generation.batch_api import BatchApi
 from monoglot.generation.batch_intake import Intake, TakenIn
-from monoglot.generation.batch_records import Batch, BatchRecords, batches_in
+from monoglot.generation.batch_records import Batch, BatchRecords
 from monoglot.generation.ledger import Ledger
 from monoglot.generation.llm import Endpoint, NoReplyError
 from monoglot.generation.prompts import sent_ids
@@ -98,36 +98,54 @@ def take_in(settings: Settings, ledger: Ledger, spending: SpendingConfig) -> Tak
     return TakenIn(tuple(intake.notes), intake.usage)
 
 
-def cancel(settings: Settings, path: Path) -> int:
-    """Ask the endpoint to stop every batch that is out there.
+class Cancelled(NamedTuple):
+    """What became of the batches that were out.
 
-    The next run takes in what was answered by then, and frees the other rows.
+    Attributes:
+        stopping: were asked to stop.
+        given_up: addresses of those at other endpoints than the one that is set, one for each.
+    """
+
+    stopping: int
+    given_up: tuple[str, ...]
+
+
+def cancel(settings: Settings, ledger: Ledger) -> Cancelled:
+    """Ask the endpoint to stop every batch that is out there, and give up those out elsewhere.
+
+    The next run takes in what was answered by then, and frees the other rows. Of a batch at another
+    endpoint nothing can be known or stopped here: its rows are free at once, and it is lost.
 
     Args:
         settings: name the endpoint.
-        path: of the ledger.
-
-    Returns:
-        How many batches were asked to stop.
+        ledger: says what is out.
 
     Raises:
         EndpointError: the endpoint fails.
+        StoreError: the ledger cannot be written.
     """
-    batches = batches_in(path)
+    records = BatchRecords(ledger)
+    here: list[Batch] = []
+    elsewhere: list[Batch] = []
+    for batch in records.living():
+        (here if plain(batch.address) == address(settings) else elsewhere).append(batch)
 
     async def work() -> int:
         stopped = 0
-        async with _endpoint(settings, batches) as endpoint:
+        async with _endpoint(settings, here) as endpoint:
             api = BatchApi(endpoint)
-            for batch in batches:
-                if batch.id is not None and batch.address == api.address:
+            for batch in here:
+                if batch.id is not None:
                     remote = await api.look(batch.id)
                     if remote is not None and remote.is_under_way:
                         await api.cancel(batch.id)
                         stopped += 1
         return stopped
 
-    return run_apart(work()) if batches else 0
+    stopping = run_apart(work()) if here else 0
+    for batch in elsewhere:
+        records.end(batch.name)
+    return Cancelled(stopping, tuple(batch.address for batch in elsewhere))
 
 
 def _endpoint(settings: Settings, batches: list[Batch]) -> Endpoint:

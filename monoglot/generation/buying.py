@@ -76,12 +76,14 @@ def answer_all(
     if out := records.outstanding(asks):
         raise BatchPendingError(out)
     batched, by_batch = records.report(asks)
-    unanswered = [key for key in asks if key not in known.answers]
+    refused = [key for key in asks if key not in known.answers]
     return Answers(
         answers={key: known.answers[key] for key in asks if key in known.answers},
-        problems={key: purchase.failed.get(key) or _for_good(known, key) for key in unanswered},
+        problems={key: purchase.failed.get(key) or _for_good(known, key) for key in refused},
         usage=purchase.usage + batched,
         from_ledger=len(had - by_batch),
+        asked=len(asks),
+        unanswered=sum(not known.is_settled(key) for key in refused),
     )
 
 
@@ -206,7 +208,7 @@ class _Purchase:
 
         While others get replies, the rows are tried in smaller company. One that fails alone is
         left out of this run, and that is recorded as one of its tries, so that it cannot stop
-        every run to come.
+        every run to come; while it has tries left, the next run asks it again.
         """
         self._failures_in_a_row += 1
         if self._failures_in_a_row >= max(_FEWEST_FAILURES, self._in_flight):
@@ -215,8 +217,8 @@ class _Purchase:
             self._setbacks.update(sent.keys())
             await asyncio.to_thread(self._ledger.release, self._owner, list(sent))
             self._settle(sent)
-        elif self.usage.requests == 0:
-            self._trouble = self._trouble or error
+        elif self.usage.requests == 0 and not any(self._known.tries[key] for key in sent):
+            self._trouble = self._trouble or error  # nothing shows that the endpoint is well
         else:
             body = json.dumps({"error": {"code": "no_reply", "message": str(error)}})
             await self._keep(Reply.of(body), sent)

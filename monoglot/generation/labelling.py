@@ -6,8 +6,9 @@ it (a hard negative). It writes no label and no row of its own, so that whatever
 checked. A query that none answers is a gap in the knowledge base: it trains nothing and is listed
 for the editor, in the English wording that the model gives with each answer.
 
-A query's key is its text and its candidates: a changed or new row buys anew only the queries that
-it is a candidate of, which is when the answer may change.
+A query's key is its text and its candidates: a changed or new row buys anew the queries that it is
+a candidate of, which is when the answer may change, and a few whose candidates by words change
+places with other ones, since the row changes how rare a word is.
 """
 
 import re
@@ -135,6 +136,7 @@ def label_queries(
         usage=answers.usage,
         from_ledger=answers.from_ledger,
         asked=answers.asked,
+        unanswered=answers.unanswered,
     )
 
 

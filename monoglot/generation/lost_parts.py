@@ -14,6 +14,7 @@ _DIGITS = digits_of_the_world()
 _NUMBER = r"\d+"
 _HOURS = 24
 _LONG = 3  # digits, from which on a number may be written in pieces
+_LONGEST = 18  # digits that a number is read by
 # Words of a source that a number may stand for in the translation, besides those that say one.
 _NUMBER_WORDS = {
     "half": 30, "quarter": 15, "noon": 12, "midday": 12, "midnight": 12, "hour": 60, "week": 7,
@@ -79,10 +80,18 @@ def _with_plain_digits(texts: pl.Series) -> list[str]:
     return plain.str.replace_all(r"(\d),(\d{3})", "${1}${2}").to_list()
 
 
+def _value(digits: str) -> int:
+    """What digits say, by which numbers are compared; the same for all that are too long to say.
+
+    A model may repeat a digit for thousands of places, which `int` refuses to read.
+    """
+    return int(digits) if len(digits) <= _LONGEST else 10**_LONGEST
+
+
 def _loses_number(text: str, source: str, spelt_up_to: int) -> bool:
     """Whether a number of the source that is not usually spelt out is missing."""
     return any(
-        int(number) > spelt_up_to and not _has_number(text, number)
+        _value(number) > spelt_up_to and not _has_number(text, number)
         for number in re.findall(_NUMBER, source)
     )
 
@@ -95,10 +104,10 @@ def _has_number(text: str, number: str) -> bool:
     """
     if len(number) >= _LONG:
         return number in re.sub(r"\D", "", text)
-    value, written = int(number), re.findall(_NUMBER, text)
+    value, written = _value(number), re.findall(_NUMBER, text)
     same = {value} | _on_the_other_clock(value)
     return any(
-        int(other) in same
+        _value(other) in same
         or (len(other) >= _LONG and other.startswith(number.lstrip("0")))
         or (len(other) >= _LONG and other.endswith(number))
         for other in written
@@ -120,12 +129,12 @@ def _invents_number(text: str, source: str) -> bool:
         return False
     digits = re.sub(r"\D", "", source)
     said = _spoken_in(source)
-    told = said | {int(number) for number in re.findall(_NUMBER, source)}
+    told = said | {_value(number) for number in re.findall(_NUMBER, source)}
     hours = {other for hour in told for other in _on_the_other_clock(hour)}
     words = (word.removesuffix("s") for word in re.findall(r"[a-z]+", source.lower()))
     meant = {_NUMBER_WORDS[word] for word in words if word in _NUMBER_WORDS}
     return any(
-        number.lstrip("0") not in digits and int(number) not in said | hours | meant
+        number.lstrip("0") not in digits and _value(number) not in said | hours | meant
         for number in numbers
     )
 

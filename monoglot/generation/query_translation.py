@@ -91,6 +91,7 @@ def pending_questions(
         kb_language=language,
         settings=settings,
         ledger=ledger,
+        may_repeat=True,
         redactor=Redactor(config.redaction),
     )
 

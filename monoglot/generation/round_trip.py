@@ -87,6 +87,7 @@ def translate_back(
         usage=back.usage,
         from_ledger=back.from_ledger,
         asked=back.asked,
+        unanswered=back.unanswered,
     )
 
 

@@ -245,8 +245,12 @@ class SharedLedger(Ledger):
             database.execute("INSERT OR REPLACE INTO shipments VALUES (?, 1)", (name,))
 
     def _pack(self) -> None:
-        """Put many small shipments into one: it is there before the first of them goes."""
-        small = self._listed()
+        """Put many small shipments into one: it is there before the first of them goes.
+
+        Those alone that were taken in go, and are in the pack: others may have come since.
+        """
+        taken = {name for (name,) in self.read("SELECT name FROM shipments WHERE is_sent")}
+        small = [name for name in self._listed() if name in taken]
         if len(small) < _MANY:
             return
         name = f"packed-{uuid.uuid4().hex}"

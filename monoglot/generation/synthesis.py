@@ -135,6 +135,7 @@ def synthesize(
         usage=answers.usage,
         from_ledger=answers.from_ledger,
         asked=answers.asked,
+        unanswered=answers.unanswered,
     )
 
 

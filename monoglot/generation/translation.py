@@ -111,6 +111,7 @@ def translate(
         usage=answers.usage,
         from_ledger=answers.from_ledger,
         asked=answers.asked,
+        unanswered=answers.unanswered,
     )
 
 
@@ -122,6 +123,7 @@ def pending(
     kb_language: str,
     settings: Settings,
     ledger: Ledger | None,
+    may_repeat: bool = False,
     redactor: Redactor | None = None,
 ) -> PlannedWork:
     """What `translate` would ask with the same arguments; no call is made.
@@ -133,13 +135,15 @@ def pending(
         kb_language: BCP 47 code of the queries.
         settings: how many rows share a request, and the model if the config names none.
         ledger: replies already paid for; None: none yet.
+        may_repeat: as for `translate`: it decides what a reply that is kept answers.
         redactor: as for `translate`.
     """
     model = config.model or settings.llm_model
     ordered = rows.select("row_id", "query", "label").sort("row_id")
     sent = _sent_for(ordered["query"], redactor)
     _, asks = _asks_of(ordered, sent, language, config, model, kb_language=kb_language)
-    return plan(asks, _task_of(language, kb_language, settings, model), ledger)
+    task = _task_of(language, kb_language, settings, model, may_repeat=may_repeat)
+    return plan(asks, task, ledger)
 
 
 def _sent_for(queries: pl.Series, redactor: Redactor | None) -> list[Redacted]:

@@ -4,9 +4,11 @@ A record that cannot be read is kept as a reject and does not stop the rest. CSV
 quotes (a quoted field may hold line breaks, so a row's number is that of its first line); a record
 that a stray quotation mark makes unreadable is one reject for each line it takes. TSV has no
 quoting: a tab or a line end always separates, and a quotation mark is a character of the text.
-A short record lacks its last fields. Numbers are read as their text; lists and objects are none.
+A short record lacks its last fields, and blank fields alone are no record. Numbers are read as
+their text, whole ones without a point; lists and objects are none.
 """
 
+import codecs
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -19,6 +21,7 @@ from monoglot.knowledge.rejects import RejectList
 
 _KINDS = ".csv, .tsv, .jsonl or .parquet"
 _MAX_NAMES_SHOWN = 30
+_FEW_ZEROS = 0.1  # of a text; UTF-16 has one in two, and other binary files are no UTF-8
 _READERS = {".csv": read_csv, ".tsv": read_tsv, ".jsonl": read_jsonl}
 
 
@@ -120,8 +123,17 @@ def _refuse_binary(path: Path, place: str) -> None:
         head = stream.read(1 << 16)
     if head.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise DataError(f"{place}: is UTF-16 text. Save it as UTF-8.")
-    if b"\0" in head:
+    if b"\0" in head and not _is_mostly_text(head):
         raise DataError(f"{place}: is a binary file, not text. Give {_KINDS}.")
+
+
+def _is_mostly_text(head: bytes) -> bool:
+    """Whether the beginning of a file is text in which a few zeros have slipped."""
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(head)  # it may end within a character
+    except UnicodeDecodeError:
+        return False
+    return head.count(0) < _FEW_ZEROS * len(head)
 
 
 def _first_bad_byte(path: Path, place: str) -> tuple[int, int]:

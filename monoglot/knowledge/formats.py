@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
@@ -139,7 +140,7 @@ class _Delimited:
                 reason = f"{len(fields)} fields under {width} column names; quote the separator"
                 shown = " | ".join(fields)
                 self._rejects.add(line, None, shown, "too_many_fields", reason)
-            elif fields:
+            elif any(field.strip() for field in fields):  # a cleared row of a sheet is commas alone
                 yield line, fields
 
     def _reject_lines(self, first: int, error: csv.Error) -> None:
@@ -211,7 +212,17 @@ def _is_text(value: Any) -> bool:
 
 
 def _as_text(value: Any) -> str | None:
+    if isinstance(value, float):
+        return float_as_text(value)
     return value if value is None or isinstance(value, str) else json.dumps(value)
+
+
+def float_as_text(value: float) -> str | None:
+    """A number as every kind of file and table gives it: see `read_parquet`."""
+    if math.isnan(value):
+        return None
+    is_whole = value.is_integer() and abs(value) < _MAX_INTEGER
+    return str(int(value)) if is_whole else str(value)
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from pydantic import SecretStr
 
 from monoglot.addresses import Limits, told
 from monoglot.errors import ConfigError, DataError, SourceError
+from monoglot.knowledge.formats import float_as_text
 
 if TYPE_CHECKING:
     from sqlalchemy import CursorResult, Engine
@@ -172,6 +173,8 @@ def _as_text(value: Any, shown: str, number: int, column: str) -> str | None:
         return value
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, float):
+        return float_as_text(value)
     if isinstance(value, _PLAIN):
         return str(value)
     raise DataError(

@@ -26,6 +26,7 @@ Encode = Callable[[list[str]], Floats]
 def find_candidates(
     queries: pl.DataFrame,
     rows: pl.DataFrame,
+    row_vectors: Floats,
     encode: Encode,
     shown: pl.DataFrame | None = None,
     *,
@@ -36,6 +37,7 @@ def find_candidates(
     Args:
         queries: query_id and the column `by`; a query that has null there gets no candidates.
         rows: `contracts.KnowledgeBase`.
+        row_vectors: (rows, d), of their queries by the base model.
         encode: texts to unit vectors, by the base model.
         shown: candidates that were judged before; their labels are left out. None: there are none.
         by: the column to search with.
@@ -48,9 +50,8 @@ def find_candidates(
     if asked.is_empty():
         return empty(Candidates)
     texts = asked[by]
-    vectors = encode([*texts, *rows["query"]])
     places = PLACES + (0 if shown is None else BY_MODEL + BY_WORDS)
-    near = rank(vectors[: len(texts)], vectors[len(texts) :], rows["label"], places=places)
+    near = rank(encode(texts.to_list()), row_vectors, rows["label"], places=places)
     alike = rank_by(tfidf_scores(rows["query"])(texts), len(texts), rows["label"], places=places)
     before = None if shown is None else shown.select("query_id", "label")
     found = pl.concat(
