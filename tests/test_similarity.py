@@ -285,7 +285,7 @@ def test_a_large_matrix_is_refused_and_pairs_are_proposed(tmp_path, monkeypatch)
 @pytest.mark.parametrize(
     ("similarity", "said"),
     [
-        ({"source": "centriod"}, "sampling.similarity.source.'centriod' is no source"),
+        ({"source": "centriod"}, "sampling.similarity.source: 'centriod' is no source"),
         ({"source": {"path": 0}}, "path: its weight must be a number above 0"),
         ({"source": {"path": True}}, "path: its weight must be a number above 0"),
         ({"source": {}}, "give at least one of centroid"),

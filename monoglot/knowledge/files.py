@@ -4,7 +4,7 @@ A record that cannot be read is kept as a reject and does not stop the rest. CSV
 quotes (a quoted field may hold line breaks, so a row's number is that of its first line); a record
 that a stray quotation mark makes unreadable is one reject for each line it takes. TSV has no
 quoting: a tab or a line end always separates, and a quotation mark is a character of the text.
-A short record lacks its last fields, and blank fields alone are no record. Numbers are read as
+A short record lacks its last fields, and separators alone are no record. Numbers are read as
 their text, whole ones without a point; lists and objects are none.
 """
 

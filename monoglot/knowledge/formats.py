@@ -140,8 +140,8 @@ class _Delimited:
                 reason = f"{len(fields)} fields under {width} column names; quote the separator"
                 shown = " | ".join(fields)
                 self._rejects.add(line, None, shown, "too_many_fields", reason)
-            elif any(field.strip() for field in fields):  # a cleared row of a sheet is commas alone
-                yield line, fields
+            elif len(fields) == 1 or any(field.strip() for field in fields):
+                yield line, fields  # else a row that was cleared in a sheet: separators alone
 
     def _reject_lines(self, first: int, error: csv.Error) -> None:
         """One reject a line, so that a quotation mark that takes half the file counts as such."""
