@@ -114,7 +114,11 @@ def batches(
     config: ConfigFile = HERE,
     stop: Annotated[
         bool,
-        typer.Option("--cancel", help="Have the endpoint stop them; what is answered is kept."),
+        typer.Option(
+            "--cancel",
+            help="Have the endpoint stop them; what is answered is kept. Those out at another "
+            "endpoint than the one that is set are given up.",
+        ),
     ] = False,
     as_json: Json = False,
 ) -> None:
