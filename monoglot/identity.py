@@ -6,6 +6,7 @@ nor polars' own hashes are. Values that cannot be written canonically are refuse
 
 import hashlib
 import json
+import re
 import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
@@ -162,7 +163,8 @@ def normalised(text: str) -> str:
     Punctuation is told by its Unicode category: a regular expression's word characters leave out
     the vowel signs of Devanagari and its relatives, without which words fall together. Marks
     without a shape (joiners, directions, emoji variants) are dropped, since they differ from
-    keyboard to keyboard. A text of punctuation and symbols alone keeps them: "?" is not "!".
+    keyboard to keyboard, and so are the vowels of Arabic and Hebrew, which few people type. A text
+    of punctuation and symbols alone keeps them: "?" is not "!".
     """
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
     words = unicodedata.normalize("NFKC", folded.translate(_WITHOUT_PUNCTUATION))
@@ -199,11 +201,16 @@ class _Characters(dict[int, str]):
     def __missing__(self, code: int) -> str:
         character = chr(code)
         category = unicodedata.category(character)
-        if category == "Cf" or "\ufe00" <= character <= "\ufe0f":
+        if category == "Cf" or _OPTIONAL.match(character):
             self[code] = ""
         else:
             self[code] = " " if category[0] in "PS" else character
         return self[code]
 
 
+# Signs that the same word is written with or without: Arabic and Hebrew vowels, the stroke that
+# stretches an Arabic word, and the variants of emoji.
+_OPTIONAL = re.compile(
+    "[\u0640\u064b-\u0652\u0670\u05b0-\u05bd\u05bf\u05c1\u05c2\u05c7\ufe00-\ufe0f]"
+)
 _WITHOUT_PUNCTUATION = _Characters()
