@@ -8,6 +8,7 @@ a number alone, "a/c", "call me on" and their kind tell a shorter one.
 """
 
 import functools
+import itertools
 import re
 from collections.abc import Callable, Iterator, Sequence
 
@@ -26,11 +27,20 @@ _FOLD = str.maketrans(
     }
 )
 
-# Groups of digits with little between them. No comma and no colon: these part amounts and times.
+# Groups of digits with little between them. No comma and no colon between digits: these part
+# amounts and times, unless a long number is before the comma, which ends there.
+_GROUPS = (
+    r"(?:\+ ?|00 ?(?=[1-9]))?\(?\+?\d+(?:(?: {1,2}|[-.)(] ?| ?[-(] ?|\) ?-? ?)\(?\d+)*"
+    r"(?![\w@%]|:\d|,(?!\d\d/)\d{1,3}(?!\d))(?:(?<=\d{4})|(?!/\d{1,4}(?!\d)))"
+)
 _RUN = re.compile(
-    r"(?<![\w.,:#@-])(?<!\D/)(?<!\d[ ])(?:\+ ?|00 ?(?=[1-9]))?\(?\+?\d+"
-    r"(?:(?: {1,2}|[-.)(] ?| ?[-(] ?|\) ?-? ?)\(?\d+)*"
-    r"(?![\w@%]|[,:]\d|/\d{1,4}(?!\d))"
+    rf"(?<![\w#@-])(?<!\d[.:])(?<!^[.:])(?:(?<!,)|(?<=\d{{9}},))(?:(?<!\D/)|(?<=wa\.me/))(?<!\d[ ])"
+    rf"(?P<number>{_GROUPS})"
+)
+# The same glued to what it is: "mob9876543210", "phone-98765 43210", "whatsapp#9876543210".
+_GLUED = re.compile(
+    r"(?i)(?<![^\W_])(?:phone|ph|mobile|mob|cell|tel|whatsapp|wa|call|sms|contact|no|num|number|card"
+    rf"|acct?|account|a/c|aadhaar|aadhar)[#-]?(?P<number>{_GROUPS})"
 )
 _GROUP = re.compile(r"\d+")
 _DATE = re.compile(
@@ -93,6 +103,7 @@ _IDS = re.compile(
     r"(?i)\b(?:[a-z]{3}[abcfghljpt][a-z]\d{4}[a-z]"  # PAN (India): the fourth letter is the holder
     r"|(?!000|666|9\d\d)\d{3}-(?!00)\d{2}-(?!0000)\d{4}"  # social security number (US)
     r"|(?!bg|gb|nk|kn|tn|nt|zz)[a-ceghj-prstw-z][a-ceghj-npr-tw-z] ?(?:\d{2} ?){3}[a-d]"  # UK
+    r"|(?<=passport: )[a-z]\d{7}"
     r"|(?<=passport )[a-z]\d{7}|(?<=passport no )[a-z]\d{7}|(?<=passport number )[a-z]\d{7})\b"
 )
 
@@ -147,18 +158,27 @@ def find_numbers(text: str, regions: Sequence[str]) -> Iterator[tuple[str, int, 
         text: from `folded`, with what is found already blanked.
         regions: ISO 3166 codes whose numbers are known without their country code.
     """
-    for run in _RUN.finditer(text):
-        groups = [group.span() for group in _GROUP.finditer(text, run.start(), run.end())]
+    for begin, end in _runs(text):
+        groups = [group.span() for group in _GROUP.finditer(text, begin, end)]
         first = 0
         while first < len(groups):
-            found = _longest(
-                text, run.start() if first == 0 else groups[first][0], groups[first:], regions
-            )
+            start = begin if first == 0 else groups[first][0]
+            found = _longest(text, start, groups[first:], regions)
             if found is None:
                 first += 1
                 continue
             yield found[:3]
             first += found[3]
+
+
+def _runs(text: str) -> list[tuple[int, int]]:
+    """Where the runs of digit groups are, each once."""
+    found = itertools.chain(_RUN.finditer(text), _GLUED.finditer(text))
+    runs: list[tuple[int, int]] = []
+    for begin, end in sorted(run.span("number") for run in found):
+        if not runs or begin >= runs[-1][1]:
+            runs.append((begin, end))
+    return runs
 
 
 def _longest(

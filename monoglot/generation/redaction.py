@@ -31,14 +31,19 @@ _BARE_HOSTS = (
 _HOSTS = "gmail|googlemail|yahoo|ymail|hotmail|outlook|live|rediffmail|icloud|protonmail"
 _LOCAL = r"[^\s@<>(){}\[\]|,;:\"'`،؛]{1,64}"
 _DOMAIN = r"[\w\u0900-\u097f-]+(?:\.[\w\u0900-\u097f-]+)+"
+# Each part is bounded and begins where no part of it is before: a text of hyphens would otherwise
+# be read anew from each of them.
 _EMAIL = re.compile(
     rf"{_LOCAL}@(?:{_DOMAIN}|(?:{_BARE_HOSTS})\b(?: dot \w+)?)"
     # "rahul . sharma @ gmail . com", as phones and speech-to-text space it
-    rf"|\b[\w.+-]+ ?@ ?(?:{_HOSTS}) ?\. ?(?:com|in|co ?\. ?(?:in|uk)|net|org|ae|sa)\b"
-    # "rahul dot sharma at gmail dot com", "rahul [at] firm [dot] in"
-    rf"|\b[\w+-]+(?: (?:dot|underscore) [\w+-]+)*[ \[(]+at[\])]?[ \[(]+"
-    rf"(?:{_HOSTS})[ \[(]+dot[\])]?[ \[(]*[a-z]{{2,}}\b"
-    rf"|\b[\w.+-]+ ?[\[(] ?at ?[\])] ?[\w-]+ ?[\[(] ?dot ?[\])] ?[a-z]{{2,}}\b",
+    rf"|(?<![\w.+-])[\w.+-]{{1,64}} ?@ ?(?:{_HOSTS}) ?\. ?"
+    rf"(?:com|in|co ?\. ?(?:in|uk)|net|org|ae|sa)\b"
+    # "rahul dot sharma at gmail dot com", "rahul [at] firm [dot] in", "rahul[at]gmail.com"
+    rf"|(?<![\w+-])[\w+-]{{1,64}}(?: (?:dot|underscore) [\w+-]{{1,64}}){{0,8}}"
+    rf"[ \[(]{{1,3}}at[\])]?[ \[(]{{1,3}}"
+    rf"(?:{_HOSTS})[ \[(]{{1,3}}dot[\])]?[ \[(]{{0,3}}[a-z]{{2,}}\b"
+    rf"|(?<![\w.+-])[\w.+-]{{1,64}} ?[\[(] ?at ?[\])] ?[\w-]{{1,64}}"
+    rf"(?: ?[\[(] ?dot ?[\])] ?|\.)[a-z]{{2,}}\b",
     re.IGNORECASE,
 )
 _PLACEHOLDER = re.compile(r"(?ai:\{\{\s*([a-z][a-z0-9_]*_\d+)\s*\}\})")
