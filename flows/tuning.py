@@ -86,7 +86,7 @@ def tune(request: TuningRequest) -> TuningReport:
             untuned=measure_untuned(place, config, bench),
             tfidf=evaluate_tfidf(place, bench.data.questions, bench.rows),
         )
-        return TuningReport(report, tuple(tried), changes)
+        return TuningReport(report, tuple(tried), changes, config.gate.max_english_loss)
 
 
 def _trial(request: TuningRequest, config: Config, changes: Changes, *, resplit: bool) -> Trial:

@@ -22,20 +22,32 @@ class TuningReport:
         ablation: the present recipe and the best candidate under all seeds.
         tried: every candidate in every rung.
         changes: what the best candidate changes in the present recipe.
+        max_english_loss: what the gate lets a candidate lose of the English control.
     """
 
     ablation: AblationReport
     tried: tuple[Tried, ...]
     changes: Scalars
+    max_english_loss: float
 
     @property
     def adopted(self) -> bool:
         """Whether the best candidate is better on questions that it was not chosen by.
 
-        On the validation questions the best of dozens is better than it is, by being chosen.
+        On the validation questions the best of dozens is better than it is, by being chosen. A
+        recipe that loses more English than the gate allows would have all its models rejected.
         """
+        return self._is_better and self._keeps_english
+
+    @property
+    def _is_better(self) -> bool:
         own = self._own
-        return own is not None and own.gain is not None and own.gain.low > 0 and own.steady
+        return own is not None and own.gain is not None and own.gain.low > 0 and own.is_real
+
+    @property
+    def _keeps_english(self) -> bool:
+        lost = self._english_loss
+        return lost is None or lost <= self.max_english_loss
 
     @property
     def reason(self) -> str:
@@ -49,9 +61,15 @@ class TuningReport:
         gain = f"{signed(own.gain.mean)} ({between(own.gain.low, own.gain.high)})"
         if self.adopted:
             return f"The tuned recipe is better on the held-back questions: {gain}."
+        if self._is_better:
+            return (
+                f"Nothing is adopted: on the held-back questions the tuned recipe gains {gain}, "
+                f"but loses {number(self._english_loss or 0.0)} of their English wordings, and the "
+                f"gate allows {number(self.max_english_loss)} (gate.max_english_loss)."
+            )
         return (
             f"Nothing is adopted: on the held-back questions the tuned recipe gains {gain}, which "
-            "is not above 0 under every seed and with its whole interval."
+            "is not surely above 0 under every seed."
         )
 
     @property
@@ -77,7 +95,18 @@ class TuningReport:
 
     @property
     def _own(self) -> Line | None:
-        return next((line for line in self.ablation.held_back if line.cell == TUNED), None)
+        return self._line(TUNED)
+
+    @property
+    def _english_loss(self) -> float | None:
+        """In MRR of the English wordings; None where there are none."""
+        own, present = self._own, self._line(self.ablation.reference)
+        if own is None or present is None or own.english is None or present.english is None:
+            return None
+        return present.english - own.english
+
+    def _line(self, cell: str) -> Line | None:
+        return next((line for line in self.ablation.held_back if line.cell == cell), None)
 
     def as_json(self) -> dict[str, Any]:
         """For programs."""

@@ -2,9 +2,13 @@
 
 import json
 import sys
+from types import SimpleNamespace
 
+import polars as pl
 import pytest
 import tiny_line
+from test_comparison import cell as measured_cell
+from test_comparison import outcomes
 from tiny_models import static_model
 
 from flows import cli
@@ -13,6 +17,7 @@ from monoglot.config import Config
 from monoglot.config_file import load_config
 from monoglot.errors import RunError
 from monoglot.learning import training
+from monoglot.learning.comparison import compare
 from monoglot.learning.search import (
     Tried,
     candidates,
@@ -22,6 +27,7 @@ from monoglot.learning.search import (
     survivors,
 )
 from monoglot.store import Store
+from monoglot.tuning import TUNED, TuningReport
 from tasks.models import base_model
 from tasks.request import TuningRequest
 from tasks.tuning import peak_rate
@@ -169,3 +175,29 @@ def test_where_no_candidate_can_be_trained_nothing_is_adopted(untrained, monkeyp
     report = tune(TuningRequest(config_file=untrained, seconds=30))
     assert [it.score for it in report.tried] == [None] * 3
     assert not report.adopted
+
+
+def judged(sources, english, *, max_english_loss=0.01):
+    """A tuning whose recipe finds every question first, which the present one finds second."""
+
+    def asked(rank, control):
+        return outcomes([rank] * sources).with_columns(control=pl.lit(control))
+
+    def cell(native, english):
+        return measured_cell(*[pl.concat([asked(native, False), asked(english, True)])] * 3)
+
+    cells = {"present recipe": cell(2, 1), TUNED: cell(1, english)}
+    lines = compare(cells, "present recipe", (0, 1, 2), "mrr")
+    ablation = SimpleNamespace(held_back=lines, reference="present recipe", metric="mrr")
+    return TuningReport(ablation, (), {}, max_english_loss)
+
+
+def test_a_recipe_is_adopted_for_what_is_certain_and_keeps_english():
+    assert judged(40, english=1).adopted
+    few = judged(5, english=1)
+    assert not few.adopted
+    assert "not surely above 0" in few.reason
+    forgets = judged(40, english=3)
+    assert not forgets.adopted
+    assert "loses 0.667 of their English wordings, and the gate allows 0.010" in forgets.reason
+    assert judged(40, english=3, max_english_loss=0.7).adopted
