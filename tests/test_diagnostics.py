@@ -87,6 +87,8 @@ def curve(*epochs):
         ([[4.0, 4.1, 3.9, 3.9], [4.0] * 4, [4.1] * 4], "found", "does not get off the ground"),
         ([[4.0, 3.0, 2.0, 2.0], [2.1] * 4, [1.98] * 4], "found", "jumps about a level"),
         ([[4.0, 4.0]], "not checked", ""),
+        # what is left over of an epoch is a small batch, in which little can be confused
+        ([[4.0, 0.0], [3.0, 0.0], [2.0, 0.0]], "fine", ""),
     ],
 )
 def test_a_loss_that_stands_still_is_told_apart_by_where_it_stands(epochs, verdict, words):
@@ -124,16 +126,21 @@ def test_a_language_that_lies_apart_from_the_labels():
 
 
 def test_users_of_a_language_who_ask_about_one_half_do_not_lie_apart():
-    rows = cloud(np.eye(6)[:3], 5)
-    some = cloud(np.eye(6)[:2], 4, seed=1)
-    assert language_offset(some, labels_of(4)[:8], rows, labels_of(5)) < 0.2
+    rows = cloud(np.eye(6), 5)
+    some = cloud(np.eye(6)[:3], 4, seed=1)
+    of_rows, of_some = (
+        pl.Series("label", np.repeat(list(names), n)) for names, n in (("abcdef", 5), ("abc", 4))
+    )
+    assert language_offset(some, of_some, rows, of_rows) < 0.2
 
 
-def test_a_language_cannot_be_placed_without_two_labels_and_rows():
+def test_a_language_cannot_be_placed_without_three_labels_and_rows():
     rows = cloud(np.eye(6)[:3], 5)
     lacking = pl.Series("label", ["no such"] * 4)
     assert language_offset(cloud(np.eye(6)[:1], 4), lacking, rows, labels_of(5)) is None
     assert language_offset(rows, labels_of(5), rows[:6], labels_of(2)) is None
+    two = language_offset(rows[:10], labels_of(5)[:10], rows, labels_of(5))
+    assert two is None
     assert apart("ar", None, 0.3).verdict == "not checked"
 
 
@@ -163,6 +170,14 @@ def test_labels_that_steal_are_told_from_those_that_are_mixed_up():
     assert "refund is answered with cancel 14 times of 40, the reverse 1 of 30" in finding.seen
     assert finding.examples[0]["label"] == "refund"
     assert stealing(mixed).verdict == "fine"
+
+
+def test_one_source_that_goes_astray_in_many_languages_counts_once():
+    thief = both("refund", "cancel", wrong=(6, 0), asked=(30, 30))
+    assert stealing(thief).verdict == "found"
+    astray = pl.col("label").eq("refund") & pl.col("rank").eq(2)
+    one = thief.with_columns(group=pl.when(astray).then(pl.lit("one")).otherwise("group"))
+    assert stealing(one).verdict == "fine"
 
 
 def test_a_label_that_is_asked_often_is_not_stolen_from_for_that():

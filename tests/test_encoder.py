@@ -69,3 +69,19 @@ def test_merging_moves_the_weights_and_none_of_it_is_the_tuned_model(tmp_path):
     for name, value in tuned.model.state_dict().items():
         expected = 0.75 * weights[name] + 0.25 * base.model.state_dict()[name]
         assert torch.allclose(value, expected, atol=1e-6)
+
+
+def test_tied_weights_are_merged_once(tmp_path):
+    """A T5 encoder has its token embeddings under two names."""
+    tuned, base = (
+        Encoder.load(str(static_model(tmp_path / str(seed), all_texts(), seed=seed)))
+        for seed in (0, 1)
+    )
+    for encoder in (tuned, base):
+        [weights] = encoder.model.parameters()
+        encoder.model.register_parameter("shared", weights)
+    before = [encoder.model.shared.detach().clone() for encoder in (tuned, base)]
+    merge(tuned, base, 0.25)
+    assert len(tuned.model.state_dict()) == 2
+    expected = 0.75 * before[0] + 0.25 * before[1]
+    assert torch.allclose(tuned.model.shared, expected, atol=1e-6)

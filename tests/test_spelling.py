@@ -147,6 +147,10 @@ def test_words_are_told_as_they_are_varied():
         ("es", None, False),
         ("es", "Latn", False),
         ("en-Latn", None, False),
+        ("sr-Latn", None, False),
+        ("uz-Latn", None, False),
+        ("zh-Latn", None, False),
+        ("ja-Latn", None, False),
         ("klingon", None, False),
     ],
 )

@@ -91,9 +91,14 @@ def script_of(language: LanguageConfig | str) -> str | None:
 
 
 def is_romanised(language: LanguageConfig | str) -> bool:
-    """Whether a language is written in Latin letters that is usually written in others."""
+    """Whether a language is written in Latin letters that is usually written in others.
+
+    Not where both are everyday spelling (Serbian, Uzbek), or where Latin letters have one of their
+    own (pinyin, romaji): people do not spell these as they like.
+    """
     code = language.code if isinstance(language, LanguageConfig) else language
-    return script_of(language) == "Latn" != script_of(code.replace("_", "-").split("-")[0])
+    usual = script_of(code.replace("_", "-").split("-")[0])
+    return script_of(language) == "Latn" and usual not in {None, "Latn", "Hans", "Jpan", "Kore"}
 
 
 def romanised_among(languages: Iterable[LanguageConfig]) -> tuple[str, ...]:

@@ -154,10 +154,10 @@ def flat_loss(steps: pl.DataFrame) -> Finding:
     epochs = steps["epoch"].unique().sort() if steps.height else pl.Series([], dtype=pl.Int64)
     if len(epochs) < 2:
         return Finding(check, "not checked", "it takes two epochs to see")
-    first = steps.filter(epoch=epochs[0])["loss"]
+    first, last = (_of_whole_batches(steps, epoch) for epoch in (epochs[0], epochs[-1]))
     quarter = max(1, len(first) // 4)
     start, after_one = _mean(first.head(quarter)), _mean(first.tail(quarter))
-    end = _mean(steps.filter(epoch=epochs[-1])["loss"])
+    end = _mean(last)
     fall = (after_one - end) / after_one if after_one > 0 else 0.0
     seen = (
         f"{number(start)} at the start, {number(after_one)} after the first of {len(epochs)} "
@@ -188,6 +188,12 @@ def flat_loss(steps: pl.DataFrame) -> Finding:
     )  # fmt: skip
 
 
+def _of_whole_batches(steps: pl.DataFrame, epoch: int) -> pl.Series:
+    """An epoch's losses but the last: its batch is what is left over, and of few rows easy."""
+    losses = steps.filter(epoch=epoch)["loss"]
+    return losses.head(max(1, len(losses) - 1))
+
+
 def counted(number: int, what: str) -> str:
     """A number of things, of which there may be one."""
     return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
@@ -201,7 +207,8 @@ def stealing(outcomes: pl.DataFrame) -> Finding:
     """Pairs of labels of which one is taken for the other far more often than the reverse.
 
     An exact binomial test of the two counts against what they were if questions of both labels went
-    astray alike often, corrected for the number of pairs.
+    astray alike often, corrected for the number of pairs. The wordings of one English source go
+    astray together and count once.
 
     Args:
         outcomes: `Outcomes` of the candidate.
@@ -248,14 +255,14 @@ def stealing(outcomes: pl.DataFrame) -> Finding:
 def _confusions(wrong: pl.DataFrame, questions: pl.DataFrame) -> pl.DataFrame:
     """label, other, n and back of pairs that are confused often enough to be tested.
 
-    `n` of the label's `of` questions were answered with the other, `back` of that one's `of_other`
+    `n` of the label's `of` sources were answered with the other, `back` of that one's `of_other`
     the other way; the first is the larger share. `text` is an example.
     """
     counts = wrong.group_by("label", "other").agg(
-        n=pl.len(), text=pl.col("text").sort_by("query_id").first()
+        n=pl.col("group").n_unique(), text=pl.col("text").sort_by("query_id").first()
     )
     back = counts.select(label="other", other="label", back="n")
-    of = questions.group_by("label").agg(of=pl.len())
+    of = questions.group_by("label").agg(of=pl.col("group").n_unique())
     of_other = of.select(other="label", of_other="of")
     pairs = (
         counts.join(back, on=["label", "other"], how="left")

@@ -19,7 +19,9 @@ def merge(tuned: Encoder, base: Encoder, base_weight: float) -> None:
     import torch
 
     before = base.model.state_dict()
+    merged: set[int] = set()  # weights that are tied stand there under several names
     with torch.no_grad():
         for name, weights in tuned.model.state_dict().items():
-            if weights.is_floating_point():
+            if weights.is_floating_point() and weights.data_ptr() not in merged:
                 weights.lerp_(before[name].to(weights.device), base_weight)
+                merged.add(weights.data_ptr())

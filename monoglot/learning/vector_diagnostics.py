@@ -12,6 +12,7 @@ from monoglot.learning.ranking import Floats
 _APART = 1.0
 # A label needs as many rows for its centroid, and a row as many others of its label, to be judged.
 _ROWS_OF_LABEL = 3
+_LABELS = 3  # of two, what sets them apart is as far as anything else
 _NEIGHBOURS = 10
 # Share of the nearest rows that must agree on another label: a clear majority of ten.
 _AGREE = 0.7
@@ -36,14 +37,14 @@ def language_offset(
         row_labels: (m,) their labels.
 
     Returns:
-        None where fewer than two labels have queries, and rows enough.
+        None where fewer than three labels have queries, and rows enough.
     """
     names = row_labels.unique().sort()
     asked_of = query_labels.is_in(names.implode()).to_numpy()
     rows, sizes = _centroids(row_vectors, row_labels, names)
     queries, numbers = _centroids(query_vectors[asked_of], query_labels.filter(asked_of), names)
     both = (sizes >= _ROWS_OF_LABEL) & (numbers > 0)
-    if both.sum() < 2:
+    if both.sum() < _LABELS:
         return None
     rows, queries = rows[both], queries[both]
     shift = float(np.linalg.norm((queries - rows).mean(axis=0)))
@@ -72,7 +73,7 @@ def apart(language: str, before: float | None, after: float | None) -> Finding:
     """
     check = f"Where {language} lies"
     if before is None or after is None:
-        why = f"it takes two labels with questions and {_ROWS_OF_LABEL} rows each"
+        why = f"it takes {_LABELS} labels with questions and {_ROWS_OF_LABEL} rows each"
         return Finding(check, "not checked", why)
     seen = (
         f"The language moves a query {after:.2f} times as far as its label does ({before:.2f} "
