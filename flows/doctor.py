@@ -15,6 +15,7 @@ from packaging.requirements import Requirement
 from flows.operation import Finding, last_check, prefect_server, worker
 from monoglot.config import Config
 from monoglot.errors import MonoglotError
+from monoglot.forgetting import files_named_in
 from monoglot.generation.access import check_endpoint
 from monoglot.knowledge.sources import count_rows
 from monoglot.learning.models import OFFLINE_MINILM, model_folder
@@ -23,6 +24,7 @@ from monoglot.settings import Settings
 from monoglot.store import Store
 
 _ENOUGH_GB = 2.0
+_LOG = "review.log"  # a folder, which services make when they write first
 
 
 def examine(config: Config, settings: Settings) -> list[Finding]:
@@ -72,24 +74,10 @@ def _broken_requirements() -> Iterator[str]:
 
 
 def _files(config: Config, _settings: Settings) -> Finding:
-    named = {
-        "knowledge_base.path": config.knowledge_base.path,
-        "evaluation.path": config.evaluation.path,
-        "training.path": config.training.path,
-        "user_queries.path": config.user_queries.path,
-        "abstention.out_of_scope.path": config.abstention.out_of_scope.path,
-        **{f"guards {it.name}: path": it.path for it in config.guards},
-        **{
-            f"guards {it.name}: knowledge_base.path": it.knowledge_base.path
-            for it in config.guards
-            if it.knowledge_base
-        },
-        **{f"languages {it.code}: translations": it.translations for it in config.languages},
-    }
     missing = [
         f"{field}: {path} is not there or cannot be read"
-        for field, path in named.items()
-        if path is not None and not (path.is_file() and os.access(path, os.R_OK))
+        for field, path in files_named_in(config).items()
+        if field != _LOG and not (path.is_file() and os.access(path, os.R_OK))
     ]
     if missing:
         return Finding("files", "problem", f"{'; '.join(missing)}. Correct monoglot.yaml.")

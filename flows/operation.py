@@ -71,14 +71,29 @@ def worker(_config: Config, _settings: Settings) -> Finding:
 
 
 def last_check(config: Config, settings: Settings) -> Finding:
-    """Whether a run or a check has ended well lately."""
+    """Whether a run or a check has ended well lately.
+
+    None ever is no better than none lately: a volume that is not mounted looks like a new store.
+    """
     try:
         store = Store.if_any(config.store)
         when = None if store is None else Health(store).last_good()
     except MonoglotError as error:
         return Finding(_LAST_CHECK, "problem", str(error))
+    if store is None:
+        return Finding(
+            _LAST_CHECK,
+            "warning",
+            f"none: there is no store at {config.store}. The first `monoglot run` makes it; if "
+            "there was one, see that its volume is mounted and that `store:` names it.",
+        )
     if when is None:
-        return Finding(_LAST_CHECK, "ok", "none yet")
+        return Finding(
+            _LAST_CHECK,
+            "warning",
+            f"none yet: no run or check of {config.store} has ever ended well. `monoglot run` "
+            "makes the first release; if a run was scheduled, see what Prefect says of it.",
+        )
     hours = hours_since(when)
     said = f"{when:%Y-%m-%d %H:%M} UTC, {hours:,.1f} hours ago"
     if hours <= settings.stale_hours:
@@ -104,7 +119,8 @@ def tell_findings(config: Config, settings: Settings, found: Sequence[Finding]) 
             continue
         what = "no check ended well lately" if is_stale else f"{finding.what} is not well"
         # The reason has what to do in it; the hours in it would make it news each time.
-        why = "Nothing seems to run any more, or a run hangs." if is_stale else finding.said
+        stale = "Nothing seems to run any more, a run hangs, or the store is not where it was."
+        why = stale if is_stale else finding.said
         notice = Notice("stale" if is_stale else "unwell", what, config.store, why, finding.said)
         yield f"{what}: {tell(settings, notice, store)}"
 

@@ -9,6 +9,7 @@ from flows.cleaning import tidy
 from flows.fine_tune import TrainingJob, require, train_here, train_on
 from monoglot.config import Config
 from monoglot.errors import BatchPendingError
+from monoglot.feedback.redacting import keep_redaction
 from monoglot.generation.scripts import romanised_among
 from monoglot.generation.spending import Budget
 from monoglot.learning.objectives import OBJECTIVES
@@ -69,6 +70,7 @@ def retrain(request: RunRequest) -> RunRecord | Outstanding:
     with claim(place.store) as waited:
         if waited:
             config, settings, inputs = _looked_at(request)
+        keep_redaction(place.store, config.redaction)
         take_in_batches(place)
         done = standing(inputs, place.store)
         if done is not None and not request.force:

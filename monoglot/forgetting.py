@@ -27,6 +27,7 @@ from monoglot.matching import Pattern
 from monoglot.remote.place import is_remote
 from monoglot.retention import MODEL_STAGES
 from monoglot.runs import Runs
+from monoglot.serving.approval import CANDIDATE, Approval
 from monoglot.serving.forgetting import TableMatches, find_in_index, forget_in_table
 from monoglot.serving.manifest import Release
 from monoglot.serving.releases import MODEL_FOLDER, Releases
@@ -46,12 +47,13 @@ class Found:
         artifacts: location -> masked example.
         files: run records, reports and logs in the store -> masked example.
         resumable: folders of unfinished work, which may hold anything.
-        manifests: of releases that name it, in a path or a reason; they stay.
+        manifests: of releases, and of the candidate, that name it, in a path or a reason; they
+            stay.
         own: the user's file -> its matching lines (of a Parquet file: rows), from 1.
         queries: file of the query log -> its lines.
         elsewhere: place of a knowledge base that was fetched -> the same, in what came last.
         models: digests of models that were trained on the text.
-        releases: ids of releases that answer with such a model.
+        releases: ids of releases that answer with such a model, or would once approved.
     """
 
     ledger: LedgerMatches
@@ -100,6 +102,7 @@ def find(config: Config, store: Store, pattern: Pattern) -> Found:
 
     Raises:
         ConfigError: the store is in a bucket, where other machines' mirrors hold the text as well.
+        StoreError: a release's or the candidate's manifest cannot be read.
     """
     if is_remote(store.location):
         raise ConfigError(
@@ -121,9 +124,9 @@ def find(config: Config, store: Store, pattern: Pattern) -> Found:
         for root in (store.root, store.workshop)
         for folder in (root / "tmp").glob("resume-*")
     )
-    manifests = sorted((store.releases / "manifests").glob("*.json"))
-    found.manifests = [path for path in manifests if pattern.in_file(path) is not None]
-    found.own = {path: lines for path in _paths_in(config) if (lines := _lines(path, pattern))}
+    found.manifests = [path for path in _manifests(store) if pattern.in_file(path) is not None]
+    paths = files_named_in(config).values()
+    found.own = {path: lines for path in paths if (lines := _lines(path, pattern))}
     found.queries = lines_with(log_folder(config, store), pattern)
     last = rows_in(store).items()
     found.elsewhere = {it: lines for it, path in last if (lines := _lines(path, pattern))}
@@ -154,10 +157,7 @@ def forget(store: Store, found: Found, pattern: Pattern) -> Release | None:
     with store.explained():
         for table in found.tables:
             forget_in_table(store, table.name, pattern)
-        for release in releases.history():
-            amended = _without_artifacts(store, release, found, pattern)
-            if amended != release:
-                releases.amend(amended)
+        _amend(store, found, pattern)
         for location in found.artifacts:
             shutil.rmtree(store.root / location)
         for folder in found.resumable:
@@ -176,6 +176,20 @@ def forget(store: Store, found: Found, pattern: Pattern) -> Release | None:
         reason="rows were forgotten (`monoglot forget`); the model is kept",
     )
     return releases.promote(made)
+
+
+def _amend(store: Store, found: Found, pattern: Pattern) -> None:
+    """Have no release, nor the candidate that awaits approval, name what is to be removed."""
+    releases, approval = Releases(store), Approval(store)
+    for release in releases.history():
+        amended = _without_artifacts(store, release, found, pattern)
+        if amended != release:
+            releases.amend(amended)
+    candidate = approval.waiting()
+    if candidate is not None:
+        amended = _without_artifacts(store, candidate, found, pattern)
+        if amended != candidate:
+            approval.amend(amended)
 
 
 def _without_artifacts(store: Store, release: Release, found: Found, pattern: Pattern) -> Release:
@@ -220,8 +234,17 @@ def _trace_models(store: Store, found: Found) -> None:
         for stage in record.stages:
             if stage.key.stage in MODEL_STAGES:
                 found.models[stage.artifact.digest] = record.run
-    history = Releases(store).history()
-    found.releases = [it.id for it in history if it.model_digest in found.models]
+    candidate = Approval(store).waiting()
+    known = [*Releases(store).history(), *([candidate] if candidate else [])]
+    found.releases = [it.id for it in known if it.model_digest in found.models]
+
+
+def _manifests(store: Store) -> Iterator[Path]:
+    """Of every release, and of the candidate that awaits approval."""
+    yield from sorted((store.releases / "manifests").glob("*.json"))
+    candidate = store.root / CANDIDATE
+    if candidate.is_file():
+        yield candidate
 
 
 def _files_of(artifact: Path) -> Iterator[Path]:
@@ -265,17 +288,30 @@ def _example_in(paths: Iterable[Path], pattern: Pattern) -> str | None:
     return None
 
 
-def _paths_in(section: BaseModel) -> Iterator[Path]:
-    """Every file that a config names, at any depth, once."""
-    seen: dict[Path, None] = {}
+def files_named_in(section: BaseModel, at: str = "") -> dict[str, Path]:
+    """Every file that a config names, at any depth, by the field that names it.
+
+    Args:
+        section: the config, or a part of it.
+        at: what comes before the names of its fields.
+    """
+    found: dict[str, Path] = {}
     for name in type(section).model_fields:
         value = getattr(section, name)
-        for item in value if isinstance(value, tuple) else (value,):
-            if isinstance(item, Path):
-                seen[item] = None
-            elif isinstance(item, BaseModel):
-                seen |= dict.fromkeys(_paths_in(item))
-    yield from seen
+        if isinstance(value, Path):
+            found[f"{at}{name}"] = value
+        elif isinstance(value, BaseModel):
+            found |= files_named_in(value, f"{at}{name}.")
+        elif isinstance(value, tuple):
+            for number, item in enumerate(value, 1):
+                if isinstance(item, BaseModel):
+                    found |= files_named_in(item, f"{at}{name} {_called(item, number)}: ")
+    return found
+
+
+def _called(item: BaseModel, number: int) -> str:
+    """One of several sections, as people know it: a language's code, a guard's name."""
+    return str(getattr(item, "code", None) or getattr(item, "name", None) or number)
 
 
 def _lines(path: Path, pattern: Pattern) -> list[int]:

@@ -11,7 +11,10 @@ import polars as pl
 
 from monoglot.errors import InputError
 
-_ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})")
+_OF_JSON = re.compile(r'(?:\\u[0-9a-fA-F]{4})+|\\(["\\/bfnrt])')
+_MEANT = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
+_OF_MARKDOWN = re.compile(r"\\([!-/:-@\[-`{-~])")
+_DEPTHS = 2  # of JSON in JSON: a record in a database's column, a reply in its envelope
 _AROUND = 18  # characters shown on each side of a match in an example
 _PIECE, _OVERLAP = 1 << 22, 1 << 14  # bytes of a file that are searched at a time, and again
 _SHOWN = 2  # characters of a match that an example shows
@@ -106,16 +109,43 @@ def _as_texts(column: pl.Series) -> pl.Series | None:
     if isinstance(kind, pl.List) and isinstance(kind.inner, pl.String):
         return column.list.join("\n", ignore_nulls=True)
     if isinstance(kind, pl.List | pl.Struct):
-        lines = column.to_frame().write_ndjson().splitlines()
+        told = column.to_frame().write_ndjson().split("\n")[:-1]
+        lines = map(_without_json, told)
         return pl.Series(column.name, lines, dtype=pl.String)
     return None
 
 
 def _readings(raw: bytes) -> Iterator[str]:
-    """A file's text, and the same with the escapes of HTML and JSON resolved."""
+    """A file's text, and the same without the escapes of HTML, CSV, Markdown and JSON.
+
+    What kind of file the bytes are from is not asked: a database or a log holds several.
+    """
     text = raw.decode("utf-8", "replace")
     yield text
     if "&" in text:
         yield html.unescape(text)
-    if "\\u" in text:
-        yield _ESCAPE.sub(lambda found: chr(int(found[1], 16)), text)
+    if '""' in text:
+        yield text.replace('""', '"')
+    for _ in range(_DEPTHS):
+        if "\\" not in text:
+            return
+        yield _without_markdown(text)
+        text = _without_json(text)
+        yield text
+    yield _without_markdown(text)  # a report in a column of JSON
+
+
+def _without_markdown(text: str) -> str:
+    return _OF_MARKDOWN.sub(r"\1", text)
+
+
+def _without_json(text: str) -> str:
+    """A text with one depth of JSON's escapes undone, in one pass from the left."""
+    return _OF_JSON.sub(_unescaped, text)
+
+
+def _unescaped(found: re.Match[str]) -> str:
+    """What an escape stands for; of a run of code units, since an emoji is two of them."""
+    if found[1] is not None:
+        return _MEANT.get(found[1], found[1])
+    return bytes.fromhex(found[0].replace("\\u", "")).decode("utf-16-be", "replace")

@@ -16,6 +16,7 @@ from monoglot.settings import Settings
 from monoglot.store import Store
 
 _TIMEOUT_S = 10.0
+_SECRET_FROM = 8  # letters
 Event = Literal["failed", "rejected", "awaits_approval", "spending_stop", "stale", "unwell"]
 
 
@@ -73,22 +74,38 @@ def tell(settings: Settings, notice: Notice, store: Store | None = None) -> str:
     return "told by webhook"
 
 
+class _StayHere(urllib.request.HTTPRedirectHandler):
+    """Follows no redirect: urllib would ask by GET, whose 200 says nothing of the message."""
+
+    def redirect_request(self, *_: object) -> None:
+        """None: the redirect is raised as the error that it is here."""
+        return
+
+
 def _post(settings: Settings, notice: Notice) -> str:
     """POST the notice; what went wrong, without the address, or nothing."""
-    message = {"text": notice.text, **asdict(notice)}
-    secrets = (settings.llm_api_key, settings.webhook_url)
-    for secret in filter(None, (it.get_secret_value() for it in secrets)):
-        message = {name: text.replace(secret, "***") for name, text in message.items()}
-    body = json.dumps(message, ensure_ascii=False)
+    body = json.dumps(_without_secrets(settings, notice), ensure_ascii=False)
     url, headers = settings.webhook_url.get_secret_value(), {"Content-Type": "application/json"}
     if not url.startswith(("http://", "https://")):
         return "it is no http:// or https:// address"
     try:
         request = urllib.request.Request(url, body.encode(), headers, method="POST")  # noqa: S310
-        with urllib.request.urlopen(request, timeout=_TIMEOUT_S):  # noqa: S310
+        with urllib.request.build_opener(_StayHere).open(request, timeout=_TIMEOUT_S):
             return ""
     except urllib.error.HTTPError as error:
+        if 300 <= error.code < 400:
+            return f"it redirects (HTTP {error.code}); set it to the address that it redirects to"
         return f"it answers HTTP {error.code}"
     except (OSError, ValueError, http.client.HTTPException) as error:
         cause = getattr(error, "reason", None)
         return f"no answer ({type(cause or error).__name__})"
+
+
+def _without_secrets(settings: Settings, notice: Notice) -> dict[str, str]:
+    """What is sent. A short key, such as a local server's dummy, is part of other words."""
+    message = {"text": notice.text, **asdict(notice)}
+    for it in (settings.llm_api_key, settings.webhook_url):
+        secret = it.get_secret_value()
+        if len(secret) >= _SECRET_FROM:
+            message = {name: text.replace(secret, "***") for name, text in message.items()}
+    return message | {"event": notice.event}

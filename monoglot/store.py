@@ -5,6 +5,7 @@
       artifacts/<stage>/<key>/         data files and, written last, record.json
       index/                           LanceDB tables, one per model
       releases/                        manifests and the current pointer
+      redaction.json                   what a query log hides; see `feedback.redacting`
       runs/                            what each run did, and its report
       health/                          when a check ended well last; what people were told
       queries/                         what services were asked, where they log it (feedback/)

@@ -2,12 +2,20 @@
 
 import polars as pl
 
+from monoglot.identity import digest, frame_digest
 from monoglot.knowledge.labels import lacking_labels, several_labels
 from monoglot.knowledge.parts import of_part
-from monoglot.knowledge.training_set import training_set, without_guarded, without_out_of_scope
+from monoglot.knowledge.training_set import (
+    spelt_like,
+    training_set,
+    without_guarded,
+    without_out_of_scope,
+)
 from monoglot.store import Artifact
 from tasks.caching import stage
 from tasks.workplace import Job
+
+FIXED = "fixed_spelling.parquet"
 
 
 @stage("anchors", title="training set")
@@ -22,6 +30,8 @@ def gather_anchors(
     out_of_scope: Artifact | None = None,
 ) -> None:
     """`contracts.Queries` to train on, without any that shares text or source with a question.
+
+    Beside it stands which of them no training may spell another way (`spelt_like`).
 
     Nor any that a guard asks: a model that knows its questions by heart would pass it. Nor any
     that people found no answer for.
@@ -41,12 +51,16 @@ def gather_anchors(
     translated = of_part([job.table(each) for each in translations], split, "training", "index")
     together = pl.concat([translated, *map(job.table, others)])
     distinct = together.unique("query_id", keep="first", maintain_order=True)
-    kept, rejects = training_set(distinct, split, job.table(questions))
+    asked = job.table(questions)
+    kept, rejects = training_set(distinct, split, asked)
+    held = [asked["text"], asked["english"]]
     for guard in guards:
-        kept, guarded = without_guarded(kept, job.table(guard)["text"])
+        held.append(job.table(guard)["text"])
+        kept, guarded = without_guarded(kept, held[-1])
         rejects = pl.concat([rejects, guarded])
     if out_of_scope is not None:
-        kept, outside = without_out_of_scope(kept, job.table(out_of_scope)["text"])
+        held.append(job.table(out_of_scope)["text"])
+        kept, outside = without_out_of_scope(kept, held[-1])
         rejects = pl.concat([rejects, outside])
     warnings = (
         lacking_labels(distinct, split, "training queries", "they are not trained on"),
@@ -58,3 +72,7 @@ def gather_anchors(
         warnings=[warning for warning in warnings if warning is not None],
         dropped=dict(rejects["rule"].value_counts(sort=True).iter_rows()),
     )
+    fixed = spelt_like(kept, pl.concat(held)).to_frame()
+    job.draft.write_table(fixed, FIXED)
+    if fixed.height:
+        job.draft.digest = digest([job.draft.digest, frame_digest(fixed)])

@@ -1,5 +1,7 @@
 """Fine-tuning of the base model; killed and started again, it goes on at its last checkpoint."""
 
+import polars as pl
+
 from monoglot.generation.scripts import is_romanised
 from monoglot.learning.devices import training_devices
 from monoglot.learning.encoder import Encoder
@@ -9,6 +11,7 @@ from monoglot.learning.together import fine_tune_on
 from monoglot.learning_config import SamplingConfig, TrainingConfig
 from monoglot.serving.releases import MODEL_FOLDER
 from monoglot.store import Artifact
+from tasks.anchors import FIXED
 from tasks.caching import stage
 from tasks.models import ModelRef, locate
 from tasks.triplets import partners_of
@@ -43,7 +46,7 @@ def train(
         remining: how later epochs' triplets are drawn; None: `triplets` has them.
     """
     queries = job.table(anchors)
-    by_code = {code for code in queries["language"].unique() if is_romanised(code)}
+    fixed = job.store.table(anchors, FIXED)["query_id"]
     # Who looks at the weights during a training must be in its process.
     alone = job.watcher is not None
     devices = [job.settings.device] if alone else training_devices(job.settings.device)
@@ -64,7 +67,7 @@ def train(
         config,
         devices=devices,
         scratch=job.scratch,
-        romanised=by_code.union(romanised),
+        respelt=_respelt(queries, fixed, romanised),
         on_step=lambda done, of: job.on_step(encoder, done, of),
         partners=remined,
     )
@@ -91,3 +94,10 @@ def train(
         if log.cut
         else [],
     }
+
+
+def _respelt(queries: pl.DataFrame, fixed: pl.Series, romanised: tuple[str, ...]) -> frozenset[str]:
+    """The ids of the queries in a romanised language, but those that are to stay as they are."""
+    codes = {code for code in queries["language"].unique() if is_romanised(code)}.union(romanised)
+    chosen = queries.filter(pl.col("language").is_in(codes))["query_id"]
+    return frozenset(chosen).difference(fixed)

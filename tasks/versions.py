@@ -26,7 +26,7 @@ STAGES: dict[str, StageCode] = {
     "labelling": StageCode(4, ("tasks.labelling",)),
     "translation": StageCode(5, ("tasks.translation",)),
     "synthesis": StageCode(5, ("tasks.synthesis",)),
-    "quality": StageCode(4, ("tasks.quality",)),
+    "quality": StageCode(5, ("tasks.quality",)),
     "consistency": StageCode(4, ("tasks.consistency",)),
     "round_trip": StageCode(3, ("tasks.round_trip",)),
     "questions": StageCode(4, ("tasks.questions",)),
@@ -50,7 +50,7 @@ STAGES: dict[str, StageCode] = {
     "mining": StageCode(1, ("tasks.peer_training",)),
     "distillation": StageCode(1, ("tasks.peer_training",)),
     "classifier_training": StageCode(1, ("tasks.peer_training",)),
-    "diagnostics": StageCode(3, ("tasks.diagnostics",)),
+    "diagnostics": StageCode(4, ("tasks.diagnostics",)),
     "classifier": StageCode(2, ("tasks.peer_training",)),
     "cell": StageCode(2, ("tasks.cells",)),
 }

@@ -6,7 +6,7 @@ from typing import get_args
 import polars as pl
 import pytest
 
-from monoglot.config import Gate, LanguageConfig, QualityConfig
+from monoglot.config import Gate, LanguageConfig, MixingConfig, QualityConfig
 from monoglot.contracts import Queries, Rejects, empty
 from monoglot.generation.quality import _gates, folded, keep_good, terms_in
 from monoglot.generation.scripts import digits_of_the_world, script_classes
@@ -18,10 +18,16 @@ LANGUAGES = {
     for code, name in {
         "hi-Latn": "Hinglish",
         "hi": "Hindi",
+        "bn": "Bengali",
+        "ta": "Tamil",
+        "te": "Telugu",
         "ar": "Arabic",
+        "ar-Latn": "Arabizi",
         "zh": "Chinese",
         "ja": "Japanese",
+        "ko": "Korean",
         "es": "Spanish",
+        "fr": "French",
         "sr": "Serbian",
     }.items()
 }
@@ -120,6 +126,19 @@ def rules(text, english, language="hi-Latn"):
         ("pon una alarma para las 18:00", "set an alarm at seven", "es", "number_changed"),
         ("pon un temporizador de 18 minutos", "set a timer for 30 minutes", "es", "number_lost"),
         ("pon un temporizador de 32 minutos", "set a timer for 20 minutes", "es", "number_lost"),
+        ("转账2000万元", "transfer 20,000 yuan", "zh", "number_lost"),
+        ("转账3万元", "transfer 20,000 yuan", "zh", "number_lost"),
+        ("2천만원 보내줘", "send 2,000 won", "ko", "number_lost"),
+        ("母に2万円送金して", "send 10,000 yen to my mother", "ja", "number_lost"),
+        ("11 hazaar rupaye bhejo", "send 10000 rupees", "hi-Latn", "number_lost"),
+        ("100k rupaye bhejo", "send 10k rupees", "hi-Latn", "number_changed"),
+        ("1 crore rupaye bhejo", "send 100,000 rupees", "hi-Latn", "number_lost"),
+        ("que haré dentro de 16 días", "what will i do in two weeks", "es", "number_changed"),
+        ("que haré dentro de 15 días", "what will i do in four weeks", "es", "number_changed"),
+        ("7awel 60 geneh men el card", "transfer 50 from my card", "ar-Latn", "number_lost"),
+        ("el sa3a 8pm bokra", "seven in the evening tomorrow", "ar-Latn", "number_changed"),
+        ("el card bta3ty men ayam", "my card of 3 days ago", "ar-Latn", "number_lost"),
+        ("bta3ty 9 marrat", "mine, several times", "ar-Latn", "number_changed"),
         ("mera parcel (my parcel)", "my parcel", "hi-Latn", "meta_text"),
         ('"mera parcel kahan hai"', "where is my parcel", "hi-Latn", "meta_text"),
         ("1. mera parcel kahan hai", "where is my parcel", "hi-Latn", "meta_text"),
@@ -193,6 +212,32 @@ def test_each_gate_catches_what_it_is_for(text, english, language, rule):
         ("1999 ka gaana bajao", "play a song of nineteen ninety nine", "hi-Latn"),
         ("alarm 7:45 ka lagao", "alarm at seven forty five", "hi-Latn"),
         ("alarm 745 ka lagao", "alarm at seven forty five", "hi-Latn"),
+        ("转账2万元", "transfer 20,000 yuan", "zh"),
+        ("母に1万円送金して", "send 10,000 yen to my mother", "ja"),
+        ("1万5千円送金して", "please send 15,000 yen", "ja"),
+        ("1万5000円送金して", "please send 15,000 yen", "ja"),
+        ("5만원 보내줘", "send 50,000 won", "ko"),
+        ("2천만원 보내줘", "send 20,000,000 won", "ko"),
+        ("1 लाख रुपये भेजो", "send 100,000 rupees", "hi"),
+        ("10 हज़ार रुपये भेजो", "send ten thousand rupees", "hi"),
+        ("1,00,000 rupaye bhejo", "send 100,000 rupees", "hi-Latn"),
+        ("1 lakh rupaye bhejo", "send 100,000 rupees", "hi-Latn"),
+        ("1.5 lakh rupaye bhejo", "send 150000 rupees", "hi-Latn"),
+        ("1 lakh 50 hazaar rupaye bhejo", "send 150000 rupees", "hi-Latn"),
+        ("10 hazaar rupaye bhejo", "send 10000 rupees", "hi-Latn"),
+        ("10k rupaye bhejo", "send 10000 rupees", "hi-Latn"),
+        ("10000 rupaye bhejo", "send 10k rupees", "hi-Latn"),
+        ("20 lakh rupaye bhejo", "send 2 million rupees", "hi-Latn"),
+        ("llega en 15 días", "it arrives in two weeks", "es"),
+        ("il arrive dans 15 jours", "it will arrive in two weeks", "fr"),
+        ("llega en 14 días", "it arrives in a fortnight", "es"),
+        ("feen el card bta3ty", "where is my card", "ar-Latn"),
+        ("3ayez aghayar el PIN", "i want to change my PIN", "ar-Latn"),
+        ("el ta7weel mawaselsh", "the transfer has not arrived", "ar-Latn"),
+        ("leh ets7ab menny martein", "why was i charged twice", "ar-Latn"),
+        ("da3 menny el card men yomein", "i lost my card two days ago", "ar-Latn"),
+        ("el sa3a 7pm bokra", "at 7 pm tomorrow", "ar-Latn"),
+        ("7awel 55egp men 7esaby", "transfer 55 egp from my account", "ar-Latn"),
         ("mujhe sorry bolna hai", "i want to say sorry", "hi-Latn"),
         ("mera sawaal (urgent) kab dekhoge", "when will you see my (urgent) question", "hi-Latn"),
         ("mera query resolve nahi hua", None, "hi-Latn"),
@@ -204,6 +249,30 @@ def test_each_gate_catches_what_it_is_for(text, english, language, rule):
 )
 def test_what_people_write_passes(text, english, language):
     assert rules(text, english, language) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "rule"),
+    [
+        ("Uber Eats app में notification settings change करो", "hi", []),
+        ("debit card पर international transactions enable करो", "hi", []),
+        ("debit card ல international transactions enable பண்ணு", "ta", []),
+        ("debit card এ international transactions enable করো", "bn", []),
+        ("debit card లో international transactions enable చేయి", "te", []),
+        ("please enable international transactions", "hi", ["wrong_script"]),
+        ("please enable international transactions", "te", ["wrong_script"]),
+        ("डेबिट कार्ड कहाँ है", "ta", ["wrong_script"]),
+    ],
+)
+def test_vowel_signs_count_as_letters_of_a_mixed_text(text, code, rule):
+    language = LANGUAGES[code].model_copy(update={"mixing": MixingConfig(renderings=3)})
+    rows = queries((text, None), language=code)
+    assert keep_good(rows, language, CONFIG)[1]["rule"].to_list() == rule
+
+
+def test_vowels_of_arabic_count_for_no_script():
+    rows = queries(("أَيْنَ طَلَبِي", None), ("هَلْ card", None), language="ar")
+    assert keep_good(rows, LANGUAGES["ar"], QualityConfig(min_script_share=0.6))[0].height == 1
 
 
 # Typed on phones: English words, slang, two spellings of one word, and what is Urdu as well.

@@ -20,18 +20,20 @@ from monoglot.health import Health
 from monoglot.notices import Notice, tell
 from monoglot.serving.releases import Releases
 from monoglot.settings import Settings
+from monoglot.store import Store
 
 pytestmark = pytest.mark.usefixtures("no_endpoint")
 
 SECRET = "T0-very-secret"
+REDIRECTS = (301, 302, 303, 307, 308)
 NOTICE = Notice("failed", "retrain failed", "/store", "the reason", "what to do", "a run")
 
 
 class Receiver(HTTPServer):
-    """Keeps what is posted; answers with `status`."""
+    """Keeps what is posted; answers with `status`, and to a GET with 200."""
 
     def __init__(self):
-        self.status, self.got = 200, []
+        self.status, self.got, self.asked = 200, [], 0
         super().__init__(("127.0.0.1", 0), _Handler)
         self.url = f"http://127.0.0.1:{self.server_port}/hooks/{SECRET}"
 
@@ -45,6 +47,13 @@ class _Handler(BaseHTTPRequestHandler):
         length = int(self.headers["Content-Length"])
         self.server.got.append(json.loads(self.rfile.read(length)))
         self.send_response(self.server.status)
+        if self.server.status in REDIRECTS:
+            self.send_header("Location", f"{self.server.url}/moved")
+        self.end_headers()
+
+    def do_GET(self):
+        self.server.asked += 1
+        self.send_response(200)
         self.end_headers()
 
     def log_message(self, *_):
@@ -86,6 +95,29 @@ def test_secrets_are_not_told(webhook, monkeypatch):
     leaky = Notice("failed", "f", "/store", f"key sk-secret, hook {webhook.url}", "look")
     tell(Settings(), leaky)
     assert webhook.got[0]["why"] == "key ***, hook ***"
+
+
+@pytest.mark.parametrize("key", ["test", "e", "awaits_approval"])
+def test_a_dummy_key_mangles_no_path_and_no_event(webhook, monkeypatch, key):
+    monkeypatch.setenv("MONOGLOT_LLM_API_KEY", key)
+    waits = Notice("awaits_approval", "a candidate waits", "/data/test-store", "", "look")
+    tell(Settings(), waits)
+    [message] = webhook.got
+    assert (message["event"], message["store"]) == ("awaits_approval", "/data/test-store")
+
+
+@pytest.mark.parametrize("status", REDIRECTS)
+def test_a_webhook_that_redirects_was_not_told(webhook, tmp_path, status):
+    store = Store.open(str(tmp_path / "store"))
+    webhook.status = status
+    said = tell(Settings(), NOTICE, store)
+    assert said == (
+        "the webhook (MONOGLOT_WEBHOOK_URL) could not be told: "
+        f"it redirects (HTTP {status}); set it to the address that it redirects to"
+    )
+    assert webhook.asked == 0
+    webhook.status = 200
+    assert tell(Settings(), NOTICE, store) == "told by webhook"
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:9/", "ftp://127.0.0.1/", "http://[", "x"])

@@ -47,7 +47,7 @@ def measured(base, settings, triplets, ranks):
     """Loss and gradients of the first step of a training."""
     encoder = Encoder.load(base)
     config = TrainingConfig(batch_size=6, **settings)
-    material = Material(encoder, ANCHORS, ROWS, triplets, config, romanised=["hi-Latn"])
+    material = Material(encoder, ANCHORS, ROWS, triplets, config, respelt=ANCHORS["query_id"])
     step, given = material.at(0), Passes(encoder, material.texts, ranks)
     learned = Learned(encoder, config)
     backward = given.backward_cached if config.gradient_cache else given.backward

@@ -11,6 +11,7 @@ from monoglot.contracts import Queries, Rejects, empty
 from monoglot.identity import normalised, text_digest
 from monoglot.knowledge.duplicates import SIMILAR, near_to
 from monoglot.knowledge.training_set import (
+    spelt_like,
     training_set,
     without_guarded,
     without_near_copies,
@@ -220,3 +221,11 @@ def test_made_queries_under_several_labels_are_left_out_and_those_of_people_stay
     assert set(rejects["rule"]) == {"contradictory"}
     assert set(rejects["file"]) == {f"training ({made})"}
     Rejects.validate(rejects)
+
+
+def test_what_another_spelling_may_turn_into_a_question_is_told():
+    texts = ["mere saarey alarms off kardo", "mere sarey alarm off kardo", "kal baarish hogi?"]
+    anchors = pl.DataFrame({"query_id": ["a", "b", "c"], "text": texts})
+    held = pl.Series("text", ["Mere sarey alarms off kardo!", "kal barish hogi", None])
+    assert spelt_like(anchors, held).to_list() == ["a", "c"]
+    assert spelt_like(anchors, held.clear()).to_list() == []

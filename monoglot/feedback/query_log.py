@@ -33,6 +33,7 @@ from typing import TYPE_CHECKING, Any
 
 from monoglot.config import Config, RedactionConfig
 from monoglot.errors import ConfigError
+from monoglot.feedback.redacting import kept_redaction
 from monoglot.generation.redaction import Redactor
 from monoglot.matching import Pattern
 from monoglot.remote.place import local_part
@@ -100,11 +101,14 @@ class QueryLog:
         store: the store's folder, in which the log is `queries/`.
         folder: where to write instead, for a service that may only read the store; name it to
             `monoglot review` as `review.log` in the config.
-        redaction: what is not written: by default, all that an LLM would not see of user queries.
+        redaction: what is not written. None: as the config's section `redaction` says, which each
+            `retrain` leaves in the store and which is read now, once; before the first run, the
+            section's defaults. Queries are redacted whatever its `user_queries` says.
         max_mb: size of all files together.
 
     Raises:
-        ConfigError: what redaction needs is not installed.
+        ConfigError: what redaction needs is not installed, or the store's address is none.
+        StoreError: the store, or the section that is in it, cannot be read.
     """
 
     def __init__(
@@ -116,7 +120,7 @@ class QueryLog:
         max_mb: float = 100.0,
     ) -> None:
         self._folder = local_part(str(store)) / FOLDER if folder is None else Path(folder)
-        self._redactor = Redactor(redaction or RedactionConfig())
+        self._redactor = Redactor(kept_redaction(str(store)) if redaction is None else redaction)
         self._file_bytes = int(max_mb * 1e6 / (_FULL + 1))
         self.lost = 0
         self._told = -_TELL_EVERY_S

@@ -1,11 +1,15 @@
 """What a translation must keep and lost: numbers, addresses, placeholders, glossary terms."""
 
+import math
 import re
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
+from decimal import Decimal
 
 import polars as pl
 
-from monoglot.generation.scripts import digits_of_the_world
+from monoglot.config import LanguageConfig
+from monoglot.generation.scripts import digits_of_the_world, is_romanised
 
 _TEXT = pl.col("text")
 _ENGLISH = pl.col("english")
@@ -14,6 +18,7 @@ _DIGITS = digits_of_the_world()
 _NUMBER = r"\d+"
 _HOURS = 24
 _LONG = 3  # digits, from which on a number may be written in pieces
+_COMMA = re.compile(r"(?<=\d),(?=(?:\d{2,3},)*\d{3}(?!\d))")  # 1,000,000; 10,00,000 in India
 _LONGEST = 18  # digits that a number is read by
 # Words of a source that a number may stand for in the translation, besides those that say one.
 _NUMBER_WORDS = {
@@ -44,14 +49,55 @@ _SMALL = rf"(?:{_TEN} {_UNIT}|\b(?:{'|'.join(_SMALL_WORDS)})s?\b)"
 _HUNDRED, _THOUSAND = (rf"\b{word}(?:s|th)?\b" for word in ("hundred", "thousand"))
 _HUNDREDS = rf"(?:(?:{_SMALL} )?{_HUNDRED}(?: (?:and )?{_SMALL}(?! {_HUNDRED}))?|{_SMALL})"
 _SPOKEN = rf"(?:(?:{_HUNDREDS} )?{_THOUSAND}(?: (?:and )?{_HUNDREDS}(?! {_THOUSAND}))?|{_HUNDREDS})"
+# A fortnight is 15 days in French, Spanish and their relatives.
+_FORTNIGHT = re.compile(r"(?i)\b(?:(?:two|2)[ -]weeks?|fortnight)\b")
+_FORTNIGHT_DAYS = (14, 15)
+# Words by which digits are multiplied. Only Latin ones must end there, since "mil" begins many.
+_ASIAN = {
+    "百": 100, "백": 100, "千": 1000, "천": 1000, "万": 10**4, "萬": 10**4, "만": 10**4,
+    "亿": 10**8, "億": 10**8, "억": 10**8,
+}  # fmt: skip
+_LATIN = {
+    "thousand": 1000, "hazaar": 1000, "hazar": 1000, "hajar": 1000, "mil": 1000, "mille": 1000,
+    "alf": 1000, "lakhs": 10**5, "lakh": 10**5, "lacs": 10**5, "lac": 10**5, "million": 10**6,
+    "crores": 10**7, "crore": 10**7,
+}  # fmt: skip
+_OTHER = {
+    "हज\u093cार": 1000, "हजार": 1000, "लाख": 10**5, "करोड\u093c": 10**7, "करोड": 10**7,
+    "হাজার": 1000, "লাখ": 10**5, "ஆயிரம்": 1000, "லட்சம்": 10**5, "వేల": 1000, "లక్ష": 10**5,
+    "ألف": 1000, "الف": 1000, "آلاف": 1000,
+}  # fmt: skip
+_MULTIPLIERS = _ASIAN | _LATIN | _OTHER | {"k": 1000}
+_LONGEST_FIRST = "|".join(sorted(_MULTIPLIERS, key=len, reverse=True))
+_MULTIPLIED = (
+    rf"(?: ?(?:{'|'.join(_ASIAN | _OTHER)}|(?:{'|'.join(_LATIN)})\b)|(?<=\d)k\b)+"  # 2천만, 10k
+)
+_NUMERAL = rf"\d{{1,{_LONGEST}}}(?:\.\d{{1,6}})?"
+_PART = rf"(?<![\d.]){_NUMERAL}{_MULTIPLIED}"
+# 1 lakh 50 hazaar; after a sign of the East the rest needs no multiplier: 1万5000.
+_AMOUNT = re.compile(rf"{_PART}(?: ?{_PART})*(?:(?<=[{''.join(_ASIAN)}])\d+)?")
+# In romanised Arabic a digit in a word is the letter that it looks like, doubled where that is.
+_ARABIC = {"ar", "arb", "arz", "apc", "ajp", "ary", "aeb", "acm", "afb"}
+_WORD = re.compile(r"[^\W_]+(?:['\u2019][^\W_]+)*")
+_LETTER_DIGIT = re.compile(r"(?<!\d)([235-9])\1?(?!\d)")
+_MEASURE = re.compile(r"\d+(?:st|nd|rd|th|am|pm|k|kg|km|gb|mb|mins?|egp|usd|aed|sar)")
 _ADDRESS = r"(?:https?://|www\.)[^\s<>\"]*[\w/]|[\w.+-]+@[\w-]+(?:\.[\w-]+)+"
 _PLACEHOLDER = (
     r"\{\{?\s*[\w.]{1,40}\s*\}\}?|%\(\w+\)[sd]|%[sd]\b|<[A-Za-z_]\w{0,40}>|\[[A-Z_]{2,}\]"
 )
 
 
-def with_lost_parts(rows: pl.DataFrame, glossary: Sequence[str], spelt_up_to: int) -> pl.DataFrame:
-    """The rows with a flag for each kind of part that the text lost or, of numbers, made up."""
+def with_lost_parts(
+    rows: pl.DataFrame, glossary: Sequence[str], spelt_up_to: int, language: LanguageConfig
+) -> pl.DataFrame:
+    """The rows with a flag for each kind of part that the text lost or, of numbers, made up.
+
+    Args:
+        rows: columns text and english.
+        glossary: terms that a translation must keep.
+        spelt_up_to: the greatest number that may be written in words.
+        language: the texts' language; in romanised Arabic some digits are letters.
+    """
     text, english = _TEXT.str.to_lowercase(), _ENGLISH.str.to_lowercase()
     missing = [
         _ENGLISH.str.contains(as_word(term)) & ~text.str.contains(term.lower(), literal=True)
@@ -59,6 +105,8 @@ def with_lost_parts(rows: pl.DataFrame, glossary: Sequence[str], spelt_up_to: in
     ]
     texts, sources = (_with_plain_digits(rows[name]) for name in ("text", "english"))
     pairs = list(zip(texts, sources, strict=True))
+    if _has_letter_digits(language):
+        pairs = [(_without_letter_digits(*pair), pair[1]) for pair in pairs]
     return rows.with_columns(
         pl.Series("_number", [_loses_number(*pair, spelt_up_to) for pair in pairs], pl.Boolean),
         pl.Series("_other_number", [_invents_number(*pair) for pair in pairs], pl.Boolean),
@@ -77,7 +125,46 @@ def as_word(term: str) -> str:
 def _with_plain_digits(texts: pl.Series) -> list[str]:
     """Digits of any script as ASCII, and numbers without their thousands' commas."""
     plain = texts.fill_null("").str.replace_many(list(_DIGITS), list(_DIGITS.values()))
-    return plain.str.replace_all(r"(\d),(\d{3})", "${1}${2}").to_list()
+    return [_COMMA.sub("", text) for text in plain]
+
+
+def _has_letter_digits(language: LanguageConfig) -> bool:
+    """Whether digits stand for letters that Latin has not: 3 for ain, 7 for the strong h."""
+    return is_romanised(language) and re.split("[-_]", language.code)[0].lower() in _ARABIC
+
+
+def _without_letter_digits(text: str, source: str) -> str:
+    """A text without the digits that are letters of its words; 7pm, 50egp and 4G keep theirs."""
+    kept = set(_WORD.findall(source.lower()))
+
+    def letters_only(found: re.Match[str]) -> str:
+        word = found[0].lower()
+        is_number = word.isdigit() or word in kept or _MEASURE.fullmatch(word)
+        return found[0] if is_number else _LETTER_DIGIT.sub("", found[0])
+
+    return _WORD.sub(letters_only, text)
+
+
+def _amount(written: str) -> int:
+    """What digits with multipliers say: 150000 for 1.5 lakh, 15000 for 1万5000."""
+    return sum(
+        int(Decimal(numeral) * _factor(words))
+        for numeral, words in re.findall(rf"({_NUMERAL})((?:{_MULTIPLIED})?)", written)
+    )
+
+
+def _factor(words: str) -> int:
+    return math.prod(_MULTIPLIERS[word] for word in re.findall(_LONGEST_FIRST, words))
+
+
+def _amounts(text: str) -> set[int]:
+    """The amounts that a text writes with digits and multipliers."""
+    return {_amount(written) for written in _AMOUNT.findall(text.lower())}
+
+
+def _without_amounts(text: str, known: AbstractSet[int]) -> str:
+    """A text less the amounts that the other side has, however it writes them."""
+    return _AMOUNT.sub(lambda found: " " if _amount(found[0]) in known else found[0], text.lower())
 
 
 def _value(digits: str) -> int:
@@ -90,8 +177,12 @@ def _value(digits: str) -> int:
 
 def _loses_number(text: str, source: str, spelt_up_to: int) -> bool:
     """Whether a number of the source that is not usually spelt out is missing."""
+    amounts = _amounts(text)
+    source = _without_amounts(source, amounts | _values_in(text))
     return any(
-        _value(number) > spelt_up_to and not _has_number(text, number)
+        _value(number) > spelt_up_to
+        and _value(number) not in amounts
+        and not _has_number(text, number)
         for number in re.findall(_NUMBER, source)
     )
 
@@ -114,6 +205,10 @@ def _has_number(text: str, number: str) -> bool:
     )
 
 
+def _values_in(text: str) -> set[int]:
+    return {_value(number) for number in re.findall(_NUMBER, text)}
+
+
 def _on_the_other_clock(hour: int) -> set[int]:
     """What an hour is by the clock, of 12 hours or 24, that it is not told by."""
     if hour > _HOURS:
@@ -124,18 +219,21 @@ def _on_the_other_clock(hour: int) -> set[int]:
 
 def _invents_number(text: str, source: str) -> bool:
     """Whether the text has a number that is in the source neither in digits nor in words."""
-    numbers = re.findall(_NUMBER, text)
-    if not source or not numbers:
+    if not source or not re.search(_NUMBER, text):
         return False
     digits = re.sub(r"\D", "", source)
     said = _spoken_in(source)
-    told = said | {_value(number) for number in re.findall(_NUMBER, source)}
+    amounts = _amounts(source)
+    told = said | amounts | _values_in(source)
     hours = {other for hour in told for other in _on_the_other_clock(hour)}
     words = (word.removesuffix("s") for word in re.findall(r"[a-z]+", source.lower()))
     meant = {_NUMBER_WORDS[word] for word in words if word in _NUMBER_WORDS}
+    if _FORTNIGHT.search(source):
+        meant.update(_FORTNIGHT_DAYS)
+    allowed = said | amounts | hours | meant
     return any(
-        number.lstrip("0") not in digits and _value(number) not in said | hours | meant
-        for number in numbers
+        number.lstrip("0") not in digits and _value(number) not in allowed
+        for number in re.findall(_NUMBER, _without_amounts(text, told))
     )
 
 

@@ -33,7 +33,10 @@ _SOURCE = _ENGLISH.fill_null("")
 _LENGTH_SLACK = 2
 # A character of these scripts says about as much as this many Latin ones.
 _DENSE = {r"[\p{Han}\p{Hiragana}\p{Katakana}]": 2, r"\p{Hangul}": 1}
-_MIXED_SCRIPT_SHARE = 0.1
+# Letters and vowel signs, half of what Brahmic scripts write. Not the marks of any script: by them,
+# vowelled Arabic would be half Arabic.
+_LETTER = r"[\p{L}\p{M}]--\p{Inherited}"
+_MIXED_SCRIPT_SHARE = 0.05  # two short words of Bengali in six long ones of English are .09
 _REPEATED_FROM = 6  # words; shorter texts repeat a word for good reasons
 _LONGEST_RUN = 4  # of one word, from which on it is no emphasis
 # Characters that change what is seen and not what is read: overrides of the direction, tags, spaces
@@ -80,7 +83,7 @@ def keep_good(
             if gate.rule not in config.skipped
         ),
     )
-    judged = with_lost_parts(rows, glossary, config.spelt_up_to)
+    judged = with_lost_parts(rows, glossary, config.spelt_up_to, language)
     judged = _with_languages(judged, LanguageJudge(language, kb_language), config)
     judged = judged.with_columns(verdict.alias("_gate"))
     good = judged.filter(pl.col("_gate").is_null()).select(rows.columns)
@@ -197,10 +200,10 @@ def _is_off(language: LanguageConfig, least_share: float) -> pl.Expr:
     if classes is None:
         return pl.lit(value=False)
     inside = "".join(rf"\p{{{name}}}" for name in classes)
-    letters = _TEXT.str.count_matches(r"\p{L}")
-    # A language that is to be mixed with another script's may be half of that, in longer words.
+    letters = _TEXT.str.count_matches(rf"[{_LETTER}]")
+    # A text that is to be mixed may be mostly in another script, and in longer words.
     share = least_share if language.mixing is None else min(least_share, _MIXED_SCRIPT_SHARE)
-    return _TEXT.str.count_matches(rf"[\p{{L}}&&[{inside}]]") < letters * share
+    return _TEXT.str.count_matches(rf"[[{_LETTER}]&&[{inside}]]") < letters * share
 
 
 def _is_repetition(least_share: float) -> pl.Expr:

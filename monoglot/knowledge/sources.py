@@ -4,7 +4,8 @@
     store/sources/<place>.json              the last one, and the server's mark of its version
 
 A run fetches once, so that all of it sees the same rows, and everything behind (rejects, digests,
-the check whether there is anything to do) works on a file. The address and its password are read
+the check whether there is anything to do) works on a file. Both go three days after the last fetch
+from the place. The address and its password are read
 from the environment here, and stay here: what is kept, shown or raised names the place without.
 """
 
@@ -131,6 +132,8 @@ def _local(
         got = _fetch(base, address, fresh, settings, known=kept.mark if kept else {})
         if kept is not None and got.is_unchanged:
             os.utime(store.sources / kept.file)
+            note.touch()
+            _remove_old(store.sources)
             return base.kept_in(store.sources / kept.file, kept.shown)
         final = store.sources / f"{place}-{file_digest(fresh)[:16]}{got.kind}"
         fresh.replace(final)
@@ -193,10 +196,12 @@ def _address(base: KnowledgeBaseConfig, field: str) -> SecretStr:
 
 
 def _remove_old(folder: Path) -> None:
-    """Remove what no run can be reading any more, and what a killed one left."""
+    """Remove what no run can be reading any more, and what a killed one left.
+
+    A place is left for good where its query, address or token is edited: its note ends with it.
+    """
     before = time.time() - _KEPT_S
-    noted = {kept.file for path in folder.glob("*.json") if (kept := _Kept.read(path))}
     for path in folder.iterdir():
         with contextlib.suppress(OSError):  # another process was faster
-            if path.name not in noted and path.suffix != ".json" and path.stat().st_mtime < before:
+            if path.stat().st_mtime < before:
                 path.unlink()

@@ -14,11 +14,12 @@ for where it comes from; a user's query may be the very one that was sampled for
 import polars as pl
 
 from monoglot.contracts import Rejects
-from monoglot.identity import all_normalised
+from monoglot.identity import all_normalised, normalised
 from monoglot.knowledge.duplicates import near_pairs, near_to, repeats
 from monoglot.knowledge.labels import texts_of_several
 from monoglot.knowledge.parts import untrained_labels
 from monoglot.knowledge.split import without_leaks
+from monoglot.spelling import folded_spelling
 
 # Origins whose near-duplicates are dropped, the more trusted first.
 _MADE = ("user", "synthetic")
@@ -90,6 +91,25 @@ def without_guarded(anchors: pl.DataFrame, guarded: pl.Series) -> tuple[pl.DataF
         guarded: texts of a guard's questions.
     """
     return _without_texts(anchors, guarded, "guarded_text", "a guard asks this text (guards)")
+
+
+def spelt_like(anchors: pl.DataFrame, held: pl.Series) -> pl.Series:
+    """The ids of the anchors that another spelling may turn into one of the texts.
+
+    The ways in which people spell a romanised word are folded to one (`folded_spelling`): an anchor
+    that differs from a held text by them alone may become that text by spelling noise.
+
+    Args:
+        anchors: `contracts.Queries`.
+        held: texts that nothing is trained on.
+    """
+    folded = {_folded(text) for text in held.drop_nulls().unique()}
+    alike = pl.Series([_folded(text) in folded for text in anchors["text"]], dtype=pl.Boolean)
+    return anchors["query_id"].filter(alike).sort()
+
+
+def _folded(text: str) -> str:
+    return " ".join(folded_spelling(word) for word in normalised(text).split())
 
 
 def without_out_of_scope(

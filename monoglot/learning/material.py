@@ -80,7 +80,7 @@ class Material:
         rows: knowledge-base rows (row_id, query, label) the triplets name.
         triplets: `contracts.Triplets` of all epochs; with `partners`, of the first.
         config: objective, batch, mix and noise.
-        romanised: codes of the languages whose anchors may be spelt anew.
+        respelt: ids of the anchors that may be spelt anew.
         partners: gives the triplets of a later epoch; see `training.fine_tune`.
 
     Attributes:
@@ -97,7 +97,7 @@ class Material:
         triplets: pl.DataFrame,
         config: TrainingConfig,
         *,
-        romanised: Collection[str],
+        respelt: Collection[str],
         partners: PartnersOf | None = None,
     ) -> None:
         texts, lessons = lessons_of(anchors, rows, triplets)
@@ -109,7 +109,7 @@ class Material:
             return lessons_of(anchors, rows, partners(epoch, encoder.encode))[1][0]
 
         self._later = later
-        noise = SpellingNoise(config.spelling_noise, romanised, config.seed)
+        noise = SpellingNoise(config.spelling_noise, respelt, config.seed)
         self.texts, self._spellings = spellings_of(anchors, rows, texts, noise, epochs=epochs)
         self._objective = OBJECTIVES[config.objective]
         self._teacher = encoder.encode(texts) if self._objective.teacher else None

@@ -23,13 +23,13 @@ class SpellingNoise:
     """Which anchors get another spelling for an epoch.
 
     Attributes:
-        share: of the anchors in a romanised language.
-        romanised: the codes of those languages.
+        share: of the anchors that may get one.
+        respelt: the ids of those.
         seed: of all draws.
     """
 
     share: float
-    romanised: Collection[str]
+    respelt: Collection[str]
     seed: int
 
 
@@ -49,16 +49,15 @@ def spellings_of(
         The texts with the new ones after them, and (n,) positions of them for each epoch.
     """
     as_they_are = np.arange(anchors.height)
-    if noise.share == 0.0 or not noise.romanised:
+    if noise.share == 0.0 or len(noise.respelt) == 0:
         return texts, [as_they_are] * epochs
-    languages = anchors.sort("query_id")["language"]
-    romanised = languages.is_in(list(noise.romanised)).to_numpy()
+    respelt = anchors["query_id"].sort().is_in(list(noise.respelt)).to_numpy()
     known = set().union(*map(words_of, rows["query"]))
     place: dict[str, int] = {}
     spelt = []
     for epoch in range(epochs):
         rng = np.random.default_rng([noise.seed, epoch, _STREAM])
-        drawn = romanised & (rng.random(anchors.height) < noise.share)
+        drawn = respelt & (rng.random(anchors.height) < noise.share)
         positions = as_they_are.copy()
         for number in np.flatnonzero(drawn):
             spelling = noisy_spelling(texts[number], known, rng)

@@ -62,7 +62,7 @@ def fine_tune_on(
     *,
     devices: Sequence[str],
     scratch: Path,
-    romanised: Collection[str] = (),
+    respelt: Collection[str] = (),
     on_step: OnStep | None = None,
     partners: PartnersOf | None = None,
 ) -> TrainingLog:
@@ -77,7 +77,7 @@ def fine_tune_on(
         devices: a process is started for each, as `cuda:1`; one device: none is, and the encoder's
             own is used.
         scratch: as there; on a disk that the processes share, as those of one machine do.
-        romanised: as there.
+        respelt: as there.
         on_step: called in this process.
         partners: sent to the processes; must keep in a file what it has drawn.
 
@@ -85,7 +85,7 @@ def fine_tune_on(
         ConfigError, DataError: as there.
         RunError: as there, or a process has died.
     """
-    options: dict[str, Any] = {"romanised": frozenset(romanised), "partners": partners}
+    options: dict[str, Any] = {"respelt": frozenset(respelt), "partners": partners}
     if len(devices) == 1:
         return fine_tune(
             encoder, anchors, rows, triplets, config, scratch=scratch, on_step=on_step, **options

@@ -67,7 +67,7 @@ def fine_tune(
     config: TrainingConfig,
     *,
     scratch: Path,
-    romanised: Collection[str] = (),
+    respelt: Collection[str] = (),
     on_step: OnStep | None = None,
     partners: PartnersOf | None = None,
     ranks: Ranks | None = None,
@@ -81,7 +81,7 @@ def fine_tune(
         triplets: `contracts.Triplets` of `config.epochs` epochs; with `partners`, of the first.
         config: objective, batch, rate and so on.
         scratch: folder for checkpoints, of this very training alone.
-        romanised: codes of the languages whose anchors `config.spelling_noise` may spell anew.
+        respelt: ids of the anchors that `config.spelling_noise` may spell anew.
         on_step: called with (steps done, steps in all).
         partners: gives the triplets of a later epoch, asked at its start with the model as it is
             then; the same for the same epoch, also after a resume. None: `triplets` has them all.
@@ -100,7 +100,7 @@ def fine_tune(
         rows,
         triplets,
         config,
-        romanised=romanised,
+        respelt=respelt,
         partners=partners and _drawn_once(partners, ranks),
     )
     run = _Run(encoder, config, material, ranks)
