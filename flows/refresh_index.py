@@ -9,7 +9,7 @@ from monoglot.errors import StoreError
 from monoglot.identity import digest
 from monoglot.runs import RunRecord, new_run_name
 from monoglot.serving.releases import NO_RELEASE, Releases
-from monoglot.standing import reason_against_refresh
+from monoglot.standing import Inputs, reason_against_refresh
 from monoglot.store import Store
 from tasks.abstention import measure_again
 from tasks.artifacts import show_nothing
@@ -21,6 +21,7 @@ from tasks.notices import TOLD
 from tasks.record import keep_record
 from tasks.release import make_release, promote
 from tasks.request import RunRequest
+from tasks.versions import versions
 from tasks.workplace import Workplace
 
 _CHANGED = "the knowledge base changed; the model is kept"
@@ -43,6 +44,7 @@ def refresh_index(request: RunRequest) -> RunRecord | None:
         seen, current = releases.pointer(), releases.current()
         if current is None:
             raise StoreError(NO_RELEASE.format(place.store.location))
+        inputs = Inputs.of(config, settings, versions())
         rows = read_knowledge_base(place, config.knowledge_base)
         reason = reason_against_refresh(place.store, current, rows.digest, force=request.force)
         if reason is not None:
@@ -86,6 +88,7 @@ def refresh_index(request: RunRequest) -> RunRecord | None:
             release=release,
             verdict="unchanged",
             reasons=(release.reason,),
+            inputs=inputs.key,
         )
         tidy(place.store, config.retention, key)
         return record

@@ -19,7 +19,7 @@ from monoglot.runs import RunRecord, new_run_name
 from monoglot.serving.manifest import Release
 from monoglot.serving.releases import Releases
 from monoglot.settings import Settings
-from monoglot.standing import Inputs, standing
+from monoglot.standing import Inputs, standing, unwritten
 from monoglot.store import Artifact, Store
 from tasks.abstention import Calibrated, calibrate_chosen, read_out_of_scope
 from tasks.anchors import gather_anchors
@@ -81,6 +81,8 @@ def retrain(request: RunRequest) -> RunRecord | Outstanding:
         if settings.training_deployment:
             require(settings.training_deployment)
         show_plan(place.store, make_plan(inputs, config, settings, place.store))
+        for told in unwritten(config, settings):
+            get_run_logger().warning(told, extra={"shown": True})
         try:
             record = train_and_release(place, config, inputs)
         except BatchPendingError as pending:

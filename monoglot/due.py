@@ -22,6 +22,10 @@ from monoglot.standing import Inputs, chosen_by_hand, standing
 from monoglot.store import Artifact, Store
 
 FIRST = Work("retrain", ("there is no release yet",))
+_GONE = (
+    "the knowledge base of the last training is in the store no more (`monoglot forget`), so that "
+    "nothing tells what changed since"
+)
 
 
 @dataclass(frozen=True)
@@ -125,15 +129,17 @@ def _work_for(config: Config, store: Store, rows: pl.DataFrame, *, config_change
     trained, current = Runs(store).last_retrain(), Releases(store).current()
     if trained is None or current is None:
         return FIRST
-    since_training = compare(_rows_of(store, trained.knowledge_base), rows)
-    work = decide(since_training, config.policy, first=False, config_changed=config_changed)
-    if work.kind == "retrain":
-        return work
     if not Releases(store).has_table(current):
         return Work("refresh", (f"the index of release {current.id} is gone",))
     by_hand = chosen_by_hand(store, frame_digest(rows))
-    if by_hand is not None:
+    if by_hand is not None and not config_changed:
         return Work("nothing", (by_hand,))
+    before = _rows_of(store, trained.knowledge_base)
+    if before is None:
+        return Work("retrain", (_GONE,))
+    work = decide(compare(before, rows), config.policy, first=False, config_changed=config_changed)
+    if work.kind == "retrain":
+        return work
     since_release = compare(_rows_of(store, current.knowledge_base), rows)
     return decide(since_release, config.policy, first=False, config_changed=False)
 

@@ -43,6 +43,7 @@ from monoglot.standing import (
     reason_against_refresh,
     refuse_untranslatable,
     refuse_without_training_data,
+    unwritten,
 )
 from monoglot.store import Store
 
@@ -174,6 +175,7 @@ def make_plan(inputs: Inputs, config: Config, settings: Settings, store: Store |
         out=Outstanding() if store is None else outstanding_in(ledger_file(store)),
         warnings=(
             *loaded.warnings,
+            *unwritten(config, settings),
             *_budget_warnings(config, settings, requests),
             *_left_out(config, settings),
         ),

@@ -67,6 +67,7 @@ class RunRecord(BaseModel):
         report: path of the report in the store; empty: it wrote none.
         systems: name -> outcomes of each system that was evaluated.
         stages: what each stage did.
+        inputs: of a refresh: the key that a run of the same files, config and code would have.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -83,6 +84,7 @@ class RunRecord(BaseModel):
     report: str
     systems: dict[str, Artifact]
     stages: tuple[StageRecord, ...]
+    inputs: str = ""
 
     @property
     def unanswered(self) -> int:

@@ -81,9 +81,11 @@ def standing(inputs: Inputs, store: Store) -> Standing | None:
     """The finished run that makes another one needless, or None."""
     runs, releases = Runs(store), Releases(store)
     record, current = runs.find(inputs.key), releases.current()
-    if record is None or current is None or record.unanswered:
+    if current is None or not releases.has_table(current):
         return None
-    if not releases.has_table(current):
+    if record is None:
+        return _left_after_refresh(inputs, runs, current)
+    if record.unanswered:
         return None
     if not all(store.holds(stage.artifact) for stage in record.stages):
         return None
@@ -92,6 +94,20 @@ def standing(inputs: Inputs, store: Store) -> Standing | None:
     if moved and (last is None or last.key != record.key):
         return None  # other inputs were put into production since: these are new again
     return Standing(record, current.id, chosen_by_hand=moved)
+
+
+def _left_after_refresh(inputs: Inputs, runs: Runs, current: Release) -> Standing | None:
+    """The refresh with the present inputs after which another release was chosen by hand, or None.
+
+    A refresh alone leaves the training of its rows to be done; one that was taken back does not,
+    until something changes.
+    """
+    last, trained = runs.last(), runs.last_retrain()
+    if last is None or last.inputs != inputs.key or last.release == current.id:
+        return None
+    if trained is None or trained.config != inputs.config:
+        return None
+    return Standing(last, current.id, chosen_by_hand=True)
 
 
 def chosen_by_hand(store: Store, rows_digest: str) -> str | None:
@@ -138,6 +154,24 @@ def languages_to_ask(config: Config, settings: Settings) -> tuple[LanguageConfig
         return ()
     writes = config.generation.synthetic_per_label > 0 or config.user_queries.path is not None
     return tuple(it for it in config.languages if writes or it.translations is None)
+
+
+def unwritten(config: Config, settings: Settings) -> tuple[str, ...]:
+    """What the config asks of an LLM and a run leaves out, since there is none."""
+    if settings.has_endpoint:
+        return ()
+    told = []
+    if config.generation.synthetic_per_label:
+        told.append(
+            f"generation.synthetic_per_label: {config.generation.synthetic_per_label} queries a "
+            "label are asked for, and no LLM is set (MONOGLOT_LLM_BASE_URL): none are written."
+        )
+    if config.user_queries.path is not None:
+        told.append(
+            f"{config.user_queries.path.name}: user queries are labelled by an LLM, and none is "
+            "set (MONOGLOT_LLM_BASE_URL): they are not used."
+        )
+    return tuple(told)
 
 
 def asks_for_questions(config: Config, settings: Settings) -> bool:

@@ -25,6 +25,7 @@ def keep_record(
     reasons: tuple[str, ...],
     report: str = "",
     systems: Mapping[str, Artifact] | None = None,
+    inputs: str = "",
 ) -> RunRecord:
     """Write what a run did, so that the next one with the same inputs does nothing; and show it."""
     record = RunRecord(
@@ -40,6 +41,7 @@ def keep_record(
         report=report,
         systems=dict(systems or {}),
         stages=tuple(place.journal),
+        inputs=inputs,
     )
     Runs(place.store).write(record)
     show_record(place.store, record)

@@ -212,11 +212,6 @@ def user_labels_of(
     if config.user_queries.path is None:
         return UserLabels()
     if not place.settings.has_endpoint:
-        get_run_logger().warning(
-            f"{config.user_queries.path.name}: user queries are labelled by an LLM, and no "
-            "endpoint is given (MONOGLOT_LLM_BASE_URL); they are not used.",
-            extra={"shown": True},
-        )
         return UserLabels()
     queries = read_user_queries(
         place,

@@ -1,7 +1,8 @@
 """`S3Store`: a store in a bucket, and the folder of this machine that mirrors it.
 
     s3://bucket/prefix/                            the truth
-      store.json  redaction.json  releases/  runs/  health/        as in a local store, read and written in place
+      store.json  redaction.json                   as in a local store, read and written in place
+      releases/  runs/  health/                    the same
       index/                                       LanceDB's, read and written in place
       artifacts/<stage>/<key>/<attempt>/           data files of one upload
       artifacts/<stage>/<key>/record.json          written last; names the attempt
