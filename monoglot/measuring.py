@@ -3,15 +3,17 @@
 Reads only: a service may be answering from the store, and a run may be writing to it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 
 from monoglot.config import Config, QueriesFile
-from monoglot.errors import StoreError
+from monoglot.errors import DataError, StoreError
+from monoglot.knowledge.files import read_table, refuse_no_file
 from monoglot.knowledge.queries import load_queries, unknown_labels
 from monoglot.learning.encoder import Encoder, Vectors
 from monoglot.learning.evaluation import as_json, evaluate_vectors, with_english
@@ -21,6 +23,8 @@ from monoglot.serving.manifest import Release
 from monoglot.serving.releases import NO_RELEASE, Releases
 from monoglot.settings import Settings
 from monoglot.store import Store
+
+_OURS = ("text", "language", "label")  # that a file of questions must have
 
 
 @dataclass(frozen=True)
@@ -44,10 +48,16 @@ class Measurement:
 def measure_release(config: Config, settings: Settings, file: QueriesFile) -> Measurement:
     """Ask the release in production, and the untuned model over the same rows.
 
+    Args:
+        config: names the store, the languages and the untuned model.
+        settings: where and how fast texts are encoded.
+        file: the questions; see `as_given` for one that is not the config's own.
+
     Raises:
         DataError: the file cannot be used.
         StoreError: there is no store, or no release in it.
     """
+    file = as_given(file, config)
     store = Store.existing(config.store)
     releases = Releases(store)
     release = releases.current()
@@ -77,6 +87,36 @@ def measure_release(config: Config, settings: Settings, file: QueriesFile) -> Me
             *([lacking] if lacking else []),
         ),
     )
+
+
+def as_given(file: QueriesFile, config: Config) -> QueriesFile:
+    """A file of questions with the column names that it goes by.
+
+    The config's names were made for its own file. Another one may have ours; where it has all of
+    both, it is laid out as the config's is.
+
+    Args:
+        file: with the config's `columns`.
+        config: whose own file is left as it is.
+
+    Raises:
+        DataError: the file is not the config's, and is not there.
+    """
+    if file.path is None or file.path == config.evaluation.path:
+        return file
+    refuse_no_file(file.path)
+    if _has(file.path, file.columns.values()) or not _has(file.path, _OURS):
+        return file
+    return file.model_copy(update={"columns": {}})
+
+
+def _has(path: Path, names: Collection[str]) -> bool:
+    """Whether a file can be read and has the columns."""
+    try:
+        read_table(path, None, tuple(names), ())
+    except DataError:
+        return False
+    return True
 
 
 def _answers(

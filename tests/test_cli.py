@@ -243,10 +243,14 @@ def test_search_says_whether_it_is_sure(monoglot, line):
     languages = {"hi-Latn": sure, "ar": sure.model_copy(update={"score": 1.01})}
     kept = now.abstention.model_copy(update={"overall": sure, "languages": languages})
     releases.amend(now.model_copy(update={"abstention": kept}))
-    code, out, _ = monoglot("search", "order cancel karo", *config)
-    assert (code, "not sure: none of these is near enough" in out) == (0, True)
     told = json.loads(monoglot("search", "order cancel karo", *config, "--json")[1])
     assert told["confident"] is told["answers"][0]["confident"] is False
+    best = told["answers"][0]
+    assert (told["threshold"], best["confidence"]) == (1.01, best["score"] * best["share"])
+    for language, whose in ((), "the most careful of all languages"), (("--language", "AR"), "AR"):
+        code, out, _ = monoglot("search", "order cancel karo", *language, *config)
+        said = f"not sure: confidence {best['confidence']:.2f}, needs 1.01 ({whose})"
+        assert (code, said in one_line(out)) == (0, True)
     asked = ("search", "order cancel karo", "--language", "hi-Latn", *config)
     assert "not sure" not in monoglot(*asked)[1]
     told = json.loads(monoglot(*asked, "--json")[1])
@@ -256,6 +260,23 @@ def test_search_says_whether_it_is_sure(monoglot, line):
         False,
         False,
     ]
+    assert told["threshold"] == -1.0
+
+
+def test_search_says_why_it_is_never_sure_or_cannot_know(monoglot, line):
+    config = ("-c", config_of(line))
+    releases = Releases(Store.existing(str(line / "store")))
+    now = releases.current()
+    never = now.abstention.overall.model_copy(update={"score": None})
+    for kept, said in (
+        (now.abstention.model_copy(update={"overall": never}), "and none is enough"),
+        (None, "this release has no threshold"),
+    ):
+        releases.amend(now.model_copy(update={"abstention": kept}))
+        assert said in one_line(monoglot("search", "order cancel karo", *config)[1])
+        told = json.loads(monoglot("search", "order cancel karo", *config, "--json")[1])
+        assert told["threshold"] is None
+        assert told["confident"] is (None if kept is None else False)
 
 
 def test_evaluate_prints_what_the_design_says(monoglot, line):

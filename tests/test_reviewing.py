@@ -18,6 +18,7 @@ from monoglot.feedback.reviewing import COLUMNS, to_review, write_review
 from monoglot.feedback.taking import take
 from monoglot.knowledge.knowledge_base import load_knowledge_base
 from monoglot.knowledge.queries import load_out_of_scope, load_queries
+from monoglot.measuring import as_given
 from monoglot.store import Store
 
 KB = """query,label,label_path,answer
@@ -174,6 +175,21 @@ def test_rows_of_the_knowledge_base_get_what_their_label_has(shop):
     assert counted(take_in(shop, text, "knowledge_base")) == [("knowledge_base", "kb.csv", 0, 2)]
 
 
+@pytest.mark.parametrize("columns", [["text"], ["text", "language"]])
+def test_what_is_out_of_scope_is_added_once_whatever_its_file_says_of_languages(shop, columns):
+    outside = shop / "outside.csv"
+    pl.DataFrame([["weather"], [None]][: len(columns)], schema=columns).write_csv(outside)
+    settings = json.loads((shop / "monoglot.yaml").read_text())
+    settings["abstention"] = {"out_of_scope": {"path": outside.name}}
+    (shop / "monoglot.yaml").write_text(json.dumps(settings))
+    text = "label,text,language\n-,cuánto cuesta un piso,es\n-,Weather?,en\n"
+    assert counted(take_in(shop, text, "evaluation")) == [("out_of_scope", "outside.csv", 1, 1)]
+    after = outside.read_text(encoding="utf-8")
+    assert after.splitlines()[2:] == ["cuánto cuesta un piso" + ",es" * (len(columns) - 1)]
+    assert counted(take_in(shop, text, "evaluation")) == [("out_of_scope", "outside.csv", 0, 2)]
+    assert outside.read_text(encoding="utf-8") == after
+
+
 @pytest.mark.parametrize("suffix", ["jsonl", "tsv", "parquet"])
 def test_every_kind_of_file_is_appended_to_or_left_alone(shop, suffix):
     kb = pl.read_csv(shop / "kb.csv").with_columns(row_id=pl.Series(["a", "b", "c", "d"]))
@@ -226,6 +242,18 @@ def test_a_wrong_line_is_told_and_nothing_is_written(shop, into, line, said):
     assert {name: raw for name, raw in contents(shop).items() if name != "filled.csv"} == before
 
 
+def test_lines_without_a_text_contradict_nothing(shop):
+    with (shop / "kb.csv").open("a") as stream:
+        stream.write(",track,,\n")
+    with pytest.raises(DataError) as caught:
+        take_in(shop, "label,text\ntrack,ek\npay,do\n", "knowledge_base")
+    missing = "column english: is empty: write the query as the knowledge base would have it"
+    answer = "row 3, column answer: is empty, and label pay has 2 answers: write one"
+    assert str(caught.value) == (
+        f"{shop / 'filled.csv'}: nothing was taken. row 2, {missing}; row 3, {missing}; {answer}."
+    )
+
+
 def test_new_labels_are_taken_when_told(shop):
     text = "label,text\nrefund,paise wapas\n"
     taken = take_in(shop, text, new_labels=True)
@@ -268,3 +296,40 @@ def test_the_command_lists_writes_and_takes(shop, monoglot):  # noqa: F811
     code, _, err = monoglot("review", "-c", config, "--take", shop / "r.csv", "--into", "index")
     assert (code, "give one of training, evaluation, knowledge_base" in err) == (2, True)
     assert log_files(shop / "store/queries")
+
+
+@pytest.mark.parametrize(
+    ("header", "line"),
+    [
+        ("text,language,label,english", "kab aayega,hi-Latn,track,when"),
+        ("texto,idioma,label,english", "kab aayega,hi-Latn,track,when"),
+        ("texto,idioma,label,english,text", "kab aayega,hi-Latn,track,when,an aside"),
+        ("texto,idioma,label,english,text,language", "kab aayega,hi-Latn,track,when,no,no"),
+    ],
+)
+def test_a_file_to_evaluate_on_may_have_the_config_s_column_names_or_ours(shop, header, line):
+    own = {"path": shop / "own.csv", "columns": {"text": "texto", "language": "idioma"}}
+    config = Config(knowledge_base={"path": shop / "kb.csv"}, evaluation=own)
+    (shop / "other.csv").write_text(f"{header}\n{line}\n")
+    given = config.evaluation.model_copy(update={"path": shop / "other.csv"})
+    rows = load_queries(as_given(given, config)).rows
+    assert rows.select("text", "language", "label", "english").rows() == [
+        ("kab aayega", "hi-Latn", "track", "when")
+    ]
+    assert as_given(config.evaluation, config) == config.evaluation  # is read as a run reads it
+
+
+def test_a_file_with_neither_column_names_is_told_of_the_config_s(shop):
+    own = {"columns": {"text": "texto"}}
+    config = Config(knowledge_base={"path": shop / "kb.csv"}, evaluation=own)
+    given = config.evaluation.model_copy(update={"path": shop / "kb.csv"})
+    with pytest.raises(DataError, match="has no column texto, language"):
+        load_queries(as_given(given, config))
+
+
+@pytest.mark.parametrize("command", [("evaluate", "--queries"), ("review", "--take")])
+def test_a_path_that_was_typed_is_not_blamed_on_the_config(shop, monoglot, command):  # noqa: F811
+    for name, what in (("nosuch.csv", "no such file"), ("store", "is a folder")):
+        code, _, err = monoglot(*command, shop / name, "-c", shop / "monoglot.yaml")
+        said = f"{shop / name}: {what}. Check the path you gave."
+        assert (code, said in " ".join(err.split())) == (2, True), err

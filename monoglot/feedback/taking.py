@@ -17,7 +17,7 @@ from monoglot.errors import DataError
 from monoglot.feedback.appending import COLUMNS_OF, Into, Target, appended, write_anew
 from monoglot.feedback.reviewing import unguarded
 from monoglot.identity import normalised, text_digest
-from monoglot.knowledge.files import read_table
+from monoglot.knowledge.files import read_table, refuse_no_file
 from monoglot.knowledge.rejects import ROW, RejectList, cleaned, trimmed, without_control
 
 NOTHING_FITS = "-"  # written as a label: no row answers this, and none should
@@ -86,6 +86,7 @@ def take(
         DataError: a file cannot be used, or lines of the table; names the first twenty. Nothing
             was written.
     """
+    refuse_no_file(file)
     problems = RejectList(str(file))
     rows, unlabelled = _labelled(file, problems)
     rows = rows.with_columns(pl.col("language").fill_null(pl.lit(language, pl.String)))
@@ -184,10 +185,15 @@ def _record(
 def _new_ones(
     records: Iterable[_Record], into: Into, target: Target, problems: RejectList
 ) -> tuple[list[_Record], int]:
-    """The rows that the target lacks, and the number of those it has; contradictions are told."""
+    """The rows that the target lacks, and the number of those it has; contradictions are told.
+
+    A record without a text is neither: it has been told already, and is the same as no other.
+    """
     seen = {key: (label, f"{target.path}, row {row}") for key, label, row in _there(target, into)}
     kept, known = [], 0
     for number, record in records:
+        if not record[_text_of(into)]:
+            continue
         key, label = _key(record, into), record.get("label") or ""
         there, where = seen.get(key, (None, ""))
         if there is None:
@@ -207,13 +213,21 @@ def _there(target: Target, into: Into) -> Iterator[tuple[tuple[str, str], str, i
     required, optional = COLUMNS_OF[into]
     rows, _ = read_table(target.path, target.columns, required, optional)
     rows = rows.with_columns(*cleaned(*required))
-    for row in rows.iter_rows(named=True):
+    for row in rows.filter(pl.col(_text_of(into)).is_not_null()).iter_rows(named=True):
         yield _key(row, into), row.get("label") or "", row[ROW]
 
 
 def _key(row: Mapping[str, str | None], into: Into) -> tuple[str, str]:
-    text = "query" if into == "knowledge_base" else "text"
-    return normalised(row[text] or ""), (row.get("language") or "").lower()
+    """What a row is known by; out of scope it is the text alone.
+
+    The file there may lack a column language, and its reader keeps each text once in any case.
+    """
+    language = None if into == "out_of_scope" else row.get("language")
+    return normalised(row[_text_of(into)] or ""), (language or "").lower()
+
+
+def _text_of(into: Into) -> str:
+    return "query" if into == "knowledge_base" else "text"
 
 
 def _told(problems: RejectList) -> str:

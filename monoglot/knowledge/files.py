@@ -71,6 +71,21 @@ def read_table(
     return found.rows, rejects
 
 
+def refuse_no_file(path: Path) -> None:
+    """Refuse a path that was given by hand; `read_table` takes it to be of the config.
+
+    Raises:
+        DataError: no file is there.
+    """
+    try:
+        is_file, is_folder = path.is_file(), path.is_dir()
+    except OSError:  # such as a name that is too long, which `read_table` tells as it is
+        return
+    if not is_file:
+        what = "is a folder" if is_folder else "no such file"
+        raise DataError(f"{path}: {what}. Check the path you gave.")
+
+
 def _refuse_missing(
     place: str,
     path: Path,
