@@ -14,7 +14,7 @@ from monoglot.config import Config, LanguageConfig
 from monoglot.contracts import Queries, empty
 from monoglot.errors import DataError
 from monoglot.generation.quality import keep_good
-from monoglot.knowledge.files import read_table
+from monoglot.knowledge.files import read_table, refuse_no_file
 from monoglot.knowledge.rejects import cleaned
 from monoglot.runs import StageRecord
 from monoglot.store import Artifact
@@ -130,6 +130,7 @@ def measure_gates(config: Config, path: Path, examples: int = 3) -> tuple[Yield,
     Raises:
         DataError: the file cannot be used, or a mark is none.
     """
+    refuse_no_file(path)
     raw, rejects = read_table(path, None, ("text", "language"), ("english", "ok"))
     if rejects.entries:
         raise DataError(f"{path}: {rejects.first()} Mend the file.")
