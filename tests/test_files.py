@@ -179,12 +179,18 @@ def test_where_columns_cannot_be_mapped_another_remedy_is_given(tmp_path):
         read_table(tmp_path / "t.csv", None, ("translation",), ("source",))
 
 
-@pytest.mark.parametrize("separator", [";", "\t"])
-def test_another_separator_is_recognised(refusal, separator):
-    text = f"query{separator}label\na{separator}b\n"
-    assert refusal("kb.csv", text).endswith(
-        "Its fields must be separated by commas; for tabs call it .tsv."
+def test_tabs_in_a_csv_file_are_recognised(refusal):
+    assert refusal("kb.csv", "query\tlabel\na\tb\n").endswith(
+        "Its fields must be separated by commas or semicolons; for tabs call it .tsv."
     )
+
+
+def test_semicolons_separate_where_the_names_have_no_comma(read):
+    text = '\ufeff\n"query";label;answer\nhello, you;greet;"a;b"\nbye;leave\n'
+    rows, rejects = read("kb.csv", text)
+    assert [row[1:] for row in rows] == [("hello, you", "greet", "a;b"), ("bye", "leave", None)]
+    assert rejects == []
+    assert read("kb.csv", "query,label\na;b,c\n")[0] == [(2, "a;b", "c", None)]
 
 
 def test_columns_are_mapped(read, refusal):

@@ -140,6 +140,15 @@ def test_rows_are_appended_once_in_the_file_s_own_layout(shop):
     assert counted(take_in(shop, more)) == [("training", "train.csv", 2, 2)]
 
 
+def test_a_file_with_semicolons_gets_more_of_them(shop):
+    (shop / "train.csv").write_text("id;lang;q;label\n1;hi-Latn;parcel kahan hai?;track\n")
+    text = "label;text;language\ntrack;order, kidhar;hi-Latn\n"  # saved by a spreadsheet
+    assert counted(take_in(shop, text)) == [("training", "train.csv", 1, 0)]
+    after = (shop / "train.csv").read_text()
+    assert after.endswith("track\n;hi-Latn;order, kidhar;track\n")
+    assert counted(take_in(shop, text)) == [("training", "train.csv", 0, 1)]
+
+
 def test_what_the_config_names_no_file_for_goes_beside_it(shop):
     text = "label,text,english\ntrack,order kidhar,where is it\n-,aap kaise ho,\n"
     taken = take_in(shop, text, "evaluation")

@@ -15,6 +15,7 @@ from typing import Literal
 from monoglot.config import Config, KnowledgeBaseConfig, QueriesFile
 from monoglot.errors import DataError
 from monoglot.files import write_atomically
+from monoglot.knowledge.formats import separator_of
 from monoglot.learning_config import OutOfScopeFile
 
 Into = Literal["training", "evaluation", "knowledge_base", "out_of_scope"]
@@ -91,9 +92,12 @@ def write_anew(path: Path, before: bytes, text: str) -> None:
 
 
 def _csv(text: str, ours: Mapping[str, str], records: Sequence[Row]) -> str:
-    header = _header(csv.reader(io.StringIO(text.removeprefix("\ufeff"), newline="")), ours)
+    plain = text.removeprefix("\ufeff")
+    delimiter = separator_of(next((line for line in plain.splitlines() if line.strip()), ""))
+    header = _header(csv.reader(io.StringIO(plain, newline=""), delimiter=delimiter), ours)
     made = io.StringIO(newline="")
-    writer = csv.writer(made, lineterminator="\r\n" if "\r\n" in text else "\n")
+    ending = "\r\n" if "\r\n" in text else "\n"
+    writer = csv.writer(made, delimiter=delimiter, lineterminator=ending)
     if not text:
         writer.writerow(header)
     writer.writerows(

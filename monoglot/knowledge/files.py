@@ -1,11 +1,12 @@
 """Reading the files people have: CSV, TSV, JSONL and Parquet to a table of texts with row numbers.
 
-A record that cannot be read is kept as a reject and does not stop the rest. CSV is read with
-quotes (a quoted field may hold line breaks, so a row's number is that of its first line); a record
-that a stray quotation mark makes unreadable is one reject for each line it takes. TSV has no
-quoting: a tab or a line end always separates, and a quotation mark is a character of the text.
-A short record lacks its last fields, and separators alone are no record. Numbers are read as
-their text, whole ones without a point; lists and objects are none.
+A record that cannot be read is kept as a reject and does not stop the rest. CSV has commas, or
+semicolons where its line of names has no comma, and is read with quotes (a quoted field may hold
+line breaks, so a row's number is that of its first line); a record that a stray quotation mark
+makes unreadable is one reject for each line it takes. TSV has no quoting: a tab or a line end
+always separates, and a quotation mark is a character of the text. A short record lacks its last
+fields, and separators alone are no record. Numbers are read as their text, whole ones without a
+point; lists and objects are none.
 """
 
 import codecs
@@ -99,8 +100,8 @@ def _refuse_missing(
         if columns is None
         else f"Name yours under `columns:`, such as {{{next(iter(missing))}: your_name}}."
     )
-    if path.suffix.lower() == ".csv" and len(names) == 1 and {";", "\t"} & set(names[0]):
-        remedy = "Its fields must be separated by commas; for tabs call it .tsv."
+    if path.suffix.lower() == ".csv" and len(names) == 1 and "\t" in names[0]:
+        remedy = "Its fields must be separated by commas or semicolons; for tabs call it .tsv."
     raise DataError(
         f"{place}: has no column {', '.join(missing.values())} (found: {shown or 'none'}). {remedy}"
     )

@@ -1,6 +1,7 @@
 """The kinds of files: how each gives its column names and the wanted fields of its records."""
 
 import csv
+import itertools
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
@@ -94,8 +95,27 @@ def _decoded(column: pl.Series, place: str) -> pl.Series:
 
 
 def read_csv(stream: Iterable[str], wanted: Wanted, rejects: RejectList) -> Found:
-    """Read text whose fields are separated by commas and may be quoted."""
-    return _read_delimited(_Delimited(stream, rejects), wanted, rejects)
+    """Read text whose fields are separated by commas, or semicolons, and may be quoted."""
+    lines = iter(stream)
+    head = list(_to_first_with_text(lines))
+    delimiter = separator_of(head[-1] if head else "")
+    source = _Delimited(itertools.chain(head, lines), rejects, delimiter=delimiter)
+    return _read_delimited(source, wanted, rejects)
+
+
+def separator_of(names: str) -> str:
+    """What separates the fields of a CSV file, told by its line of names.
+
+    Spreadsheets write semicolons where a comma is in every number, as in most of Europe.
+    """
+    return ";" if ";" in names and "," not in names else ","
+
+
+def _to_first_with_text(lines: Iterator[str]) -> Iterator[str]:
+    for line in lines:
+        yield line
+        if line.strip():
+            return
 
 
 def read_tsv(stream: Iterable[str], wanted: Wanted, rejects: RejectList) -> Found:
