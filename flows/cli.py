@@ -60,9 +60,10 @@ def demo(
     record, _ = _retrain(RunRequest(config_file=sample, store=str(place)))
     assert isinstance(record, RunRecord)  # the sample asks no LLM
     show.run(console, Store.existing(str(place)), record)
-    found = Retriever(place).search_many(DEMO_QUESTIONS, k=1)
+    retriever = Retriever(place)
+    found = retriever.search_many(DEMO_QUESTIONS, k=1)
     for text, answers in zip(DEMO_QUESTIONS, found, strict=True):
-        show.answers(console, text, answers)
+        show.answers(console, text, answers, retriever.release.abstention)
 
 
 @app.command()
@@ -84,10 +85,11 @@ def plan(config: ConfigFile = HERE, as_json: Json = False) -> None:
     refuse_without_training_data(wanted, settings)
     store = Store.if_any(wanted.store)
     made = make_plan(Inputs.of(wanted, settings, versions()), wanted, settings, store)
+    waits = show.Awaiting.of(store)
     if as_json:
-        print_json(show.plan_as_json(made))
+        print_json(show.plan_as_json(made, waits))
     else:
-        show.plan(make_console(), made)
+        show.plan(make_console(), made, waits)
 
 
 @app.command()
@@ -180,17 +182,9 @@ def search(
     retriever = Retriever(wanted.store, settings.device)
     found = retriever.search(text, k, language=language)
     if as_json:
-        answers = [dataclasses.asdict(answer) for answer in found]
-        print_json(
-            {
-                "release": retriever.release.id,
-                "query": text,
-                "confident": found[0].confident,
-                "answers": answers,
-            }
-        )
+        print_json(show.answers_as_json(retriever.release, text, found, language))
     else:
-        show.answers(make_console(), text, found)
+        show.answers(make_console(), text, found, retriever.release.abstention, language)
 
 
 @app.command()

@@ -13,6 +13,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 
 from flows.operation import Finding, last_check, prefect_server, worker
+from flows.show import Awaiting
 from monoglot.config import Config
 from monoglot.errors import MonoglotError
 from monoglot.forgetting import files_named_in
@@ -42,8 +43,24 @@ def examine(config: Config, settings: Settings) -> list[Finding]:
         prefect_server,
         worker,
         last_check,
+        _candidate,
     )
     return [look(config, settings) for look in looks]
+
+
+def _candidate(config: Config, _settings: Settings) -> Finding:
+    """A candidate that nobody has looked at, or that can be promoted no more."""
+    try:
+        store = Store.if_any(config.store)
+    except MonoglotError:
+        return Finding("candidate", "ok", "not looked for: see the store")
+    try:
+        waits = Awaiting.of(store)
+    except MonoglotError as error:
+        return Finding("candidate", "problem", str(error))
+    if waits is None:
+        return Finding("candidate", "ok", "none awaits approval")
+    return Finding("candidate", "warning", waits.line)
 
 
 def _versions(_config: Config, _settings: Settings) -> Finding:

@@ -10,6 +10,7 @@ import typer
 
 from flows.console import make_console, print_json, show_line
 from flows.options import HERE, ConfigFile, Json
+from monoglot.runs import Runs
 from monoglot.serving.approval import Approval
 from monoglot.serving.manifest import Release
 from monoglot.serving.releases import Releases
@@ -29,10 +30,13 @@ def releases(config: ConfigFile = HERE, as_json: Json = False) -> None:
     found, pinned, candidate = kept.listing(), kept.pinned(), approval.waiting()
     now = next((it for it in found.releases if it.id == found.current), None)
     overtaken = approval.overtaken_by(now)
+    unpromoted = listing.of_candidates(found.releases, Runs(store).records())
     if as_json:
-        print_json(listing.as_json(found, pinned, candidate, overtaken))
+        print_json(listing.as_json(found, pinned, candidate, overtaken, unpromoted=unpromoted))
     else:
-        listing.show_releases(make_console(), found, pinned, candidate, overtaken)
+        listing.show_releases(
+            make_console(), found, pinned, candidate, overtaken, unpromoted=unpromoted
+        )
 
 
 def rollback(
@@ -144,7 +148,7 @@ def doctor(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Check versions, files, endpoint, store, disk, model, device, Prefect and the last check."""
+    """Check versions, files, endpoint, store, disk, model, device, Prefect, checks, candidate."""
     from flows import show
     from flows.doctor import examine
     from flows.operation import tell_findings

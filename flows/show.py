@@ -5,7 +5,7 @@ Texts of users and files are never read as markup.
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -15,12 +15,16 @@ from rich.text import Text
 from flows.operation import Finding
 from monoglot.generation.batch_records import Batch
 from monoglot.knowledge.changes import Changes
+from monoglot.learning.thresholds import Abstention
 from monoglot.learning_config import Verdict
 from monoglot.outstanding import Outstanding
 from monoglot.planning import Plan, Request
 from monoglot.runs import RunRecord
+from monoglot.serving.approval import Approval
+from monoglot.serving.manifest import Release
+from monoglot.serving.releases import Releases
 from monoglot.store import Artifact, Store
-from monoglot.wording import dollars, percent
+from monoglot.wording import dollars, percent, rate
 
 if TYPE_CHECKING:
     from monoglot.generation.batches import Cancelled
@@ -67,8 +71,39 @@ def warn(console: Console, warnings: Iterable[str]) -> None:
         say(console, f"warning: {warning}", "yellow")
 
 
-def plan(console: Console, made: Plan) -> None:
-    """What a run would do, and why."""
+class Awaiting(NamedTuple):
+    """The candidate that awaits approval.
+
+    Attributes:
+        id: of the candidate.
+        overtaken: why it can be approved no more; None: it can.
+    """
+
+    id: str
+    overtaken: str | None
+
+    @classmethod
+    def of(cls, store: Store | None) -> Self | None:
+        """That of a store; None: none waits, or there is no store yet.
+
+        Raises:
+            StoreError: the candidate, or the release in production, cannot be read.
+        """
+        approval = None if store is None else Approval(store)
+        found = None if approval is None else approval.waiting()
+        if store is None or approval is None or found is None:
+            return None
+        return cls(found.id, approval.overtaken_by(Releases(store).current()))
+
+    @property
+    def line(self) -> str:
+        """What to do about it."""
+        approve = f"`monoglot promote {self.id}`"
+        return self.overtaken or f"candidate {self.id} awaits approval: {approve}"
+
+
+def plan(console: Console, made: Plan, waits: Awaiting | None = None) -> None:
+    """What a run would do, and why; and the candidate that awaits approval, if one does."""
     rejected = f", {made.rejected:,} rejected" if made.rejected else ""
     say(console, f"Knowledge base: {made.rows:,} rows, {made.labels:,} labels{rejected}")
     _changes(console, made.changes)
@@ -80,7 +115,10 @@ def plan(console: Console, made: Plan) -> None:
     if made.out:
         say(console, f"{made.out.line}: the next run takes in the answers.")
     warn(console, made.warnings)
-    say(console, _NEXT[made.work.kind])
+    if waits is not None:
+        say(console, waits.line, "yellow")
+    has_else = waits is not None and made.work.kind == "nothing"
+    say(console, "Nothing else to do." if has_else else _NEXT[made.work.kind])
 
 
 def _purchase(console: Console, made: Plan) -> None:
@@ -126,7 +164,7 @@ def _changes(console: Console, changes: Changes) -> None:
             say(console, f"  ... and {len(rows) - _NAMED:,} more")
 
 
-def plan_as_json(made: Plan) -> dict[str, Any]:
+def plan_as_json(made: Plan, waits: Awaiting | None = None) -> dict[str, Any]:
     """The same for a program: with all changed rows."""
     return {
         "decision": made.work.kind,
@@ -143,6 +181,7 @@ def plan_as_json(made: Plan) -> dict[str, Any]:
         "requests": [dataclasses.asdict(request) for request in made.requests],
         "usd": made.usd,
         "batches": dataclasses.asdict(made.out) if made.out else None,
+        "candidate": waits and waits._asdict(),
         "warnings": list(made.warnings),
     }
 
@@ -269,17 +308,76 @@ def measurement(console: Console, measured: "Measurement") -> None:
     )
 
 
-def answers(console: Console, text: str, found: "Sequence[Answer]") -> None:
-    """What the knowledge base says to a question, and whether it knows."""
+def answers(
+    console: Console,
+    text: str,
+    found: "Sequence[Answer]",
+    thresholds: Abstention | None,
+    language: str | None = None,
+) -> None:
+    """What the knowledge base says to a question, and whether it knows.
+
+    Args:
+        console: where.
+        text: the question.
+        found: its answers, the best first.
+        thresholds: of the release that answered; None: it has none.
+        language: BCP 47 code that was given with the question; None: none was.
+    """
     say(console, text, "bold")
-    if found[0].confident is False:
-        say(console, "  not sure: none of these is near enough to be answered with", "yellow")
+    if not found[0].confident:
+        say(console, f"  {_doubt(found[0], thresholds, language)}", "yellow")
     for answer in found:
         share = "" if answer.share is None else f"{answer.share:4.0%}  "
         say(console, f"  {share}{answer.label_path or answer.label}", "green")
         say(console, f"        {answer.query}  (cosine {answer.score:.2f})", "dim")
         if answer.answer:
             say(console, f"        {answer.answer}")
+
+
+def _doubt(best: "Answer", thresholds: Abstention | None, language: str | None) -> str:
+    """Why an answer is not to be trusted, with the figures that decide it."""
+    if thresholds is None:
+        return (
+            f"confidence {best.confidence:.2f}: whether that is enough is not known, since this "
+            "release has no threshold. `monoglot run` with evaluation questions calibrates one."
+        )
+    least = thresholds.score_of(language)
+    known = {code.lower() for code in thresholds.languages}
+    named = language is not None and language.lower() in known
+    whose = str(language) if named else "the most careful of all languages"
+    if least is None:
+        return (
+            f"not sure: confidence {best.confidence:.2f}, and none is enough ({whose}): at none "
+            f"are at most {rate(thresholds.max_wrong)} of the answered wrong"
+        )
+    has, needs = _told_apart(best.confidence, least)
+    return f"not sure: confidence {has}, needs {needs} ({whose})"
+
+
+def _told_apart(one: float, other: float) -> tuple[str, str]:
+    """Two numbers with two digits, or as many as show which one is less."""
+    for digits in range(2, 7):
+        told = f"{one:.{digits}f}", f"{other:.{digits}f}"
+        if told[0] != told[1]:
+            break
+    return told
+
+
+def answers_as_json(
+    release: Release, text: str, found: "Sequence[Answer]", language: str | None
+) -> dict[str, Any]:
+    """The same for a program. No threshold: none was calibrated, or no confidence is enough."""
+    thresholds = release.abstention
+    return {
+        "release": release.id,
+        "query": text,
+        "confident": found[0].confident,
+        "threshold": thresholds and thresholds.score_of(language),
+        "answers": [
+            dataclasses.asdict(answer) | {"confidence": answer.confidence} for answer in found
+        ],
+    }
 
 
 def findings(console: Console, found: Sequence[Finding]) -> None:

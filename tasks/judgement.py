@@ -62,8 +62,10 @@ def judge(
             ],
         )
         decision = decide(measured, config.gate)
-    said = f"gate: {decision.verdict}. {' '.join(decision.reasons)}"
-    get_run_logger().info(said, extra={"shown": True})
+    # What awaits approval is not promoted yet; `tasks.release.hold` says what becomes of it.
+    is_held = decision.promote and config.gate.approval
+    said = "passed" if is_held else decision.verdict
+    get_run_logger().info(f"gate: {said}. {' '.join(decision.reasons)}", extra={"shown": True})
     return decision
 
 

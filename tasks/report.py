@@ -1,7 +1,7 @@
 """The report of a run: a page in the store, and the same summary in Prefect's UI."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import polars as pl
 from prefect import get_run_logger, task
@@ -54,7 +54,6 @@ def write_report(
     """
     store, journal = place.store, [record.artifact for record in place.journal]
     title = facts["knowledge base"]
-    warnings = [warning for each in journal for warning in each.facts.get("warnings", ())]
     report = RunReport(
         title=title,
         facts=facts,
@@ -73,7 +72,7 @@ def write_report(
         gaps=pl.concat([empty(Gaps), *(store.table(each, GAPS) for each in gaps)]),
         stages=place.journal,
         spend=spend_of(place.journal),
-        warnings=tuple(dict.fromkeys([*warnings, *notes])),
+        warnings=tuple(dict.fromkeys([*warnings_of(journal, calibrated), *notes])),
     )
     name = f"runs/{run}/report.html"
     with store.explained():
@@ -95,6 +94,24 @@ def facts_of(config: Config, rows: Artifact, anchors: Artifact, release: Release
         "release in production": f"{release.id} ({release.model_name})",
         "written": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
     }
+
+
+def warnings_of(journal: Sequence[Artifact], calibrated: Calibrated) -> Iterator[str]:
+    """What each stage warned of; where it is of one model among several, of which one.
+
+    Args:
+        journal: results of the run's stages, in order.
+        calibrated: when the release in production does not know. A candidate that awaits approval
+            has thresholds of its own, and so the same warnings with other figures.
+    """
+    chosen = calibrated.curve and calibrated.curve.location
+    for each in journal:
+        whose = ""
+        if each.stage == "calibration":
+            is_chosen = each.location == chosen
+            whose = "The model in production: " if is_chosen else "The candidate: "
+        for warning in each.facts.get("warnings", ()):
+            yield f"{whose}{warning}"
 
 
 def _rejects(place: Workplace, journal: list[Artifact]) -> list[pl.DataFrame]:

@@ -4,7 +4,7 @@ import html
 import json
 
 import pytest
-from tiny_line import configure, store_of, write_line
+from tiny_line import configure, edit_kb, store_of, write_line
 from typer.testing import CliRunner
 
 from flows.cli import app
@@ -61,6 +61,7 @@ def test_a_candidate_that_cannot_be_read_is_a_problem(line):
     assert (ran.exit_code, states["candidate"]) == (1, "problem")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("prefect_api")
 def test_a_first_run_that_awaits_approval_says_whose_figures_are_whose(tmp_path):
     """The untuned model answers meanwhile: neither its release nor its thresholds are the tuned."""
@@ -84,13 +85,18 @@ def test_a_first_run_that_awaits_approval_says_whose_figures_are_whose(tmp_path)
     assert unpromoted == {untuned["id"]: True, after["current"]: False}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("prefect_api")
-def test_the_gates_reasons_for_a_rejection_are_not_those_of_the_old_model(line):
-    """Nothing of the rows changed, so that the release stays, with the reason that it won with."""
+def test_a_rejected_candidates_figures_are_not_those_of_the_old_model_over_new_rows(line):
+    before = Releases(store_of(line)).current()
     configure(line, gate={"min_gain": 0.9}, fine_tuning={"epochs": 1})
+    edit_kb(line, lambda rows: rows.head(rows.height - 1))
     assert "gate: rejected. " in told(line, "run")
-    [kept] = json.loads(told(line, "releases", "--json"))["releases"]
-    assert kept["candidate_not_promoted"] is False
+    now = Releases(store_of(line)).current()
+    assert (now.model_digest, now.rows) == (before.model_digest, before.rows - 1)
+    listed = json.loads(told(line, "releases", "--json"))["releases"]
+    unpromoted = {it["id"]: it["candidate_not_promoted"] for it in listed}
+    assert unpromoted == {now.id: True, before.id: False}
 
 
 def test_figures_are_told_with_as_many_digits_as_differ():

@@ -418,7 +418,7 @@ def test_doctor_finds_a_working_line_well(monoglot, line, monkeypatch):
     assert set(found.values()) <= {"ok", "warning"}
     assert list(found) == [
         "packages", "files", "knowledge base", "training data", "LLM endpoint", "store", "disk",
-        "base model", "device", "Prefect", "worker", "last check",
+        "base model", "device", "Prefect", "worker", "last check", "candidate",
     ]  # fmt: skip
     assert tree(line) == before
 
