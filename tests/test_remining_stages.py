@@ -9,6 +9,7 @@ from monoglot.contracts import Queries, empty
 from monoglot.learning_config import SamplingConfig, TrainingConfig
 from monoglot.settings import Settings
 from monoglot.store import Artifact, Key, Store
+from tasks.anchors import FIXED
 from tasks.models import base_model
 from tasks.training import REMINED, train
 from tasks.triplets import draw_triplets
@@ -38,7 +39,12 @@ def test_later_epochs_are_drawn_in_training_and_kept_beside_the_model(tmp_path, 
     queries = ANCHORS.with_columns(
         language=pl.lit("hi-Latn"), origin=pl.lit("native"), english=pl.lit(None, pl.String)
     )
-    anchors = made(store, "anchors", lambda job: job.write(queries))
+
+    def write_anchors(job):
+        job.write(queries)
+        job.draft.write_table(queries.select("query_id").clear(), FIXED)
+
+    anchors = made(store, "anchors", write_anchors)
     questions = made(store, "questions", lambda job: job.write(empty(Queries)))
     triplets = made(
         store,
