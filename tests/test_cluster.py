@@ -273,7 +273,7 @@ def test_a_whole_run_on_a_cluster_gives_the_same_tables(
                 tmp_path / where,
                 languages=languages,
                 sampling={"strategy": "positive_aware"},
-                fine_tuning={"epochs": 2, "batch_size": 32, "learning_rate": 0.02},
+                fine_tuning={"objective": "both", "epochs": 2, "batch_size": 32},
             )
             records[where] = retrain(request_of(tmp_path / where))
     here, far = (
