@@ -180,15 +180,10 @@ def forget(store: Store, found: Found, pattern: Pattern) -> Release | None:
 
 def _amend(store: Store, found: Found, pattern: Pattern) -> None:
     """Have no release, nor the candidate that awaits approval, name what is to be removed."""
-    releases, approval = Releases(store), Approval(store)
-    for release in releases.history():
+    approval = Approval(store)
+    for release in approval.known():
         amended = _without_artifacts(store, release, found, pattern)
         if amended != release:
-            releases.amend(amended)
-    candidate = approval.waiting()
-    if candidate is not None:
-        amended = _without_artifacts(store, candidate, found, pattern)
-        if amended != candidate:
             approval.amend(amended)
 
 
@@ -234,8 +229,7 @@ def _trace_models(store: Store, found: Found) -> None:
         for stage in record.stages:
             if stage.key.stage in MODEL_STAGES:
                 found.models[stage.artifact.digest] = record.run
-    candidate = Approval(store).waiting()
-    known = [*Releases(store).history(), *([candidate] if candidate else [])]
+    known = Approval(store).known()
     found.releases = [it.id for it in known if it.model_digest in found.models]
 
 

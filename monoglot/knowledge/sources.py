@@ -5,8 +5,8 @@
 
 A run fetches once, so that all of it sees the same rows, and everything behind (rejects, digests,
 the check whether there is anything to do) works on a file. Both go three days after the last fetch
-from the place. The address and its password are read
-from the environment here, and stay here: what is kept, shown or raised names the place without.
+from the place. The address and its password are read from the environment here, and stay here: what
+is kept, shown or raised names the place without.
 """
 
 import contextlib

@@ -83,8 +83,13 @@ class Approval:
         self._write(kept)
         return release
 
+    def known(self) -> list[Release]:
+        """All releases, and the candidate after them."""
+        waiting = self.waiting()
+        return [*self._releases.history(), *([waiting] if waiting else [])]
+
     def amend(self, release: Release) -> None:
-        """Write the candidate anew: only where what it names must not be kept (`forget`).
+        """Write one of `known` anew: only where what it names must not be kept (`forget`).
 
         Raises:
             StoreError: the store cannot be written.
@@ -92,6 +97,8 @@ class Approval:
         found = self._read()
         if found is not None and found.release.id == release.id:
             self._write(found.model_copy(update={"release": release}))
+        else:
+            self._releases.amend(release)
 
     def waiting(self) -> Release | None:
         """The candidate that waits, or None."""

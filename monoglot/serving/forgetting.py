@@ -23,7 +23,6 @@ from monoglot.serving.approval import Approval
 from monoglot.serving.index import Index
 from monoglot.serving.manifest import Release
 from monoglot.serving.neighbours import Floats
-from monoglot.serving.releases import Releases
 from monoglot.serving.syncing import Encode
 from monoglot.serving.verification import check_index
 from monoglot.store import Store
@@ -75,27 +74,20 @@ def forget_in_table(store: Store, name: str, pattern: Pattern) -> None:
         InputError: a release would be left without rows.
         StoreError: the store cannot be written.
     """
-    releases, approval = Releases(store), Approval(store)
-    candidate = approval.waiting()
-    known = [*releases.history(), *([candidate] if candidate else [])]
-    using = [release for release in known if release.index_table == name]
+    approval = Approval(store)
+    using = [release for release in approval.known() if release.index_table == name]
     if not using:
         _remove(store, name)
         return
     aside = f"{name}-{uuid.uuid4().hex[:8]}"
     versions = _rebuild(store, name, using, pattern, aside)
     changed = [_seen_in(store, release, aside, versions) for release in using]
-
-    def amend(release: Release) -> None:
-        of_candidate = candidate is not None and release.id == candidate.id
-        (approval if of_candidate else releases).amend(release)
-
     for release in changed:
-        amend(release)
+        approval.amend(release)
     _remove(store, name)
     _copy(store, aside, name)
     for release in changed:
-        amend(release.model_copy(update={"index_table": name}))
+        approval.amend(release.model_copy(update={"index_table": name}))
     _remove(store, aside)
 
 
