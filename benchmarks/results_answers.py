@@ -1,6 +1,6 @@
 """What the grid was measured for: the paper's order and what beats it, peers, learning curves."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +29,27 @@ def answers(dataset: str, asked: Mapping[str, Measured], seeds: Sequence[int]) -
     others = (*GIVEN, *peers_for(dataset), "algorithm1, explicit")
     peers = [(DEFAULT, other) for other in others]
     algorithm1, random = f"algorithm1{_EXPLICIT}", f"random{_IN_BATCH}"
+
+    def family(title: str, reference: str, is_one: Callable[[str], bool]) -> list[str]:
+        return _family(title, reference, {n: it for n, it in asked.items() if is_one(n)}, seeds)
+
     return [
         *_list("The order of the paper", _PAPER_ORDER, asked, seeds),
-        *_family("Other strategies against Algorithm 1", algorithm1, asked, seeds),
-        *_family("Strategies where the whole batch is negative, too", random, asked, seeds),
+        *family(
+            "Other strategies against Algorithm 1",
+            algorithm1,
+            lambda name: name.endswith(_EXPLICIT),
+        ),
+        *family(
+            "Strategies where the whole batch is negative, too",
+            random,
+            lambda name: name.endswith(_IN_BATCH),
+        ),
+        *family(
+            "Algorithm 1 with other numbers of hard negatives (2) and index shares (30 %)",
+            algorithm1,
+            lambda name: name == algorithm1 or name.startswith(("k = ", "index share ")),
+        ),
         *_list("The default recipe against its peers and the paper's", peers, asked, seeds),
     ]
 
@@ -58,16 +75,12 @@ def _pair(name: str, other: str, asked: Mapping[str, Measured], seeds: Sequence[
 
 
 def _family(
-    title: str, reference: str, asked: Mapping[str, Measured], seeds: Sequence[int]
+    title: str, reference: str, members: Mapping[str, Measured], seeds: Sequence[int]
 ) -> list[str]:
-    """All strategies under the objective of the reference, and it, compared as a family."""
-    objective = reference[reference.index(",") :]
-    others = {
-        name: it for name, it in asked.items() if name.endswith(objective) and name != reference
-    }
-    if reference not in asked or not others:
+    """The members, of which the reference is one, compared with it as a family."""
+    if reference not in members or len(members) == 1:
         return []
-    lines = compare({reference: asked[reference], **others}, reference, seeds, "mrr")
+    lines = compare(members, reference, seeds, "mrr")
     told = [_told(line, reference) for line in lines if line.cell != reference]
     return [f"**{title}**, p adjusted by Holm's procedure:", "", *told, ""]
 
