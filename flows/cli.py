@@ -25,6 +25,7 @@ from monoglot.learning.grid import cells_of
 from monoglot.learning.grids import read_grid
 from monoglot.outstanding import Outstanding
 from monoglot.runs import RunRecord, Runs
+from monoglot.serving.approval import Awaiting
 from monoglot.standing import Inputs, refuse_without_training_data, standing
 from monoglot.store import Store
 from tasks.request import AblationRequest, RunRequest, TuningRequest
@@ -85,7 +86,7 @@ def plan(config: ConfigFile = HERE, as_json: Json = False) -> None:
     refuse_without_training_data(wanted, settings)
     store = Store.if_any(wanted.store)
     made = make_plan(Inputs.of(wanted, settings, versions()), wanted, settings, store)
-    waits = show.Awaiting.of(store)
+    waits = Awaiting.of(store)
     if as_json:
         print_json(show.plan_as_json(made, waits))
     else:

@@ -13,7 +13,6 @@ from pathlib import Path
 from packaging.requirements import Requirement
 
 from flows.operation import Finding, last_check, prefect_server, worker
-from flows.show import Awaiting
 from monoglot.config import Config
 from monoglot.errors import MonoglotError
 from monoglot.forgetting import files_named_in
@@ -21,6 +20,7 @@ from monoglot.generation.access import check_endpoint
 from monoglot.knowledge.sources import count_rows
 from monoglot.learning.models import OFFLINE_MINILM, model_folder
 from monoglot.remote.place import is_remote, local_part
+from monoglot.serving.approval import Awaiting
 from monoglot.settings import Settings
 from monoglot.store import Store
 

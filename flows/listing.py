@@ -7,6 +7,7 @@ from rich.console import Console
 
 from flows.show import say, warn
 from monoglot.runs import RunRecord
+from monoglot.serving.approval import Awaiting
 from monoglot.serving.history import Listing
 from monoglot.serving.manifest import Release
 
@@ -33,8 +34,7 @@ def show_releases(
     warn(console, listing.warnings)
     if candidate is not None:
         _release(console, "?", candidate)
-        waits = f"awaits approval: `monoglot promote {candidate.id}`"
-        say(console, f"    {overtaken or waits}", "yellow")
+        say(console, f"    {Awaiting(candidate.id, overtaken).line}", "yellow")
     for release in listing.releases:
         mark = "*" if release.id == listing.current else " "
         pin = ", pinned" if release.id in pinned else ""

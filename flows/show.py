@@ -5,7 +5,7 @@ Texts of users and files are never read as markup.
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -20,9 +20,8 @@ from monoglot.learning_config import Verdict
 from monoglot.outstanding import Outstanding
 from monoglot.planning import Plan, Request
 from monoglot.runs import RunRecord
-from monoglot.serving.approval import Approval
+from monoglot.serving.approval import Awaiting
 from monoglot.serving.manifest import Release
-from monoglot.serving.releases import Releases
 from monoglot.store import Artifact, Store
 from monoglot.wording import dollars, percent, rate
 
@@ -69,37 +68,6 @@ def warn(console: Console, warnings: Iterable[str]) -> None:
     """Warnings, a line each."""
     for warning in warnings:
         say(console, f"warning: {warning}", "yellow")
-
-
-class Awaiting(NamedTuple):
-    """The candidate that awaits approval.
-
-    Attributes:
-        id: of the candidate.
-        overtaken: why it can be approved no more; None: it can.
-    """
-
-    id: str
-    overtaken: str | None
-
-    @classmethod
-    def of(cls, store: Store | None) -> Self | None:
-        """That of a store; None: none waits, or there is no store yet.
-
-        Raises:
-            StoreError: the candidate, or the release in production, cannot be read.
-        """
-        approval = None if store is None else Approval(store)
-        found = None if approval is None else approval.waiting()
-        if store is None or approval is None or found is None:
-            return None
-        return cls(found.id, approval.overtaken_by(Releases(store).current()))
-
-    @property
-    def line(self) -> str:
-        """What to do about it."""
-        approve = f"`monoglot promote {self.id}`"
-        return self.overtaken or f"candidate {self.id} awaits approval: {approve}"
 
 
 def plan(console: Console, made: Plan, waits: Awaiting | None = None) -> None:

@@ -6,6 +6,8 @@ It never answers anyone, and nothing is held while it waits: no lock, no process
 one at most, since a later candidate was compared on a later knowledge base: the former gives way.
 """
 
+from typing import NamedTuple, Self
+
 from pydantic import BaseModel, ConfigDict
 
 from monoglot.errors import InputError, RunError, StoreError
@@ -161,3 +163,34 @@ class Approval:
                 "and run with --force for a new candidate."
             ) from error
         return None if self._releases.was_current(found.release.id) else found
+
+
+class Awaiting(NamedTuple):
+    """The candidate that awaits approval.
+
+    Attributes:
+        id: of the candidate.
+        overtaken: why it can be approved no more; None: it can.
+    """
+
+    id: str
+    overtaken: str | None
+
+    @classmethod
+    def of(cls, store: Store | None) -> Self | None:
+        """That of a store; None: none waits, or there is no store yet.
+
+        Raises:
+            StoreError: the candidate, or the release in production, cannot be read.
+        """
+        approval = None if store is None else Approval(store)
+        found = None if approval is None else approval.waiting()
+        if store is None or approval is None or found is None:
+            return None
+        return cls(found.id, approval.overtaken_by(Releases(store).current()))
+
+    @property
+    def line(self) -> str:
+        """What to do about it."""
+        approve = f"`monoglot promote {self.id}`"
+        return self.overtaken or f"candidate {self.id} awaits approval: {approve}"
