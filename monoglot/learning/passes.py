@@ -5,7 +5,7 @@ need until the loss is known; by `backward_cached` none does: the loss is comput
 were encoded without gradients, and a second pass, a sub-batch at a time, carries the vectors'
 gradients into the weights (GradCache, Gao et al., arXiv 2101.06983). The memory is then that of one
 sub-batch, whatever the batch, for about a third more work; the gradients are the same, since the
-model has no dropout in training.
+model has no dropout in training. A GPU always does so, with recorded passes; see `recorded`.
 
 Among several ranks each encodes its share of a batch's distinct texts; see `ranks`.
 """
@@ -20,14 +20,17 @@ from monoglot.learning.devices import placed
 from monoglot.learning.encoder import Encoder
 from monoglot.learning.precision import bf16_is_faster, precision
 from monoglot.learning.ranks import Ranks
+from monoglot.learning.recorded import Plain, Recorded, rounded
 from monoglot.learning.sub_batches import Integers, cuts, size_for
-from monoglot.learning.token_rows import gathered
+from monoglot.learning.token_rows import Rows, gathered, rows_of
 from monoglot.learning.tokens import Tokens
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     LossOf = Callable[[Tensor], Tensor]
+
+RECORDED_ON = ("cuda",)
 
 
 @dataclass(frozen=True)
@@ -37,16 +40,17 @@ class _Texts:
     Attributes:
         count: distinct texts n of all ranks.
         back: where the vector of each position is among the n.
-        read: token ids that any rank reads; None: not known before.
-        batches: features of this rank's sub-batches.
+        rows: of the table of token embeddings, that any rank reads.
+        batches: of this rank, each with its features and how many texts it has; the features may
+            have more, for the sake of their shape.
         idle: this rank has no text to encode, and takes one whose vector counts for nothing, so
             that it has gradients to add to those of the others.
     """
 
     count: int
     back: "Tensor"
-    read: "Tensor | None"
-    batches: list[dict[str, Any]]
+    rows: Rows | None
+    batches: list[tuple[dict[str, Any], int]]
     idle: bool
 
 
@@ -62,6 +66,7 @@ class Passes:
         tokens: the texts as the model takes them.
         encoded: texts encoded with gradients so far, by all ranks.
         bf16: whether matrix products are computed in bf16.
+        records: whether passes are recorded; the weights' gradients must then stay where they are.
     """
 
     def __init__(self, encoder: Encoder, texts: Sequence[str], ranks: Ranks | None = None) -> None:
@@ -74,33 +79,49 @@ class Passes:
         faster = torch.tensor([int(bf16_is_faster(encoder.model))], device=encoder.model.device)
         self.ranks.share_first(faster)  # measured: it may come out otherwise for another
         self.bf16 = bool(faster)
+        device = encoder.model.device.type
+        self.records = device in RECORDED_ON and self.tokens.longest is not None
+        self._passes: Plain | Recorded = Plain(self._forward)
+        self._rows: Rows | None = None
+        self._widths = self.tokens.lengths
+        if self.records:
+            self._passes = Recorded(self._forward)
+            self._rows = rows_of(encoder.model, self.tokens.ids())
+            self._widths = self._rounded_widths()
 
     def backward(self, positions: Integers, loss_of: "LossOf") -> "Tensor":
         """Add the gradients of `loss_of(unit vectors (n, d))`; returns the loss.
 
-        Among several ranks the gradients are set, and must be none before.
+        Among several ranks the gradients are set, and must be none or zero before.
         """
         import torch
 
+        if self.records:
+            return self.backward_cached(positions, loss_of)
         texts = self._texts(positions)
-        with gathered(self.encoder.model, texts.read, self.ranks):
-            vectors = torch.cat([self._forward(batch) for batch in texts.batches])
+        with gathered(self.encoder.model, texts.rows, self.ranks):
+            vectors = torch.cat([self._forward(batch) for batch, _ in texts.batches])
             loss, gradient = self._loss(vectors, texts, loss_of)
             vectors.backward(gradient)  # type: ignore[no-untyped-call]
         return loss
 
     def backward_cached(self, positions: Integers, loss_of: "LossOf") -> "Tensor":
-        """The same with the memory of one sub-batch, in two passes."""
+        """The same with the memory of one sub-batch, in two passes where there are several."""
         import torch
 
         texts = self._texts(positions)
-        with torch.no_grad():
-            parts = [self._forward(batch) for batch in texts.batches]
-        loss, gradient = self._loss(torch.cat(parts), texts, loss_of)
-        gradients = torch.split(gradient, [len(part) for part in parts])
-        with gathered(self.encoder.model, texts.read, self.ranks):
-            for batch, its in zip(texts.batches, gradients, strict=True):
-                self._forward(batch).backward(its)  # type: ignore[no-untyped-call]
+        several = len(texts.batches) > 1
+        with gathered(self.encoder.model, texts.rows, self.ranks):
+            parts = [
+                self._passes.forward(features, keep=not several)[:count]
+                for features, count in texts.batches
+            ]
+            loss, gradient = self._loss(torch.cat(parts), texts, loss_of)
+            gradients = torch.split(gradient, [len(part) for part in parts])
+            for (features, _), its in zip(texts.batches, gradients, strict=True):
+                if several:
+                    self._passes.forward(features, keep=True)
+                self._passes.backward(its)
         return loss
 
     def _texts(self, positions: Integers) -> _Texts:
@@ -120,8 +141,8 @@ class Passes:
         return _Texts(
             count=len(ordered),
             back=placed(torch.as_tensor(back[inverse]), device),
-            read=self.tokens.ids(ordered),
-            batches=[self.tokens.features(part) for part in self._parts(own)],
+            rows=self._rows or rows_of(self.encoder.model, self.tokens.ids(ordered)),
+            batches=[(self._features(part), len(part)) for part in self._parts(own)],
             idle=idle,
         )
 
@@ -136,8 +157,20 @@ class Passes:
         model = self.encoder.model
         if isinstance(model[0], StaticEmbedding):
             return [places]
-        lengths = self.tokens.lengths[places]
-        return np.split(places, cuts(lengths, *size_for(model.device.type)))
+        return np.split(places, cuts(self._widths[places], *size_for(model.device.type)))
+
+    def _features(self, places: Integers) -> dict[str, Any]:
+        """Of a sub-batch, padded to one of few shapes where passes are recorded."""
+        if not self.records:
+            return self.tokens.features(places)
+        return self.tokens.features(places, (rounded(len(places)), int(self._widths[places[-1]])))
+
+    def _rounded_widths(self) -> Integers:
+        """What each text is padded to, so that shapes are few."""
+        lengths, back = np.unique(self.tokens.lengths, return_inverse=True)
+        assert self.tokens.longest is not None
+        most = self.tokens.longest
+        return np.array([min(rounded(int(length)), most) for length in lengths])[back]
 
     def _forward(self, batch: dict[str, Any]) -> "Tensor":
         """Vectors (n, d) of one sub-batch, as the model gives them."""

@@ -9,6 +9,7 @@ where several processes train together, only these rows travel between them.
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from monoglot.learning.devices import placed
@@ -19,47 +20,71 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+@dataclass(frozen=True)
+class Rows:
+    """The rows of a table of token embeddings that are read.
+
+    Attributes:
+        read: (n,) token ids, distinct and ascending, on the model's device.
+        weights: (n, d) of these, a leaf of the graph; filled in by `gathered`.
+    """
+
+    read: "Tensor"
+    weights: "Tensor"
+
+
+def rows_of(model: "SentenceTransformer", read: "Tensor | None") -> Rows | None:
+    """Space for the rows of these token ids.
+
+    None where the ids are not known, or where the model's embeddings are no plain table that is
+    trained (static ones, or frozen ones under an adapter).
+    """
+    table = None if read is None else table_of(model)
+    if read is None or table is None:
+        return None
+    weights = table.weight.detach().new_empty(len(read), table.weight.shape[1])
+    return Rows(placed(read, table.weight.device), weights.requires_grad_())
+
+
 @contextlib.contextmanager
-def gathered(model: "SentenceTransformer", read: "Tensor | None", ranks: Ranks) -> Iterator[None]:
+def gathered(model: "SentenceTransformer", rows: Rows | None, ranks: Ranks) -> Iterator[None]:
     """Forward and backward passes inside the block read and fill fewer rows.
 
-    After it, the gradients are those without it, summed over the ranks. A model whose embeddings
-    are no plain table that is trained (static ones, or frozen ones under an adapter) is read as it
-    is.
+    After it, the gradients are those without it, summed over the ranks.
 
     Args:
-        model: in training; among several ranks it has no gradients before the block.
-        read: the token ids, distinct and ascending, that any rank reads in this step; None: they
-            are not known.
+        model: in training; among several ranks its gradients are none or zero before the block.
+        rows: of the token ids that any rank reads in this step; None: the model is read as it is.
         ranks: who trains together.
     """
     import torch
 
-    table = None if read is None else table_of(model)
-    if read is None or table is None:
+    if rows is None:
         yield
         ranks.sum([weights.grad for weights in model.parameters() if weights.grad is not None])
         return
-    read = placed(read, table.weight.device)
-    rows = table.weight.detach()[read].requires_grad_()
+    table, read = table_of(model), rows.read
+    torch.index_select(table.weight.detach(), 0, read, out=rows.weights.detach())
+    if rows.weights.grad is not None:
+        rows.weights.grad.zero_()
 
     def looked_up(ids: "Tensor") -> "Tensor":
-        return torch.nn.functional.embedding(torch.searchsorted(read, ids), rows)
+        return torch.nn.functional.embedding(torch.searchsorted(read, ids), rows.weights)
 
     table.forward = looked_up
     try:
         yield
     finally:
         del table.forward  # the class's own is there again
-    if rows.grad is None:
+    if rows.weights.grad is None:
         return
     if table.padding_idx is not None:
-        rows.grad[read == table.padding_idx] = 0
+        rows.weights.grad[read == table.padding_idx] = 0
     others = [weights.grad for weights in model.parameters() if weights is not table.weight]
-    ranks.sum([rows.grad, *(gradient for gradient in others if gradient is not None)])
+    ranks.sum([rows.weights.grad, *(gradient for gradient in others if gradient is not None)])
     if table.weight.grad is None:
         table.weight.grad = torch.zeros_like(table.weight)
-    table.weight.grad.index_add_(0, read, rows.grad)
+    table.weight.grad.index_add_(0, read, rows.weights.grad)
 
 
 def table_of(model: "SentenceTransformer") -> Any:

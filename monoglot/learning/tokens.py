@@ -50,39 +50,55 @@ class Tokens:
             return 0
         return int((self.lengths > limit).sum())
 
-    def features(self, places: Integers) -> dict[str, Any]:
-        """What the model takes for the texts at these places, on its device."""
+    @property
+    def longest(self) -> int | None:
+        """Tokens of the longest text as the model reads it; None where that is not known."""
+        return None if self._kept is None else int(self._kept.sizes.max())
+
+    def features(self, places: Integers, shape: tuple[int, int] | None = None) -> dict[str, Any]:
+        """What the model takes for the texts at these places, on its device.
+
+        `shape` has more texts and tokens than there are, where `longest` is known: the further
+        texts are one token of padding each.
+        """
         if self._kept is None:
             made = self._model.preprocess([self._texts[place] for place in places])
             features = dict(made.items())
         else:
-            features = {**self._padded(places, self._kept), **self._others}
+            features = {**self._padded(places, self._kept, shape), **self._others}
         return {
             name: placed(value, self._model.device) if hasattr(value, "to") else value
             for name, value in features.items()
         }
 
-    def ids(self, places: Integers) -> "Tensor | None":
+    def ids(self, places: Integers | None = None) -> "Tensor | None":
         """The distinct token ids, ascending, that `features` of these texts may hold; on the host.
 
-        None where they are not known before.
+        Of all texts where no places are given. None where the ids are not known before.
         """
         import torch
 
         if self._kept is None:
             return None
-        inside, places_of = self._kept.inside(places)
-        ids = np.append(self._kept.flat[_IDS][places_of[inside]], self._pads[_IDS])
-        return torch.as_tensor(np.unique(ids).astype(np.int64))
+        ids = self._kept.flat[_IDS]
+        if places is not None:
+            inside, places_of = self._kept.inside(places)
+            ids = ids[places_of[inside]]
+        return torch.as_tensor(np.unique(np.append(ids, self._pads[_IDS])).astype(np.int64))
 
-    def _padded(self, places: Integers, kept: "_Flat") -> "dict[str, Tensor]":
+    def _padded(
+        self, places: Integers, kept: "_Flat", shape: tuple[int, int] | None
+    ) -> "dict[str, Tensor]":
         import torch
 
         inside, places_of = kept.inside(places)
+        texts, width = inside.shape
         padded = {}
         for name, flat in kept.flat.items():
-            table = np.full(inside.shape, self._pads[name], dtype=np.int64)
-            table[inside] = flat[places_of[inside]]
+            table = np.full(shape or inside.shape, self._pads[name], dtype=np.int64)
+            table[:texts, :width][inside] = flat[places_of[inside]]
+            if name == _MASK:
+                table[texts:, 0] = 1  # attention to nothing at all is no number
             padded[name] = torch.from_numpy(table)
         return padded
 
