@@ -118,7 +118,9 @@ def _both(
 def _encoding(encoder: Encoder, texts: Sequence[str]) -> list[Figure]:
     """Distinct short texts to vectors."""
     encoder.encode(texts[:1_024])
-    theirs = functools.partial(encoder.model.encode, normalize_embeddings=True)
+    theirs = functools.partial(
+        encoder.model.encode, prompt=encoder.prefix, normalize_embeddings=True
+    )
     seconds = seconds_of(lambda: encoder.encode(texts))
     default = seconds_of(lambda: theirs(texts))
     least = (encoder.encode(texts) * theirs(texts)).sum(axis=1).min()

@@ -1,26 +1,31 @@
-"""Texts through the model with gradients: each distinct text once, in sub-batches of like length.
+"""Texts through the model with gradients: each distinct text once, with little padding or none.
 
-A batch is encoded in sub-batches either way. By `backward` all of them keep what their gradients
-need until the loss is known; by `backward_cached` none does: the loss is computed on vectors that
-were encoded without gradients, and a second pass, a sub-batch at a time, carries the vectors'
-gradients into the weights (GradCache, Gao et al., arXiv 2101.06983). The memory is then that of one
-sub-batch, whatever the batch, for about a third more work; the gradients are the same, since the
-model has no dropout in training. A GPU always does so, with recorded passes; see `recorded`.
+By `backward`, what the gradients need is kept until the loss is known. By `backward_cached` it is
+not: the loss is computed on vectors that were encoded without gradients, and a second pass, a
+sub-batch at a time, carries the vectors' gradients into the weights (GradCache, Gao et al., arXiv
+2101.06983). The memory is then that of one sub-batch, whatever the batch, for about a third more
+work; the gradients are the same, since the model has no dropout in training.
+
+A processor reads texts in sub-batches of like length (`sub_batches`), a GPU with flash attention
+all of them without padding (`flat`) and by passes that are recorded (`recorded`).
 
 Among several ranks each encodes its share of a batch's distinct texts; see `ranks`.
 """
 
+import contextlib
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from monoglot.learning import flat
 from monoglot.learning.devices import placed
 from monoglot.learning.encoder import Encoder
 from monoglot.learning.precision import bf16_is_faster, precision
 from monoglot.learning.ranks import Ranks
-from monoglot.learning.recorded import Plain, Recorded, rounded
+from monoglot.learning.recorded import Plain, Recorded
 from monoglot.learning.sub_batches import Integers, cuts, size_for
 from monoglot.learning.token_rows import Rows, gathered, rows_of
 from monoglot.learning.tokens import Tokens
@@ -30,7 +35,8 @@ if TYPE_CHECKING:
 
     LossOf = Callable[[Tensor], Tensor]
 
-RECORDED_ON = ("cuda",)
+_TOKENS = 16_384  # of a sub-batch under cached gradients, where texts are read flat
+_SAMPLE = 8  # texts on which it is tried out whether the model reads them flat
 
 
 @dataclass(frozen=True)
@@ -66,7 +72,6 @@ class Passes:
         tokens: the texts as the model takes them.
         encoded: texts encoded with gradients so far, by all ranks.
         bf16: whether matrix products are computed in bf16.
-        records: whether passes are recorded; the weights' gradients must then stay where they are.
     """
 
     def __init__(self, encoder: Encoder, texts: Sequence[str], ranks: Ranks | None = None) -> None:
@@ -79,15 +84,29 @@ class Passes:
         faster = torch.tensor([int(bf16_is_faster(encoder.model))], device=encoder.model.device)
         self.ranks.share_first(faster)  # measured: it may come out otherwise for another
         self.bf16 = bool(faster)
-        device = encoder.model.device.type
-        self.records = device in RECORDED_ON and self.tokens.longest is not None
-        self._passes: Plain | Recorded = Plain(self._forward)
-        self._rows: Rows | None = None
-        self._widths = self.tokens.lengths
-        if self.records:
-            self._passes = Recorded(self._forward)
-            self._rows = rows_of(encoder.model, self.tokens.ids())
-            self._widths = self._rounded_widths()
+        self._most = 0  # texts that a flat pass had
+
+    @functools.cached_property
+    def _first_position(self) -> int | None:
+        """What the model numbers tokens from; None: it does not read texts flat."""
+        return flat.first_position(self.encoder.model, self.tokens, _SAMPLE)
+
+    @functools.cached_property
+    def _passes(self) -> Plain | Recorded:
+        return Recorded(self._forward) if self.flat else Plain(self._forward)
+
+    @functools.cached_property
+    def _all_rows(self) -> Rows | None:
+        """The rows of all tokens, which stay where they are, as recorded passes need."""
+        return rows_of(self.encoder.model, self.tokens.ids())
+
+    @property
+    def flat(self) -> bool:
+        """Whether texts are read flat, in recorded passes: then gradients stay where they are."""
+        return (
+            flat.has_flash(self.encoder.model.device, bf16=self.bf16)
+            and self._first_position is not None
+        )
 
     def backward(self, positions: Integers, loss_of: "LossOf") -> "Tensor":
         """Add the gradients of `loss_of(unit vectors (n, d))`; returns the loss.
@@ -96,9 +115,9 @@ class Passes:
         """
         import torch
 
-        if self.records:
-            return self.backward_cached(positions, loss_of)
         texts = self._texts(positions)
+        if self.flat:
+            return self._in_passes(texts, loss_of)
         with gathered(self.encoder.model, texts.rows, self.ranks):
             vectors = torch.cat([self._forward(batch) for batch, _ in texts.batches])
             loss, gradient = self._loss(vectors, texts, loss_of)
@@ -107,9 +126,11 @@ class Passes:
 
     def backward_cached(self, positions: Integers, loss_of: "LossOf") -> "Tensor":
         """The same with the memory of one sub-batch, in two passes where there are several."""
+        return self._in_passes(self._texts(positions, cached=True), loss_of)
+
+    def _in_passes(self, texts: _Texts, loss_of: "LossOf") -> "Tensor":
         import torch
 
-        texts = self._texts(positions)
         several = len(texts.batches) > 1
         with gathered(self.encoder.model, texts.rows, self.ranks):
             parts = [
@@ -124,7 +145,7 @@ class Passes:
                 self._passes.backward(its)
         return loss
 
-    def _texts(self, positions: Integers) -> _Texts:
+    def _texts(self, positions: Integers, *, cached: bool = False) -> _Texts:
         """Sub-batches of like length of the distinct texts, those of this rank's share."""
         import torch
 
@@ -141,12 +162,14 @@ class Passes:
         return _Texts(
             count=len(ordered),
             back=placed(torch.as_tensor(back[inverse]), device),
-            rows=self._rows or rows_of(self.encoder.model, self.tokens.ids(ordered)),
-            batches=[(self._features(part), len(part)) for part in self._parts(own)],
+            rows=self._all_rows
+            if self.flat
+            else rows_of(self.encoder.model, self.tokens.ids(ordered)),
+            batches=[(self._features(part), len(part)) for part in self._parts(own, cached=cached)],
             idle=idle,
         )
 
-    def _parts(self, places: Integers) -> list[Integers]:
+    def _parts(self, places: Integers, *, cached: bool) -> list[Integers]:
         """Texts in ascending length as sub-batches.
 
         Static embeddings pad nothing, and have a gradient as large as their table for each
@@ -155,27 +178,27 @@ class Passes:
         from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 
         model = self.encoder.model
-        if isinstance(model[0], StaticEmbedding):
+        if isinstance(model[0], StaticEmbedding) or (self.flat and not cached):
             return [places]
-        return np.split(places, cuts(self._widths[places], *size_for(model.device.type)))
+        lengths = self.tokens.lengths[places]
+        if self.flat:
+            before = np.cumsum(lengths) - lengths
+            return np.split(places, np.flatnonzero(np.diff(before // _TOKENS)) + 1)
+        return np.split(places, cuts(lengths, *size_for(model.device.type)))
 
     def _features(self, places: Integers) -> dict[str, Any]:
-        """Of a sub-batch, padded to one of few shapes where passes are recorded."""
-        if not self.records:
+        if not self.flat:
             return self.tokens.features(places)
-        return self.tokens.features(places, (rounded(len(places)), int(self._widths[places[-1]])))
-
-    def _rounded_widths(self) -> Integers:
-        """What each text is padded to, so that shapes are few."""
-        lengths, back = np.unique(self.tokens.lengths, return_inverse=True)
-        assert self.tokens.longest is not None
-        most = self.tokens.longest
-        return np.array([min(rounded(int(length)), most) for length in lengths])[back]
+        assert self._first_position is not None
+        features = self.tokens.flat(places, self._first_position, self._most)
+        self._most = len(features["cu_seq_lens_q"]) - 1
+        return features
 
     def _forward(self, batch: dict[str, Any]) -> "Tensor":
         """Vectors (n, d) of one sub-batch, as the model gives them."""
         model = self.encoder.model
-        with precision(model.device.type, bf16=self.bf16):
+        attention = flat.flat_attention(model) if self.flat else contextlib.nullcontext()
+        with precision(model.device.type, bf16=self.bf16), attention:
             vectors: Tensor = model(dict(batch))["sentence_embedding"]
         return vectors.float()
 

@@ -1,18 +1,16 @@
-"""Passes on a GPU: recorded once for each shape of a sub-batch, and played back after that.
+"""Passes on a GPU: recorded when a shape comes again, and played back after that.
 
 A pass of a transformer is some thousand small operations. To start them one by one takes longer
-than the GPU needs for short texts: 81 ms a step of 256 texts on an H100, of which the matrix
-products are 4 %. A CUDA graph starts all at once. It is bound to its shape and to places in memory:
-texts are padded to few shapes, what a pass reads is copied to tensors that stay, and gradients are
-added up in tensors that stay. Recording costs as much as a few passes, so a shape is recorded when
-it has been met a few times.
+than the GPU needs for short texts: about 100 ms a step of 256 texts on the processors of an H200,
+which itself needs a third of that. A CUDA graph starts all at once. It is bound to its shape and to
+places in memory: what a pass reads is copied to tensors that stay, and gradients are added up in
+tensors that stay. To record costs about as much as a pass.
 
-All graphs share one memory, so that what a pass leaves for its backward pass is there until the
-next pass, and no longer.
+All graphs share one memory: what a pass leaves for its backward pass is there until the next
+forward pass, and no longer.
 """
 
 import logging
-from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -22,18 +20,8 @@ if TYPE_CHECKING:
     Features = dict[str, Any]
     Run = Callable[[Features], Tensor]
     Does = Callable[[], None]
-    Capture = Callable[[Does, Does], tuple[Does, Does]]
 
 _LOGGER = logging.getLogger(__name__)
-_WORTH_RECORDING = 4  # passes of a shape before it is recorded, which takes about as long
-_WARM_UP = 2  # passes on the stream of the recording, in which libraries set themselves up
-
-
-def rounded(number: int) -> int:
-    """The least of 1, 2, 3, 4, 6, 8, 12, 16, 24 and so on that is not below a number."""
-    power: int = 1 << max(0, number - 1).bit_length()
-    between = power * 3 // 4
-    return between if power >= 4 and number <= between else power
 
 
 class Plain:
@@ -70,24 +58,26 @@ class Recorded:
 
     Args:
         run: features of a sub-batch to its vectors (n, d), without waiting for the GPU.
-        capture: given what a forward and a backward pass do, returns what does the same again.
     """
 
-    def __init__(self, run: "Run", capture: "Capture | None" = None) -> None:
+    def __init__(self, run: "Run") -> None:
         self._run = run
         self._plain = Plain(run)
-        self._capture = capture or Capturing()
-        self._met: Counter[tuple[Any, ...]] = Counter()
+        self._capture = Capture()
+        self._met: set[tuple[Any, ...]] = set()
         self._graphs: dict[tuple[Any, ...], _Graph] = {}
         self._last: _Graph | Plain = self._plain
         self._refused = False
 
     def forward(self, features: "Features", *, keep: bool) -> "Tensor":
         """As `Plain.forward`."""
-        key = tuple((name, tuple(value.shape)) for name, value in _tensors(features).items())
-        self._met[key] += 1
-        if self._met[key] == _WORTH_RECORDING + 1 and not self._refused:
+        key = tuple(
+            (name, tuple(value.shape) if hasattr(value, "shape") else value)
+            for name, value in features.items()
+        )
+        if key in self._met and key not in self._graphs and not self._refused:
             self._record(key, features)
+        self._met.add(key)
         self._last = self._graphs.get(key, self._plain)
         return self._last.forward(features, keep=keep)
 
@@ -113,10 +103,11 @@ class _Graph:
 
         self._run = run
         self._read = {**features, **{k: v.clone() for k, v in _tensors(features).items()}}
-        with torch.no_grad():
-            self._vectors = run(self._read)
+        capture.warm_up(self._warm_up)
+        self._again_forward = capture(self._forward)
         self._gradient = torch.zeros_like(self._vectors)
-        self._again_forward, self._again_backward = capture(self._forward, self._backward)
+        self._again_backward = capture(self._backward)
+        self._vectors = self._vectors.detach()  # lets go of the graph, of another stream
 
     def forward(self, features: "Features", *, keep: bool) -> "Tensor":
         """As `Plain.forward`; all is kept until any graph's next forward pass."""
@@ -138,8 +129,13 @@ class _Graph:
     def _backward(self) -> None:
         self._vectors.backward(self._gradient)  # type: ignore[no-untyped-call]
 
+    def _warm_up(self) -> None:
+        """Both passes; of a gradient of zero, which adds nothing."""
+        vectors = self._run(self._read)
+        (0.0 * vectors).sum().backward()  # type: ignore[no-untyped-call]
 
-class Capturing:
+
+class Capture:
     """Records CUDA graphs that share one memory, on a stream of their own."""
 
     def __init__(self) -> None:
@@ -147,20 +143,22 @@ class Capturing:
 
         self._pool = torch.cuda.graph_pool_handle()
         self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        self._is_warm = False
 
-    def __call__(self, forward: "Does", backward: "Does") -> "tuple[Does, Does]":
-        """Run both a few times, without effect as long as the vectors' gradient is zero; record."""
+    def warm_up(self, does: "Does") -> None:
+        """Run what is to be recorded first; libraries set themselves up in it, once a stream."""
         import torch
 
+        if self._is_warm:
+            return
         self._stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(self._stream):
-            for _ in range(_WARM_UP):
-                forward()
-                backward()
+            does()
         torch.cuda.current_stream().wait_stream(self._stream)
-        return self._recorded(forward), self._recorded(backward)
+        self._is_warm = True
 
-    def _recorded(self, does: "Does") -> "Does":
+    def __call__(self, does: "Does") -> "Does":
+        """What does the same again."""
         import torch
 
         graph = torch.cuda.CUDAGraph()

@@ -1,10 +1,11 @@
-"""`Tokens`: texts tokenised once, to be taken from in sub-batches of like length.
+"""`Tokens`: texts tokenised once, to be taken from in sub-batches, padded or flat.
 
 Tokenising in each step of a training again, or once more for the lengths, would leave a GPU idle
 meanwhile, since Python does one thing at a time. What the model is given is what its own
 preprocessing gives it; where that is more than tokens with a mask, it is asked for each sub-batch.
 """
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monoglot.learning.devices import placed
+from monoglot.learning.flat import layout
 from monoglot.learning.sub_batches import Integers, lengths_by
 
 if TYPE_CHECKING:
@@ -43,6 +45,11 @@ class Tokens:
         self._kept = self._tokenised() if self._pads else None
         self.lengths = self._lengths()
 
+    @functools.cached_property
+    def longest(self) -> int | None:
+        """Tokens of the longest text as the model reads it; None where they are not known."""
+        return None if self._kept is None else int(self._kept.sizes.max())
+
     def cut(self) -> int:
         """How many of the texts are longer than the model is given to read."""
         limit = self._model.max_seq_length
@@ -50,29 +57,48 @@ class Tokens:
             return 0
         return int((self.lengths > limit).sum())
 
-    @property
-    def longest(self) -> int | None:
-        """Tokens of the longest text as the model reads it; None where that is not known."""
-        return None if self._kept is None else int(self._kept.sizes.max())
-
-    def features(self, places: Integers, shape: tuple[int, int] | None = None) -> dict[str, Any]:
-        """What the model takes for the texts at these places, on its device.
-
-        `shape` has more texts and tokens than there are, where `longest` is known: the further
-        texts are one token of padding each.
-        """
+    def features(self, places: Integers) -> dict[str, Any]:
+        """What the model takes for the texts at these places, on its device."""
         if self._kept is None:
             made = self._model.preprocess([self._texts[place] for place in places])
             features = dict(made.items())
         else:
-            features = {**self._padded(places, self._kept, shape), **self._others}
+            features = {**self._padded(places, self._kept), **self._others}
+        return self._placed(features)
+
+    def flat(self, places: Integers, first_position: int, texts: int = 0) -> dict[str, Any]:
+        """The same texts one after the other, where `longest` is known; see `flat`.
+
+        Args:
+            places: of the texts.
+            first_position: what the model numbers a text's tokens from.
+            texts: to have at least; the further ones are padding.
+        """
+        import torch
+
+        kept, longest = self._kept, self.longest
+        assert kept is not None
+        assert longest is not None
+        ends, own, bound = layout(kept.sizes[places], longest, texts)
+        text = np.repeat(np.arange(len(ends) - 1), np.diff(ends))
+        position = np.arange(ends[-1]) - ends[text]
+        rows = {"position_ids": position + first_position, "seq_idx": text}
+        source = kept.starts[places[text[:own]]] + position[:own]
+        for name in kept.flat.keys() - {_MASK}:
+            rows[name] = np.full(ends[-1], self._pads[name], dtype=np.int64)
+            rows[name][:own] = kept.flat[name][source]
+        features = {name: torch.from_numpy(row)[None] for name, row in rows.items()}
+        known = {"cu_seq_lens_q": torch.from_numpy(ends.astype(np.int32)), "max_length_q": bound}
+        return self._placed({**features, **known, **self._others})
+
+    def _placed(self, features: dict[str, Any]) -> dict[str, Any]:
         return {
             name: placed(value, self._model.device) if hasattr(value, "to") else value
             for name, value in features.items()
         }
 
     def ids(self, places: Integers | None = None) -> "Tensor | None":
-        """The distinct token ids, ascending, that `features` of these texts may hold; on the host.
+        """The distinct token ids, ascending, that these texts' features may hold; on the host.
 
         Of all texts where no places are given. None where the ids are not known before.
         """
@@ -86,19 +112,14 @@ class Tokens:
             ids = ids[places_of[inside]]
         return torch.as_tensor(np.unique(np.append(ids, self._pads[_IDS])).astype(np.int64))
 
-    def _padded(
-        self, places: Integers, kept: "_Flat", shape: tuple[int, int] | None
-    ) -> "dict[str, Tensor]":
+    def _padded(self, places: Integers, kept: "_Flat") -> "dict[str, Tensor]":
         import torch
 
         inside, places_of = kept.inside(places)
-        texts, width = inside.shape
         padded = {}
         for name, flat in kept.flat.items():
-            table = np.full(shape or inside.shape, self._pads[name], dtype=np.int64)
-            table[:texts, :width][inside] = flat[places_of[inside]]
-            if name == _MASK:
-                table[texts:, 0] = 1  # attention to nothing at all is no number
+            table = np.full(inside.shape, self._pads[name], dtype=np.int64)
+            table[inside] = flat[places_of[inside]]
             padded[name] = torch.from_numpy(table)
         return padded
 
