@@ -22,6 +22,7 @@ from benchmarks.speed.figures import Figure, seconds_of
 from benchmarks.speed.trainers import by_monoglot, by_trainer, material, mrr_of
 from monoglot.learning.encoder import Encoder
 from monoglot.learning.sub_batches import lengths_by
+from monoglot.learning_config import TrainingConfig
 
 TITLE = "A model of multilingual-e5-base's shape on a GPU"
 _E5_BASE = {
@@ -34,7 +35,7 @@ _E5_BASE = {
 }
 _PIECES = 16_000
 _BATCH, _RATE = 128, 2e-5
-_TOGETHER = 512  # texts that both encode together under cached gradients
+_TOGETHER = 512  # texts that the trainer encodes together under cached gradients
 _SIDE = 8_192  # of the matrices whose product tells the peak
 
 _Load = Callable[[], Encoder]
@@ -55,9 +56,11 @@ def measure(*, quick: bool, data: Path | None) -> list[Figure]:
         both = functools.partial(_both, load, rows, folder)
         both(pairs.head(256), batch=_BATCH, epochs=1)  # warms up
         first = _first_steps(load(), pairs, folder)
-        small, ours, theirs = both(pairs, batch=_BATCH, epochs=1 if quick else 4)
-        large, _, _ = both(pairs, batch=1_024, epochs=1 if quick else 8)
-        cached, _, _ = both(pairs, batch=pairs.height, epochs=2, cached=_TOGETHER)
+        small, ours, theirs = both(pairs, batch=_BATCH, epochs=1 if quick else _EPOCHS)
+        large, _, _ = both(pairs, batch=1_024, epochs=1 if quick else _EPOCHS)
+        cached, _, _ = both(
+            pairs, batch=pairs.height, epochs=1 if quick else _EPOCHS, cached=_TOGETHER
+        )
         return [
             first,
             *small,

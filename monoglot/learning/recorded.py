@@ -1,13 +1,12 @@
-"""Passes on a GPU: recorded when a shape comes again, and played back after that.
+"""Passes on a GPU: recorded once for each shape, and played back after that.
 
 A pass of a transformer is some thousand small operations. To start them one by one takes longer
-than the GPU needs for short texts: about 100 ms a step of 256 texts on the processors of an H200,
-which itself needs a third of that. A CUDA graph starts all at once. It is bound to its shape and to
-places in memory: what a pass reads is copied to tensors that stay, and gradients are added up in
-tensors that stay. To record costs about as much as a pass.
-
-All graphs share one memory: what a pass leaves for its backward pass is there until the next
-forward pass, and no longer.
+than the GPU needs for short texts: with a model of e5-base's shape 90 ms a step of 256 texts, of
+which an H200 needs 20. A CUDA graph starts all at once. It is bound to its shape and to places in
+memory: what a pass reads is copied to tensors that stay, and gradients are added up in tensors that
+stay. To record takes about as long as a pass, so that even a shape that never comes again costs
+little, and all passes share one memory: what a pass leaves for its backward pass is there until the
+next forward pass, and no longer.
 """
 
 import logging
@@ -52,7 +51,7 @@ class Plain:
 
 
 class Recorded:
-    """The same, by graphs for the shapes that come again.
+    """The same by a graph for each shape.
 
     The weights' gradients must stay where they are: they are set to zero, never dropped.
 
@@ -64,7 +63,6 @@ class Recorded:
         self._run = run
         self._plain = Plain(run)
         self._capture = Capture()
-        self._met: set[tuple[Any, ...]] = set()
         self._graphs: dict[tuple[Any, ...], _Graph] = {}
         self._last: _Graph | Plain = self._plain
         self._refused = False
@@ -75,9 +73,8 @@ class Recorded:
             (name, tuple(value.shape) if hasattr(value, "shape") else value)
             for name, value in features.items()
         )
-        if key in self._met and key not in self._graphs and not self._refused:
+        if key not in self._graphs and not self._refused:
             self._record(key, features)
-        self._met.add(key)
         self._last = self._graphs.get(key, self._plain)
         return self._last.forward(features, keep=keep)
 
@@ -102,6 +99,7 @@ class _Graph:
         import torch
 
         self._run = run
+        self._vectors: Tensor
         self._read = {**features, **{k: v.clone() for k, v in _tensors(features).items()}}
         capture.warm_up(self._warm_up)
         self._again_forward = capture(self._forward)
