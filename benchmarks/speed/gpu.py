@@ -56,11 +56,11 @@ def measure(*, quick: bool, data: Path | None) -> list[Figure]:
         both = functools.partial(_both, load, rows, folder)
         both(pairs.head(256), batch=_BATCH, epochs=1)  # warms up
         first = _first_steps(load(), pairs, folder)
-        small, ours, theirs = both(pairs, batch=_BATCH, epochs=1 if quick else _EPOCHS)
-        large, _, _ = both(pairs, batch=1_024, epochs=1 if quick else _EPOCHS)
-        cached, _, _ = both(
-            pairs, batch=pairs.height, epochs=1 if quick else _EPOCHS, cached=_TOGETHER
-        )
+        # As many epochs as a training has: what is done once a shape counts as it does in life.
+        epochs = 1 if quick else TrainingConfig().epochs
+        small, ours, theirs = both(pairs, batch=_BATCH, epochs=epochs)
+        large, _, _ = both(pairs, batch=1_024, epochs=epochs)
+        cached, _, _ = both(pairs, batch=pairs.height, epochs=epochs, cached=_TOGETHER)
         return [
             first,
             *small,
