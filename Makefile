@@ -11,7 +11,7 @@ PORT ?= 4200
 INSTALL ?= $(BIN)/python -m pip install --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test test-slow test-browser bench bench-quick chaos chaos-quick record-versions clean
+.PHONY: help setup demo serve test test-slow test-browser test-gpu bench bench-quick chaos chaos-quick record-versions clean
 
 help:  ## Explain the commands
 	@echo "Monoglot: answer queries in any language from a knowledge base kept in one."
@@ -58,6 +58,9 @@ test-slow: setup  ## The slow tests: whole runs, killed, faulted, batched, limit
 test-browser: setup  ## Prefect's UI in Chromium, which must be there (Debian: apt install chromium)
 	@$(INSTALL) -c constraints.txt --no-build-isolation -e '.[browser]'
 	$(BIN)/python -m pytest -m browser
+
+test-gpu: setup  ## What a training does otherwise on a GPU, which the other tests leave alone
+	CUDA_VISIBLE_DEVICES=$${CUDA_VISIBLE_DEVICES-0} $(BIN)/python -m pytest -m gpu
 
 bench: setup  ## How fast everything is, up to a million rows; writes benchmarks/results
 	@$(INSTALL) -c constraints.txt --no-build-isolation -e '.[bench]'

@@ -86,7 +86,7 @@ def section(dataset: str, folder: Path) -> list[str]:
     }
     asked = {name: _reported(each, dataset) for name, each in measured.items()}
     body = _table(asked, found, questions, cells.reference, cells.seeds)
-    more = [*answers(dataset, asked, cells.seeds), *curves(found, folder)]
+    more = [*_by_language(asked), *answers(dataset, asked, cells.seeds), *curves(found, folder)]
     return [*body, "", *more, told, "", *_provenance(found)]
 
 
@@ -161,13 +161,33 @@ def _table(
         f"whose label TF-IDF does not find first. Gain: over `{reference}`, with its 95 % interval "
         "by paired bootstrap over English sources (over questions where these are unknown), all "
         "seeds of a source drawn together; p adjusted by Holm's procedure. A gain with * is real: "
-        "p below .05 and one sign under every seed. GPU: measured on a GPU that eleven cells "
-        "shared, the others on two cores. Training s: wall clock, with other cells beside it; CPU "
-        "s: of all that a cell takes, answering included, and under the first seed the looks that "
-        "its curve is drawn from.",
+        "p below .05 and one sign under every seed. GPU: measured on a GPU that up to eleven "
+        "cells shared, the others on two cores. Training s: wall clock, with other cells beside "
+        "it; CPU s: of all that a cell takes, answering included, and under the first seed the "
+        "looks that its curve is drawn from.",
         "",
         verdict(lines, reference, "mrr"),
     ]
+
+
+def _by_language(asked: Mapping[str, Measured]) -> list[str]:
+    """MRR in each language, where the questions are in several."""
+    scores = {
+        name: [summarise(outcomes) for outcomes in each.outcomes.values()]
+        for name, each in asked.items()
+    }
+    languages = [language for language in next(iter(scores.values()))[0] if language != ALL]
+    if len(languages) < 2:
+        return []
+    rows = [
+        [
+            name,
+            *(mean_and_range([it[language].micro["mrr"] for it in each]) for language in languages),
+        ]
+        for name, each in scores.items()
+    ]
+    lines = [["MRR by language", *languages], ["---"] * (len(languages) + 1), *rows]
+    return [*(f"| {' | '.join(line)} |" for line in lines), ""]
 
 
 def _found_by_tfidf(asked: Mapping[str, Measured]) -> pl.Series:

@@ -8,6 +8,8 @@ from pathlib import Path
 # would take the cores from one another.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# A GPU rounds more than most tests allow. `make test-gpu` runs those that are about one.
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 
 import pytest
 from hypothesis import settings

@@ -112,6 +112,7 @@ def test_a_training_takes_the_steps_of_a_plain_one(
     assert_same(plain, again)
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 @pytest.mark.parametrize("cached", [False, True])
 def test_graphs_on_a_gpu_take_the_steps_of_a_plain_training(
