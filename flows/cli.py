@@ -9,7 +9,7 @@ import atexit
 import dataclasses
 import gc
 import sys
-from importlib import resources
+from importlib import metadata, resources
 from pathlib import Path
 from typing import Annotated
 
@@ -44,6 +44,22 @@ DEMO_QUESTIONS = (
     "password bhul gaya hu",
     "coupon code lag nahi raha",
 )
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        show_line(f"monoglot {metadata.version('monoglot')}")
+        raise typer.Exit
+
+
+@app.callback()
+def monoglot(
+    _version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show it and exit."),
+    ] = False,
+) -> None:
+    """Answer queries in any language from a knowledge base kept in one."""
 
 
 @app.command()
@@ -331,3 +347,7 @@ def main() -> None:
     except MonoglotError as error:
         make_console(stderr=True).print(f"monoglot: {error}", style="red", markup=False)
         sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()

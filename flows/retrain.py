@@ -193,21 +193,23 @@ def gather_data(place: Workplace, config: Config, rows: Artifact, base: ModelRef
     """The split, the evaluation set, and the training set in the target languages."""
     parts = split(place, rows, config.split, hold_out=config.evaluation.path is None)
     waits = Waits()
+    # Labelled files are read first: a wrong one is told before anything is bought.
+    guards = read_guards(place, config.guards, rows)
+    file = config.abstention.out_of_scope
+    out_of_scope = read_out_of_scope(place, file) if file.path else None
+    native, given = native_of(place, config), given_questions(place, config)
     translations = translations_of(place, config, rows, parts, waits)
     if config.evaluation.path is None:
         waits.end()  # translations are what is evaluated on, and nothing can go on without them
-    native = native_of(place, config)
     questions = gather_questions(
         place,
-        given=given_questions(place, config),
+        given=given,
         translations=translations,
         native=native,
         parts=parts,
         config=config.split,
     )
     synthetic = synthetic_of(place, config, rows, parts, questions=questions, waits=waits)
-    file = config.abstention.out_of_scope
-    out_of_scope = read_out_of_scope(place, file) if file.path else None
     labelled = user_labels_of(
         place,
         config,
@@ -220,7 +222,6 @@ def gather_data(place: Workplace, config: Config, rows: Artifact, base: ModelRef
     )
     waits.end()
     others = (*synthetic, *labelled.queries)
-    guards = read_guards(place, config.guards, rows)
     anchors = gather_anchors(
         place,
         translations=translations,

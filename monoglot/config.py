@@ -25,6 +25,9 @@ from monoglot.section import Section, Share
 
 MixingLevel = Literal["light", "balanced", "heavy"]
 _SHARES: dict[MixingLevel, float] = {"light": 0.25, "balanced": 0.5, "heavy": 0.25}
+# A language of the registry (two or three letters; no longer one is registered), then a script, a
+# region, variants and extensions, in any case (RFC 5646, section 2.1).
+_CODE = re.compile(r"[a-z]{2,3}(-[a-z]{4})?(-([a-z]{2}|\d{3}))?(-[a-z\d]{1,8})*", re.IGNORECASE)
 # The scripts that text can be checked for; see `generation/scripts.py`.
 Script = Literal[
     "Arab", "Armn", "Beng", "Cyrl", "Deva", "Ethi", "Geor", "Grek", "Gujr", "Guru", "Hans", "Hant",
@@ -154,7 +157,7 @@ class MixingConfig(Section):
 class LanguageConfig(Section):
     """One target language: what users write in."""
 
-    code: str = Field(description="BCP 47 code, e.g. hi-Latn, ar, es.", min_length=2)
+    code: str = Field(description="BCP 47 code, e.g. hi-Latn, ar, es.")
     name: str = Field(description="The language's name as one would tell a translator.")
     script: Script | None = Field(
         None,
@@ -173,6 +176,13 @@ class LanguageConfig(Section):
         "e.g. {renderings: 3, shares: {light: 1, balanced: 2, heavy: 1}}; light: a few English "
         "words, balanced: about every third, heavy: about every second. Left out: one translation.",
     )
+
+    @field_validator("code")
+    @classmethod
+    def _is_code(cls, code: str) -> str:
+        if not _CODE.fullmatch(code):
+            raise ValueError(f"{code!r} is no BCP 47 code, such as es, pt-BR or hi-Latn")
+        return code
 
     @model_validator(mode="after")
     def _one_source(self) -> "LanguageConfig":

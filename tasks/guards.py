@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from monoglot.config import GuardConfig, QueriesFile
+from monoglot.errors import DataError
 from monoglot.knowledge.queries import load_queries, unknown_labels
 from monoglot.store import Artifact
 from tasks.caching import stage
@@ -30,9 +31,19 @@ class Guard:
 def read_guard(
     job: Job, *, name: str, file: QueriesFile, language: str | None, rows: Artifact
 ) -> None:
-    """`contracts.Queries` of a guard; a label that its knowledge base lacks is warned of."""
+    """`contracts.Queries` of a guard; a label that its knowledge base lacks is warned of.
+
+    Raises:
+        DataError: it lacks all of them: every model would find nothing, and none lose by it.
+    """
     loaded = load_queries(file, language)
-    lacking = unknown_labels(loaded.rows, job.table(rows))
+    known = job.table(rows)
+    lacking = unknown_labels(loaded.rows, known)
+    if loaded.rows.join(known, on="label", how="semi").is_empty():
+        raise DataError(
+            f"guards: {name}: {file.path}: guards nothing: {lacking}. Name the knowledge base "
+            "that it asks about as knowledge_base, or mend its labels."
+        )
     warnings = loaded.warnings if lacking is None else (*loaded.warnings, f"{name}: {lacking}")
     job.write(loaded.rows, loaded.rejects, warnings=warnings, source=name)
 

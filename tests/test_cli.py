@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from importlib import metadata
 from pathlib import Path
 
 import polars as pl
@@ -86,6 +87,10 @@ def test_the_commands_are_those_of_the_readme(monoglot):
         "rollback promote pin unpin clean forget doctor notify watch review"
     )
     assert (code, names) == (0, wanted.split())
+
+
+def test_the_version_is_that_of_the_package(monoglot):
+    assert monoglot("--version") == (0, f"monoglot {metadata.version('monoglot')}\n", "")
 
 
 def test_an_unknown_option_is_bad_input(monoglot):

@@ -225,6 +225,9 @@ def test_a_wrong_value_is_named_with_its_place(refusal, text, said):
 
 
 def test_norwegian_is_a_language(refusal, load):
+    assert refusal(SMALLEST + "languages:\n  - {code: spanish, name: Spanish}\n") == (
+        "languages.0.code: 'spanish' is no BCP 47 code, such as es, pt-BR or hi-Latn"
+    )
     assert refusal(SMALLEST + "languages:\n  - {code: no, name: Norwegian}\n") == (
         "languages.0.code: Input should be a valid string (got False; put it in quotes)"
     )

@@ -308,6 +308,16 @@ def test_a_wrong_guard_is_told_in_the_words_of_the_file(tmp_path, guards, messag
         load_config(path)
 
 
+def test_a_guard_whose_labels_nobody_has_guards_nothing(copy, prefect_api):
+    [other, english] = SECTIONS["guards"]
+    lost = {name: value for name, value in other.items() if name != "knowledge_base"}
+    before = Runs(store_of(copy)).last()
+    message = r"^guards: other shop: .*/other\.csv: guards nothing: .*100%"
+    with pytest.raises(DataError, match=message):
+        retrain(configure(copy, guards=[lost, english]))
+    assert Runs(store_of(copy)).last() == before
+
+
 def test_files_of_guards_are_seen_from_the_configs_folder(tmp_path):
     path = write_line(tmp_path, **SECTIONS)
     config = load_config(path)
