@@ -60,6 +60,7 @@ test-browser: setup  ## Prefect's UI in Chromium, which must be there (Debian: a
 	$(BIN)/python -m pytest -m browser
 
 test-gpu: setup  ## What a training does otherwise on a GPU, which the other tests leave alone
+	@$(BIN)/python -c 'import torch; torch.cuda.is_available() or exit("There is no GPU.")'
 	CUDA_VISIBLE_DEVICES=$${CUDA_VISIBLE_DEVICES-0} $(BIN)/python -m pytest -m gpu
 
 bench: setup  ## How fast everything is, up to a million rows; writes benchmarks/results

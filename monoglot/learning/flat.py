@@ -3,19 +3,22 @@
 Each token sees the tokens of its own text: flash attention is told where texts begin (Dao,
 arXiv 2307.08691), by way of torch's `varlen_attn`. A step is then one pass over as many tokens as
 there are, where sub-batches of like length are several over a fifth more. sentence-transformers
-(6.2) does the same where the package flash-attn is installed, which has to be compiled, and only
-without gradient caching of masked losses; the names of the features are its own.
+(6.2) reads texts so where the package flash-attn is installed; torch has what it takes. The names
+of the features are those of sentence-transformers.
 
 Whether a model reads texts so is tried out, since nothing says it of every architecture: its
 vectors must be those of padded texts.
 """
 
 import contextlib
+import logging
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from monoglot.learning.precision import precision
 
 if TYPE_CHECKING:
     import torch
@@ -26,9 +29,14 @@ if TYPE_CHECKING:
 
 Integers = NDArray[np.int64]
 
+_LOGGER = logging.getLogger(__name__)
 _ATTENTION = "monoglot_flat"
 _BLOCK = 128  # of tokens, in which flash attention works: a longest text is rounded up to it
-_TOLERANCE = 1e-3  # of a component of a unit vector, both computed in fp32
+_SAMPLE, _SAMPLE_TOKENS = 8, 512  # texts to try a model with, and the longest of them
+_SAME = 1e-4  # between components of unit vectors in fp32
+_NEAR = 0.98  # cosine of vectors in fp32 and in bf16
+# Others ask how many tokens there are in all, which waits for the GPU and cannot be recorded.
+_POOLING = {"mean", "cls", "max", "lasttoken", "mean_sqrt_len_tokens"}
 
 
 def rounded(number: int, bits: int) -> int:
@@ -47,23 +55,28 @@ def has_flash(device: "torch.device", *, bf16: bool) -> bool:
 def layout(sizes: Integers, longest: int, texts: int) -> tuple[Integers, int, int]:
     """Where texts begin and end, with as many further texts as make the shape one of few.
 
+    No text is empty: of an empty one no pooling makes a vector.
+
     Args:
         sizes: (n,) tokens of each text.
         longest: tokens of any text at most.
-        texts: entries to have at least.
+        texts: to have at least.
 
     Returns:
         Ends (m + 1,), from 0, of which the first n + 1 are those of the given texts; how many of
         the tokens are theirs; and the bound of a text's length that attention is given.
     """
-    own = int(sizes.sum())
-    spare = rounded(own, 4) - own
-    bound = -(-int(sizes.max()) // _BLOCK) * _BLOCK
-    whole, rest = divmod(spare, min(bound, longest))
-    more = [min(bound, longest)] * whole + [rest] * (rest > 0)
-    ends = np.cumsum([0, *sizes, *more])
-    count = max(texts, rounded(len(sizes) + len(more), 2))
-    return np.pad(ends, (0, count + 1 - len(ends)), mode="edge"), own, bound
+    own, bound = int(sizes.sum()), -(-int(sizes.max()) // _BLOCK) * _BLOCK
+    count = max(texts, rounded(len(sizes), 2))
+    while True:
+        more = count - len(sizes)
+        spare = rounded(own + more, 4) - own
+        if spare <= more * min(bound, longest):
+            break
+        count = rounded(count + 1, 2)
+    each, rest = divmod(spare, max(1, more))
+    padding = np.repeat([each + 1, each], [rest, more - rest])
+    return np.cumsum([0, *sizes, *padding]), own, bound
 
 
 @contextlib.contextmanager
@@ -91,11 +104,13 @@ def _attend(
     scaling: float,
     cu_seq_lens_q: "Tensor",
     max_length_q: int,
-    **_others: Any,
+    **others: Any,
 ) -> "tuple[Tensor, None]":
     """Attention (1, h, n, d) to (1, n, h, d), within texts; flash where that is there."""
     import torch
 
+    if others.get("sliding_window") is not None:
+        raise ValueError("attention within a window is not known here")
     if query.is_cuda and query.dtype is torch.bfloat16:
         from torch.nn.attention.varlen import varlen_attn
 
@@ -112,31 +127,57 @@ def _attend(
     return slow.transpose(1, 2), None
 
 
-def first_position(model: "SentenceTransformer", tokens: "Tokens", sample: int) -> int | None:
+def first_position(model: "SentenceTransformer", tokens: "Tokens") -> int | None:
     """What the model numbers the tokens of a text from; None: it cannot read texts flat.
 
     Args:
         model: in fp32, so that the same vectors can be told from others.
         tokens: the texts it will read.
-        sample: how many of them to try, of different lengths.
     """
+    places = _sample(model, tokens)
+    if not len(places):
+        return None
+    # From 0, or as RoBERTa and its kin do.
+    for first in (0, 1 + (model.tokenizer.pad_token_id or 0)):
+        try:
+            if _agrees(model, tokens.features(places), tokens.unpadded(places, first)):
+                return first
+        except Exception as error:  # whatever it is, the model can read padded texts
+            _LOGGER.info("fine_tuning: texts are padded (%s: %s)", type(error).__name__, error)
+    return None
+
+
+def _sample(model: "SentenceTransformer", tokens: "Tokens") -> Integers:
+    """Places of texts of different lengths to try the model with; none where it is in vain."""
+    from sentence_transformers.sentence_transformer.modules import Pooling
+
+    usual, none = model.transformers_model, np.array([], dtype=np.int64)
+    if usual is None or not usual.is_backend_compatible() or tokens.longest is None:
+        return none
+    modes = [module.pooling_mode for module in model if isinstance(module, Pooling)]
+    if any(mode not in _POOLING for it in modes for mode in ([it] if isinstance(it, str) else it)):
+        return none
+    short = np.flatnonzero(tokens.lengths <= _SAMPLE_TOKENS)
+    order = short[np.argsort(tokens.lengths[short], kind="stable")]
+    return np.unique(order[:: max(1, len(order) // _SAMPLE)])
+
+
+def _agrees(model: "SentenceTransformer", padded: dict[str, Any], flat: dict[str, Any]) -> bool:
+    """Whether the vectors are those of padded texts: the same in fp32, near them as they train."""
     import torch
 
-    usual = model.transformers_model
-    if usual is None or not usual.is_backend_compatible() or tokens.longest is None:
-        return None
-    order = np.argsort(tokens.lengths, kind="stable")
-    places = np.unique(order[np.linspace(0, len(order) - 1, sample).astype(np.int64)])
     with torch.no_grad():
-        expected = _unit(model(tokens.features(places))["sentence_embedding"])
-        # From 0, or as RoBERTa and its kin do.
-        for first in (0, 1 + (model.tokenizer.pad_token_id or 0)):
-            with contextlib.suppress(RuntimeError, TypeError, ValueError, KeyError):
-                with flat_attention(model):
-                    found = _unit(model(tokens.flat(places, first))["sentence_embedding"])
-                if bool((found[: len(expected)] - expected).abs().max() < _TOLERANCE):
-                    return first
-    return None
+        expected = _unit(model(dict(padded))["sentence_embedding"])
+        with flat_attention(model):
+            found = _unit(model(dict(flat))["sentence_embedding"])[: len(expected)]
+    if not bool((found - expected).abs().max() < _SAME):
+        return False
+    with flat_attention(model), precision(model.device.type, bf16=True):
+        trained = _unit(model(dict(flat))["sentence_embedding"])[: len(expected)]
+    weights = [it for it in model.parameters() if it.requires_grad]
+    gradients = torch.autograd.grad(trained.sum(), weights, allow_unused=True)
+    finite = [bool(it.isfinite().all()) for it in gradients if it is not None]
+    return all(finite) and bool(((trained * expected).sum(dim=1) > _NEAR).all())
 
 
 def _unit(vectors: "Tensor") -> "Tensor":

@@ -6,8 +6,8 @@ sub-batch at a time, carries the vectors' gradients into the weights (GradCache,
 2101.06983). The memory is then that of one sub-batch, whatever the batch, for about a third more
 work; the gradients are the same, since the model has no dropout in training.
 
-A processor reads texts in sub-batches of like length (`sub_batches`), a GPU with flash attention
-all of them without padding (`flat`) and by passes that are recorded (`recorded`).
+Texts are read in sub-batches of like length (`sub_batches`); by a GPU with flash attention without
+padding (`flat`), in passes that are recorded (`recorded`).
 
 Among several ranks each encodes its share of a batch's distinct texts; see `ranks`.
 """
@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from monoglot.learning import flat
 from monoglot.learning.devices import placed
 from monoglot.learning.encoder import Encoder
+from monoglot.learning.flat import first_position, flat_attention, has_flash
 from monoglot.learning.precision import bf16_is_faster, precision
 from monoglot.learning.ranks import Ranks
 from monoglot.learning.recorded import Plain, Recorded
@@ -31,12 +31,12 @@ from monoglot.learning.token_rows import Rows, gathered, rows_of
 from monoglot.learning.tokens import Tokens
 
 if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
     from torch import Tensor
 
     LossOf = Callable[[Tensor], Tensor]
 
 _TOKENS = 16_384  # of a sub-batch under cached gradients, where texts are read flat
-_SAMPLE = 8  # texts on which it is tried out whether the model reads them flat
 
 
 @dataclass(frozen=True)
@@ -88,12 +88,21 @@ class Passes:
 
     @functools.cached_property
     def _first_position(self) -> int | None:
-        """What the model numbers tokens from; None: it does not read texts flat."""
-        return flat.first_position(self.encoder.model, self.tokens, _SAMPLE)
+        """What the model numbers tokens from, where all ranks read texts flat."""
+        import torch
+
+        model, first = self.encoder.model, None
+        if has_flash(model.device, bf16=self.bf16):
+            first = first_position(model, self.tokens)
+        agreeing = torch.tensor([0 if first is None else 1], device=model.device)
+        self.ranks.sum([agreeing])
+        return first if int(agreeing) == self.ranks.number else None
 
     @functools.cached_property
     def _passes(self) -> Plain | Recorded:
-        return Recorded(self._forward) if self.flat else Plain(self._forward)
+        # Not a method of this object, which would be its own keeper, with all that is recorded.
+        run = functools.partial(_vectors, self.encoder.model, bf16=self.bf16, flat=self.reads_flat)
+        return Recorded(run, self.encoder.model.device) if self.reads_flat else Plain(run)
 
     @functools.cached_property
     def _all_rows(self) -> Rows | None:
@@ -101,12 +110,9 @@ class Passes:
         return rows_of(self.encoder.model, self.tokens.ids())
 
     @property
-    def flat(self) -> bool:
+    def reads_flat(self) -> bool:
         """Whether texts are read flat, in recorded passes: then gradients stay where they are."""
-        return (
-            flat.has_flash(self.encoder.model.device, bf16=self.bf16)
-            and self._first_position is not None
-        )
+        return self._first_position is not None
 
     def backward(self, positions: Integers, loss_of: "LossOf") -> "Tensor":
         """Add the gradients of `loss_of(unit vectors (n, d))`; returns the loss.
@@ -116,10 +122,11 @@ class Passes:
         import torch
 
         texts = self._texts(positions)
-        if self.flat:
+        if self.reads_flat:
             return self._in_passes(texts, loss_of)
         with gathered(self.encoder.model, texts.rows, self.ranks):
-            vectors = torch.cat([self._forward(batch) for batch, _ in texts.batches])
+            run = functools.partial(_vectors, self.encoder.model, bf16=self.bf16, flat=False)
+            vectors = torch.cat([run(batch) for batch, _ in texts.batches])
             loss, gradient = self._loss(vectors, texts, loss_of)
             vectors.backward(gradient)  # type: ignore[no-untyped-call]
         return loss
@@ -163,7 +170,7 @@ class Passes:
             count=len(ordered),
             back=placed(torch.as_tensor(back[inverse]), device),
             rows=self._all_rows
-            if self.flat
+            if self.reads_flat
             else rows_of(self.encoder.model, self.tokens.ids(ordered)),
             batches=[(self._features(part), len(part)) for part in self._parts(own, cached=cached)],
             idle=idle,
@@ -178,29 +185,21 @@ class Passes:
         from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 
         model = self.encoder.model
-        if isinstance(model[0], StaticEmbedding) or (self.flat and not cached):
+        if isinstance(model[0], StaticEmbedding) or (self.reads_flat and not cached):
             return [places]
         lengths = self.tokens.lengths[places]
-        if self.flat:
+        if self.reads_flat:
             before = np.cumsum(lengths) - lengths
             return np.split(places, np.flatnonzero(np.diff(before // _TOKENS)) + 1)
         return np.split(places, cuts(lengths, *size_for(model.device.type)))
 
     def _features(self, places: Integers) -> dict[str, Any]:
-        if not self.flat:
+        if not self.reads_flat:
             return self.tokens.features(places)
         assert self._first_position is not None
-        features = self.tokens.flat(places, self._first_position, self._most)
+        features = self.tokens.unpadded(places, self._first_position, self._most)
         self._most = len(features["cu_seq_lens_q"]) - 1
         return features
-
-    def _forward(self, batch: dict[str, Any]) -> "Tensor":
-        """Vectors (n, d) of one sub-batch, as the model gives them."""
-        model = self.encoder.model
-        attention = flat.flat_attention(model) if self.flat else contextlib.nullcontext()
-        with precision(model.device.type, bf16=self.bf16), attention:
-            vectors: Tensor = model(dict(batch))["sentence_embedding"]
-        return vectors.float()
 
     def _loss(self, vectors: "Tensor", texts: _Texts, loss_of: "LossOf") -> "tuple[Tensor, Tensor]":
         """The loss of all ranks' vectors, and its gradient by this rank's own (n, d)."""
@@ -213,3 +212,13 @@ class Passes:
         assert everyone.grad is not None
         own = torch.zeros_like(vectors) if texts.idle else everyone.grad[self.ranks.share]
         return loss.detach(), own
+
+
+def _vectors(
+    model: "SentenceTransformer", features: dict[str, Any], *, bf16: bool, flat: bool
+) -> "Tensor":
+    """Vectors (n, d) of one sub-batch, as the model gives them."""
+    attention = flat_attention(model) if flat else contextlib.nullcontext()
+    with precision(model.device.type, bf16=bf16), attention:
+        vectors: Tensor = model(dict(features))["sentence_embedding"]
+    return vectors.float()

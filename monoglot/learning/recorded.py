@@ -5,8 +5,8 @@ than the GPU needs for short texts: with a model of e5-base's shape 90 ms a step
 which an H200 needs 20. A CUDA graph starts all at once. It is bound to its shape and to places in
 memory: what a pass reads is copied to tensors that stay, and gradients are added up in tensors that
 stay. To record takes about as long as a pass, so that even a shape that never comes again costs
-little, and all passes share one memory: what a pass leaves for its backward pass is there until the
-next forward pass, and no longer.
+little. All graphs draw on one pool of memory: what a pass leaves for its backward pass is there
+until the next forward pass, and no longer.
 """
 
 import logging
@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
     Features = dict[str, Any]
@@ -57,15 +58,15 @@ class Recorded:
 
     Args:
         run: features of a sub-batch to its vectors (n, d), without waiting for the GPU.
+        device: the GPU.
     """
 
-    def __init__(self, run: "Run") -> None:
+    def __init__(self, run: "Run", device: "torch.device") -> None:
         self._run = run
         self._plain = Plain(run)
-        self._capture = Capture()
+        self._capture: Capture | None = Capture(device)
         self._graphs: dict[tuple[Any, ...], _Graph] = {}
         self._last: _Graph | Plain = self._plain
-        self._refused = False
 
     def forward(self, features: "Features", *, keep: bool) -> "Tensor":
         """As `Plain.forward`."""
@@ -73,8 +74,8 @@ class Recorded:
             (name, tuple(value.shape) if hasattr(value, "shape") else value)
             for name, value in features.items()
         )
-        if key not in self._graphs and not self._refused:
-            self._record(key, features)
+        if key not in self._graphs and self._capture is not None:
+            self._record(key, features, self._capture)
         self._last = self._graphs.get(key, self._plain)
         return self._last.forward(features, keep=keep)
 
@@ -82,14 +83,18 @@ class Recorded:
         """As `Plain.backward`."""
         self._last.backward(gradient)
 
-    def _record(self, key: tuple[Any, ...], features: "Features") -> None:
-        """Record a shape; a model that waits for the GPU, or whose passes do not fit, goes on."""
+    def _record(self, key: tuple[Any, ...], features: "Features", capture: "Capture") -> None:
+        """Record a shape. Where that fails, all passes are plain from then on."""
         try:
-            self._graphs[key] = _Graph(self._run, features, self._capture)
+            self._graphs[key] = _Graph(self._run, features, capture)
         except RuntimeError as error:
-            self._refused = True
             reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-            _LOGGER.warning("fine_tuning: passes are not recorded, only slower: %s", reason)
+        else:
+            return
+        _LOGGER.warning("fine_tuning: passes are not recorded, only slower: %s", reason)
+        self._last, self._capture = self._plain, None
+        self._graphs.clear()
+        capture.end()
 
 
 class _Graph:
@@ -136,11 +141,12 @@ class _Graph:
 class Capture:
     """Records CUDA graphs that share one memory, on a stream of their own."""
 
-    def __init__(self) -> None:
+    def __init__(self, device: "torch.device") -> None:
         import torch
 
+        self._device = device
         self._pool = torch.cuda.graph_pool_handle()
-        self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self._is_warm = False
 
     def warm_up(self, does: "Does") -> None:
@@ -149,24 +155,36 @@ class Capture:
 
         if self._is_warm:
             return
-        self._stream.wait_stream(torch.cuda.current_stream())
+        own = torch.cuda.current_stream(self._device)
+        self._stream.wait_stream(own)
         with torch.cuda.stream(self._stream):
             does()
-        torch.cuda.current_stream().wait_stream(self._stream)
+        own.wait_stream(self._stream)
         self._is_warm = True
 
     def __call__(self, does: "Does") -> "Does":
         """What does the same again."""
         import torch
 
-        graph = torch.cuda.CUDAGraph()
+        graph, own = torch.cuda.CUDAGraph(), torch.cuda.current_stream(self._device)
         # Other threads may meanwhile ask whether an event is over, as one of NCCL does.
-        with torch.cuda.graph(
+        recording = torch.cuda.graph(
             graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"
-        ):
-            does()
+        )
+        with torch.cuda.device(self._device):
+            try:
+                with recording:
+                    does()
+            finally:
+                torch.cuda.set_stream(own)  # torch leaves another one set where recording fails
         replay: Does = graph.replay
         return replay
+
+    def end(self) -> None:
+        """Give back the memory that graphs had."""
+        import torch
+
+        torch.cuda.empty_cache()
 
 
 def _tensors(features: "Features") -> "dict[str, Tensor]":

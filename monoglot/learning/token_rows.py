@@ -4,7 +4,8 @@ A model's table of token embeddings has 30,000 rows or, for multilingual models,
 step reads a few hundred. Left to itself, torch makes a gradient as large as the table for each
 sub-batch, fills it with zeros and adds it up: a seventh of a MiniLM step on two cores. Here the
 rows that a step reads are a table of their own, whose gradient is put into the large one once. And
-where several processes train together, only these rows travel between them.
+where several processes train together, only these rows travel between them. (Recorded passes need
+them to stay where they are in memory: there they are the rows that any text of the training reads.)
 """
 
 import contextlib

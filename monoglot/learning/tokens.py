@@ -66,7 +66,7 @@ class Tokens:
             features = {**self._padded(places, self._kept), **self._others}
         return self._placed(features)
 
-    def flat(self, places: Integers, first_position: int, texts: int = 0) -> dict[str, Any]:
+    def unpadded(self, places: Integers, first_position: int, texts: int = 0) -> dict[str, Any]:
         """The same texts one after the other, where `longest` is known; see `flat`.
 
         Args:
