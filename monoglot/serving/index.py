@@ -21,6 +21,7 @@ from monoglot.serving import neighbours, syncing, tables
 from monoglot.serving.drift import has_drifted
 from monoglot.serving.neighbours import Effort, Floats
 from monoglot.serving.syncing import Encode, Measured, Progress
+from monoglot.serving.table_search import Hits, TableSearch
 from monoglot.serving.vectors import Asked, Vectors
 
 if TYPE_CHECKING:
@@ -108,6 +109,7 @@ class Index:
         self._held: tuple[int, pl.DataFrame, Floats] | None = None
         self._labels: tuple[int, pl.DataFrame] | None = None
         self._known: tuple[int, pl.DataFrame] | None = None
+        self._searched: tuple[int, TableSearch] | None = None
         self._comparing = threading.Lock()
         self._reading = threading.Lock()  # by the first search alone, if many come at once
 
@@ -365,15 +367,10 @@ class Index:
             )
         if self._in_memory():
             return self._nearest_in_memory(vectors, k)
-        query = self._table.search(vectors).distance_type("cosine")
-        effort = self.effort
-        if effort is None or self._is_exact():
-            return self._labelled(tables.hits(query.bypass_vector_index(), k))
+        if self._is_exact():
+            return self._labelled(self._search().nearest(vectors, k, None), k)
         # The effort was measured at this depth: fewer candidates would find less.
-        depth = max(k, votes.DEPTH)
-        query = query.nprobes(effort.nprobes).refine_factor(effort.refine)
-        found = self._labelled(tables.hits(query, depth))
-        return found.filter(pl.int_range(pl.len()).over("question") < k)
+        return self._labelled(self._search().nearest(vectors, max(k, votes.DEPTH), self.effort), k)
 
     def load(self) -> None:
         """Read what a search needs into memory, which the first one would do otherwise."""
@@ -381,6 +378,7 @@ class Index:
             self._whole()
         else:
             self._known_labels()
+            self._search()
 
     def rows_at(self, rows: pl.Series) -> pl.DataFrame:
         """`row`, row_id, query, label, label_path and answer of rows that `nearest` named."""
@@ -412,15 +410,36 @@ class Index:
                 held = self._held = (self.version, *self.read(_ANSWERING))
             return held[1:]
 
-    def _labelled(self, found: pl.DataFrame) -> pl.DataFrame:
-        """What `tables.hits` found with the labels, which are kept in memory."""
+    def _labelled(self, found: Hits, k: int) -> pl.DataFrame:
+        """The best k hits of each question with their labels, which are kept in memory.
+
+        By NumPy: the threads of polars would still be awake when LanceDB's begin the next search.
+        """
         labels = self._known_labels()
-        places = labels["row"].search_sorted(found["row"])
-        return (
-            found.with_columns(labels.select("row_id", "label")[places])
-            .sort("question", "score", "row_id", descending=[False, True, False])
-            .select("question", "row", "label", "score")
+        places = np.searchsorted(labels["row"].to_numpy(), found.row)
+        ids = np.array(labels["row_id"].gather(places).to_list(), dtype=np.str_)
+        order = np.lexsort((ids, -found.score, found.question))
+        question = found.question[order]
+        order = order[np.arange(len(order)) - np.searchsorted(question, question) < k]
+        return pl.DataFrame(
+            {
+                "question": found.question[order].astype(np.uint32),
+                "row": found.row[order],
+                "label": labels["label"].gather(places[order]),
+                "score": found.score[order],
+            }
         )
+
+    def _search(self) -> TableSearch:
+        """What searches this version."""
+        with self._reading:
+            held = self._searched
+            if held is None or held[0] != self.version:
+                held = self._searched = (
+                    self.version,
+                    TableSearch(self._uri, self.name, self.version),
+                )
+            return held[1]
 
     def _known_labels(self) -> pl.DataFrame:
         """`tables.labels_of` this version."""
