@@ -23,6 +23,7 @@ from tiny_models import static_model, xlm_roberta
 from monoglot.learning import flat, passes, recorded
 from monoglot.learning.encoder import Encoder
 from monoglot.learning.passes import Passes
+from monoglot.learning.ranks import Ranks
 from monoglot.learning.tokens import Tokens
 from monoglot.learning.training import fine_tune
 from monoglot.learning_config import TrainingConfig
@@ -144,6 +145,23 @@ def test_no_pooling_learns_from_the_texts_that_are_padding(tmp_path, anchors, ro
     assert passed.reads_flat
     assert played["_backward"] == 2
     assert_same_gradients(found, plain, 2)
+
+
+class BesideAnOlderGpu(Ranks):
+    """One of two ranks, of which the other has no flash attention."""
+
+    def share_first(self, tensor):
+        pass
+
+    def sum(self, tensors):
+        pass
+
+
+@pytest.mark.usefixtures("played")
+def test_ranks_read_flat_all_or_none(tmp_path):
+    encoder = Encoder.load(str(xlm_roberta(tmp_path / "base", all_texts())))
+    assert Passes(encoder, all_texts()).reads_flat
+    assert not Passes(encoder, all_texts(), BesideAnOlderGpu(0, 2)).reads_flat
 
 
 def test_what_a_training_has_recorded_ends_with_it(tmp_path, anchors, rows, played):

@@ -27,6 +27,7 @@ from monoglot.remote.lease import Lease
 from monoglot.remote.place import connection, place_of
 from monoglot.retention import clean, find_leavings
 from monoglot.runs import Runs
+from monoglot.serving import index as index_module
 from monoglot.serving.index import Index
 from monoglot.serving.releases import Release, Releases
 from monoglot.store import Key, Store
@@ -101,6 +102,19 @@ def test_another_machine_finds_what_was_made(machine, location):
     assert (store.folder(made) / "model/weights.safetensors").read_bytes() == b"weights"
     assert (store.find(KEY), store.newest("stage")) == (made, [made])
     assert store.find(Key.of("stage", 2, {}, "x")) is None
+
+
+def test_a_table_in_a_bucket_is_searched_without_a_copy(machine, location, monkeypatch):
+    made = release_of(Store.open(location))
+    machine("b")
+    uri = Store.existing(location).index_uri
+    held = Index.at(uri, made.index_table, made.index_version)
+    vectors = encode(texts_of(3))
+    expected = held.nearest(vectors, 4)
+    monkeypatch.setattr(index_module, "EXACT_NUMBERS", 0)
+    found = Index.at(uri, made.index_table, made.index_version).nearest(vectors, 4)
+    assert found.drop("row", "score").equals(expected.drop("row", "score"))
+    assert found["score"].to_list() == pytest.approx(expected["score"].to_list(), abs=1e-6)
 
 
 def test_a_damaged_copy_is_fetched_again_and_a_damaged_original_is_not_there(machine, location):

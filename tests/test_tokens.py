@@ -7,6 +7,7 @@ from sentence_transformers import SentenceTransformer
 from small_corpus import all_texts
 from tiny_models import static_model, xlm_roberta
 
+from monoglot.learning import encoder
 from monoglot.learning.devices import without_plans_by_shape
 from monoglot.learning.encoder import Encoder
 from monoglot.learning.sub_batches import lengths_by
@@ -34,9 +35,9 @@ def test_a_model_is_given_what_its_own_preprocessing_gives(make, tmp_path):
 
 
 def test_sentence_transformers_gives_the_same_vectors(tmp_path):
-    encoder = Encoder.load(str(xlm_roberta(tmp_path / "model", all_texts())), device="cpu")
-    theirs = encoder.model.encode(all_texts(), normalize_embeddings=True)
-    assert encoder.encode(all_texts()) == pytest.approx(theirs, abs=1e-6)
+    ours = Encoder.load(str(xlm_roberta(tmp_path / "model", all_texts())), device="cpu")
+    theirs = ours.model.encode(all_texts(), normalize_embeddings=True)
+    assert ours.encode(all_texts()) == pytest.approx(theirs, abs=1e-6)
 
 
 def test_attention_on_a_gpu_needs_no_plan_for_a_shape():
@@ -50,3 +51,10 @@ def test_attention_on_a_gpu_needs_no_plan_for_a_shape():
         assert torch.backends.cuda.mem_efficient_sdp_enabled()
     finally:
         torch.backends.cuda.enable_cudnn_sdp(enabled)
+
+
+def test_a_model_that_is_loaded_computes_attention_so(tmp_path, monkeypatch):
+    told = []
+    monkeypatch.setattr(encoder, "without_plans_by_shape", told.append)
+    loaded = Encoder.load(str(xlm_roberta(tmp_path / "model", all_texts())), device="cpu").model
+    assert told == [loaded.device]
