@@ -26,8 +26,10 @@ from monoglot.section import Section, Share
 MixingLevel = Literal["light", "balanced", "heavy"]
 _SHARES: dict[MixingLevel, float] = {"light": 0.25, "balanced": 0.5, "heavy": 0.25}
 # A language of the registry (two or three letters; no longer one is registered), then a script, a
-# region, variants and extensions, in any case (RFC 5646, section 2.1).
-_CODE = re.compile(r"[a-z]{2,3}(-[a-z]{4})?(-([a-z]{2}|\d{3}))?(-[a-z\d]{1,8})*", re.IGNORECASE)
+# region, variants and extensions, in any case (RFC 5646, section 2.1); pt_BR is as common as pt-BR.
+_CODE = re.compile(
+    r"[a-z]{2,3}([-_][a-z]{4})?([-_]([a-z]{2}|\d{3}))?([-_][a-z\d]{1,8})*", re.IGNORECASE
+)
 # The scripts that text can be checked for; see `generation/scripts.py`.
 Script = Literal[
     "Arab", "Armn", "Beng", "Cyrl", "Deva", "Ethi", "Geor", "Grek", "Gujr", "Guru", "Hans", "Hant",

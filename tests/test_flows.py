@@ -66,8 +66,8 @@ def test_the_line_ends_in_a_release_that_answers(finished_line):
     assert list(stages_of(record)) == [
         "knowledge base",
         "split",
-        "translations hi-Latn",
         "queries of queries.csv",
+        "translations hi-Latn",
         "evaluation set",
         "training set",
         "triplets",

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from monoglot.errors import DataError, ModelError, StaleVectorsError, StoreError
 from monoglot.serving import neighbours
 from monoglot.serving.index import Index
+from monoglot.serving.table_search import Hits
 
 MODEL = "a" * 64
 DIMENSIONS = 8
@@ -337,6 +338,29 @@ def test_nearest_agrees_with_a_plain_sort(rows, queries, k, values, seed):
         for row in sorted(range(rows), key=lambda row: (-score[row], row))[:k]
     ]
     assert found.rows() == plain
+
+
+@pytest.mark.parametrize("values", [1, 2, 1000])
+def test_hits_are_cut_and_ordered_as_by_a_plain_sort(tmp_path, values):
+    index = Index.of_model(str(tmp_path), "m" * 64, 8)
+    index.sync(knowledge_base(texts_of(40)), encode)
+    known = {
+        row: (row_id, label)
+        for row, row_id, label in index._known_labels().select("row", "row_id", "label").rows()
+    }
+    rng = np.random.default_rng(0)
+    question = rng.integers(0, 3, 90)
+    row = rng.choice(np.array(list(known), np.uint64), 90)
+    score = (rng.integers(0, values, 90) / values).astype(np.float32)
+    found = index._labelled(Hits(question, row, score), 7)
+    plain = sorted(zip(question, -score, [known[it][0] for it in row], row, strict=True))
+    expected = [
+        (int(asked), int(its), known[its][1], -float(lost))
+        for number in range(3)
+        for asked, lost, _, its in [it for it in plain if it[0] == number][:7]
+    ]
+    assert found.rows() == expected
+    assert found.dtypes == [pl.UInt32, pl.UInt64, pl.String, pl.Float32]
 
 
 @settings(max_examples=50, deadline=None)

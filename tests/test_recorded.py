@@ -226,9 +226,11 @@ def test_what_cannot_be_recorded_is_trained_all_the_same(
     assert told.endswith("when stream is capturing")
 
 
-def first_of(folder, texts):
+def first_of(folder, texts, positions=None):
     encoder = Encoder.load(str(folder))
     encoder.model.eval()
+    if positions:
+        encoder.model.transformers_model.config.max_position_embeddings = positions
     return flat.first_position(encoder.model, Tokens(encoder.model, texts))
 
 
@@ -240,10 +242,11 @@ def test_a_model_is_asked_whether_it_reads_texts_flat(tmp_path):
     assert first_of(static_model(tmp_path / "static", texts), texts) is None
     assert first_of(pooled(tmp_path, texts, "weightedmean"), texts) is None
     assert first_of(roberta, ["mera order " * 600]) is None  # too long to try out
+    assert first_of(roberta, texts, positions=4) is None  # a GPU dies of a position beyond them
 
 
 @pytest.mark.parametrize("fault", ["reads on", "cannot", "not in bf16"])
-def test_a_model_that_reads_them_wrongly_is_found_out(tmp_path, monkeypatch, fault):
+def test_a_model_that_reads_them_wrongly_is_found_out(tmp_path, monkeypatch, caplog, fault):
     roberta = xlm_roberta(tmp_path / "base", all_texts())
     attend = torch.nn.functional.scaled_dot_product_attention
 
@@ -259,6 +262,9 @@ def test_a_model_that_reads_them_wrongly_is_found_out(tmp_path, monkeypatch, fau
 
     monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", faulty)
     assert first_of(roberta, all_texts()) is None
+    [told] = [it.getMessage() for it in caplog.records if it.name == flat.__name__]
+    why = {"reads on": "others", "cannot": "no such kernel", "not in bf16": "multiple of 8"}[fault]
+    assert why in told
 
 
 @given(st.lists(st.integers(1, 300), min_size=1, max_size=40), st.integers(0, 60))

@@ -111,10 +111,11 @@ def _attend(
 
     if others.get("sliding_window") is not None:
         raise ValueError("attention within a window is not known here")
-    if query.is_cuda and query.dtype is torch.bfloat16:
+    if query.is_cuda and torch.is_autocast_enabled("cuda"):
         from torch.nn.attention.varlen import varlen_attn
 
-        q, k, v = (it[0].transpose(0, 1) for it in (query, key, value))
+        kind = torch.get_autocast_dtype("cuda")  # rotary positions leave fp32 behind
+        q, k, v = (it[0].transpose(0, 1).to(kind) for it in (query, key, value))
         ends, most = cu_seq_lens_q, max_length_q
         found = varlen_attn(q, k, v, ends, ends, most, most, scale=scaling)
         assert isinstance(found, torch.Tensor)
@@ -134,16 +135,21 @@ def first_position(model: "SentenceTransformer", tokens: "Tokens") -> int | None
         model: in fp32, so that the same vectors can be told from others.
         tokens: the texts it will read.
     """
-    places = _sample(model, tokens)
-    if not len(places):
-        return None
+    places, reason = _sample(model, tokens), "its kind, or no text is short"
+    config: Any = getattr(model.transformers_model, "config", None)
+    most = getattr(config, "max_position_embeddings", None) or float("inf")
     # From 0, or as RoBERTa and its kin do.
-    for first in (0, 1 + (model.tokenizer.pad_token_id or 0)):
+    for first in (0, 1 + (model.tokenizer.pad_token_id or 0)) if len(places) else ():
+        # A position beyond the table ends the use of a GPU for the whole process.
+        if first + int(tokens.lengths[places].max()) > most:
+            continue
         try:
             if _agrees(model, tokens.features(places), tokens.unpadded(places, first)):
                 return first
+            reason = "its vectors would be others"
         except Exception as error:  # whatever it is, the model can read padded texts
-            _LOGGER.info("fine_tuning: texts are padded (%s: %s)", type(error).__name__, error)
+            reason = f"{type(error).__name__}: {error}"
+    _LOGGER.warning("fine_tuning: the model's texts are padded, only slower: %s", reason)
     return None
 
 
@@ -159,7 +165,8 @@ def _sample(model: "SentenceTransformer", tokens: "Tokens") -> Integers:
         return none
     short = np.flatnonzero(tokens.lengths <= _SAMPLE_TOKENS)
     order = short[np.argsort(tokens.lengths[short], kind="stable")]
-    return np.unique(order[:: max(1, len(order) // _SAMPLE)])
+    spread = np.linspace(0, len(order) - 1, min(len(order), _SAMPLE)).astype(np.int64)
+    return order[spread] if len(order) else none
 
 
 def _agrees(model: "SentenceTransformer", padded: dict[str, Any], flat: dict[str, Any]) -> bool:

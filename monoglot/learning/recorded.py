@@ -88,7 +88,9 @@ class Recorded:
         try:
             self._graphs[key] = _Graph(self._run, features, capture)
         except RuntimeError as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+            # What a recording complains of at its end is not what has ended it.
+            cause = str(error.__context__ or error).strip()
+            reason = (cause or type(error).__name__).splitlines()[0][:200]
         else:
             return
         _LOGGER.warning("fine_tuning: passes are not recorded, only slower: %s", reason)
@@ -157,9 +159,11 @@ class Capture:
             return
         own = torch.cuda.current_stream(self._device)
         self._stream.wait_stream(own)
-        with torch.cuda.stream(self._stream):
-            does()
-        own.wait_stream(self._stream)
+        try:
+            with torch.cuda.stream(self._stream):
+                does()
+        finally:
+            own.wait_stream(self._stream)
         self._is_warm = True
 
     def __call__(self, does: "Does") -> "Does":

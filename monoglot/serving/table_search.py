@@ -58,18 +58,17 @@ class TableSearch:
         Raises:
             StoreError: the table cannot be searched.
         """
-        query = self._table.query().nearest_to(vectors).distance_type("cosine")
-        if effort is None:
-            query = query.bypass_vector_index()
-        else:
-            query = query.nprobes(effort.nprobes).refine_factor(effort.refine)
-        # `_distance` is named, since LanceDB prints a warning per query where it is not.
-        query = query.with_row_id().select(["_distance"]).limit(k)
         with explained("searched"):
-            found = self._loop.run(query.to_arrow())
+            query = self._table.query().nearest_to(vectors).distance_type("cosine")
+            if effort is None:
+                query = query.bypass_vector_index()
+            else:
+                query = query.nprobes(effort.nprobes).refine_factor(effort.refine)
+            # `_distance` is named, since LanceDB prints a warning per query where it is not.
+            found = self._loop.run(query.with_row_id().select(["_distance"]).limit(k).to_arrow())
         one = "query_index" not in found.column_names
         return Hits(
-            np.zeros(len(found), np.int64) if one else found["query_index"].to_numpy(),
+            np.zeros(len(found), np.int64) if one else found["query_index"].to_numpy().astype(int),
             found["_rowid"].to_numpy(),
             1 - found["_distance"].to_numpy(),
         )
