@@ -19,6 +19,7 @@ from benchmarks.hinglish_files import MACRO_MIN
 from benchmarks.provenance import ROOT
 from benchmarks.results_answers import answers, curves
 from benchmarks.tables import cell as mean_and_range
+from benchmarks.tables import table
 from monoglot.learning.comparison import Line, Measured, compare, verdict
 from monoglot.learning.metrics import ALL, summarise
 from monoglot.wording import between, signed
@@ -179,15 +180,11 @@ def _by_language(asked: Mapping[str, Measured]) -> list[str]:
     languages = [language for language in next(iter(scores.values()))[0] if language != ALL]
     if len(languages) < 2:
         return []
-    rows = [
-        [
-            name,
-            *(mean_and_range([it[language].micro["mrr"] for it in each]) for language in languages),
-        ]
+    rows = {
+        name: {language: [it[language].micro["mrr"] for it in each] for language in languages}
         for name, each in scores.items()
-    ]
-    lines = [["MRR by language", *languages], ["---"] * (len(languages) + 1), *rows]
-    return [*(f"| {' | '.join(line)} |" for line in lines), ""]
+    }
+    return [*table(rows, dict(zip(languages, languages, strict=True)), "MRR by language"), ""]
 
 
 def _found_by_tfidf(asked: Mapping[str, Measured]) -> pl.Series:

@@ -166,7 +166,7 @@ def _sample(model: "SentenceTransformer", tokens: "Tokens") -> Integers:
     short = np.flatnonzero(tokens.lengths <= _SAMPLE_TOKENS)
     order = short[np.argsort(tokens.lengths[short], kind="stable")]
     spread = np.linspace(0, len(order) - 1, min(len(order), _SAMPLE)).astype(np.int64)
-    return order[spread] if len(order) else none
+    return order[spread]
 
 
 def _agrees(model: "SentenceTransformer", padded: dict[str, Any], flat: dict[str, Any]) -> bool:

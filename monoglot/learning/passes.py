@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
     from torch import Tensor
 
+    from monoglot.learning.recorded import Run
+
     LossOf = Callable[[Tensor], Tensor]
 
 _TOKENS = 16_384  # of a sub-batch under cached gradients, where texts are read flat
@@ -99,10 +101,14 @@ class Passes:
         return first if int(agreeing) == self.ranks.number else None
 
     @functools.cached_property
+    def _run(self) -> "Run":
+        # No method of this object, which would be its own keeper, with all that is recorded.
+        return functools.partial(_vectors, self.encoder.model, bf16=self.bf16, flat=self.reads_flat)
+
+    @functools.cached_property
     def _passes(self) -> Plain | Recorded:
-        # Not a method of this object, which would be its own keeper, with all that is recorded.
-        run = functools.partial(_vectors, self.encoder.model, bf16=self.bf16, flat=self.reads_flat)
-        return Recorded(run, self.encoder.model.device) if self.reads_flat else Plain(run)
+        device = self.encoder.model.device
+        return Recorded(self._run, device) if self.reads_flat else Plain(self._run)
 
     @functools.cached_property
     def _all_rows(self) -> Rows | None:
@@ -125,8 +131,7 @@ class Passes:
         if self.reads_flat:
             return self._in_passes(texts, loss_of)
         with gathered(self.encoder.model, texts.rows, self.ranks):
-            run = functools.partial(_vectors, self.encoder.model, bf16=self.bf16, flat=False)
-            vectors = torch.cat([run(batch) for batch, _ in texts.batches])
+            vectors = torch.cat([self._run(batch) for batch, _ in texts.batches])
             loss, gradient = self._loss(vectors, texts, loss_of)
             vectors.backward(gradient)  # type: ignore[no-untyped-call]
         return loss
