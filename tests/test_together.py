@@ -1,6 +1,7 @@
 """Training by several processes: the losses, gradients and weights are those of one."""
 
 import multiprocessing
+import os
 import pickle
 from functools import partial
 
@@ -13,7 +14,7 @@ from test_remining import ROWS, SAMPLING, TEXTS
 from tiny_models import static_model, xlm_roberta
 
 from monoglot.errors import RunError
-from monoglot.learning import precision, sub_batches, training
+from monoglot.learning import precision, sub_batches, together, training
 from monoglot.learning.devices import training_devices
 from monoglot.learning.encoder import Encoder
 from monoglot.learning.learned import Learned
@@ -83,7 +84,7 @@ def tuned(run, folder, base, triplets, *, on_step=None, partners=None):
 def one_of_two(rank, folder, triplets):
     """A process of two: the first step of every case, and a training that is interrupted."""
     torch.set_num_threads(1)
-    precision._is_faster = lambda _device, _run: False  # as in the test's own process
+    precision._is_faster = lambda _run: False  # as in the test's own process
     torch.distributed.init_process_group(
         "gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2
     )
@@ -200,6 +201,23 @@ def test_processes_of_their_own_go_on_where_one_was_killed(bases, monkeypatch):
     same_training(whole, resumed)
     assert shared.drawn().equals(Remined(partners, bases / "whole").drawn())
     assert not list((bases / "shared").glob("trained*"))
+
+
+def says_why_and_aborts(mouth):
+    """A rank that cannot go on, and whose threads then end it."""
+    mouth.send(RunError("the loss is nan"))
+    os.abort()
+
+
+def test_what_a_rank_says_on_purpose_counts_however_its_process_ends():
+    context = multiprocessing.get_context("spawn")
+    ear, mouth = context.Pipe(duplex=False)
+    process = context.Process(target=says_why_and_aborts, args=(mouth,))
+    process.start()
+    mouth.close()
+    process.join()
+    with pytest.raises(RunError, match="the loss is nan"):
+        together._listen({ear: process}, ("cpu",), lambda _done, _of: None)
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ and is read by as many ranks as the next start has.
 """
 
 import multiprocessing
+import os
 import signal
 import tempfile
 import threading
@@ -51,6 +52,13 @@ class _Inputs:
     options: dict[str, Any]
     devices: tuple[str, ...]
     meeting: str
+
+
+@dataclass(frozen=True)
+class _Failure:
+    """An error that no code of ours raised: that another rank is gone may be all it tells."""
+
+    error: RunError
 
 
 def fine_tune_on(
@@ -143,8 +151,10 @@ def _listen(
                     f"fine_tuning: a process ended without a word. {_GOES_ON}"
                 ) from None
             if isinstance(said, MonoglotError):
+                raise said
+            if isinstance(said, _Failure):
                 # Where one is killed, the others complain of what they miss from it.
-                raise _death(ranks, devices) or said
+                raise _death(ranks, devices) or said.error
             if isinstance(said, TrainingLog):
                 logs[ear] = said
             else:
@@ -174,6 +184,7 @@ def _rank(given: _Inputs, rank: int, mouth: Connection) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         mouth.send(_train(given, rank, mouth.send))
+        return
     except MonoglotError as error:
         mouth.send(error)
     except BaseException as error:  # whatever it is, the watching process is to tell it
@@ -183,7 +194,9 @@ def _rank(given: _Inputs, rank: int, mouth: Connection) -> None:
             f"({type(error).__name__}: {reason}). {_GOES_ON}"
         )
         failed.add_note(traceback.format_exc())
-        mouth.send(failed)
+        mouth.send(_Failure(failed))
+    # The group's threads still wait for the other ranks: the interpreter's end would abort on them.
+    os._exit(0)
 
 
 def _train(given: _Inputs, rank: int, say: Callable[[object], None]) -> TrainingLog:
@@ -227,8 +240,6 @@ def _train(given: _Inputs, rank: int, say: Callable[[object], None]) -> Training
 
 def _end_with_parent() -> None:
     """A process that is killed cannot end its own: each of them watches for it."""
-    import os
-
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()
