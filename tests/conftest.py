@@ -28,7 +28,7 @@ settings.load_profile("untimed")
 @pytest.fixture(autouse=True)
 def fp32(monkeypatch):
     """Tests compute in fp32: what a busy machine measures of tiny models is chance."""
-    monkeypatch.setattr(precision, "_is_faster", lambda _device, _run: False)
+    monkeypatch.setattr(precision, "_is_faster", lambda _run: False)
 
 
 @pytest.fixture

@@ -3,10 +3,12 @@
 import json
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sentence_transformers import SentenceTransformer
@@ -16,7 +18,7 @@ from tokenizers import Tokenizer
 from tokenizers.pre_tokenizers import Whitespace
 
 from monoglot.errors import ModelError
-from monoglot.learning import precision
+from monoglot.learning import light, precision
 from monoglot.learning.encoder import Encoder
 from monoglot.learning.light import load_light
 from monoglot.learning.models import OFFLINE_MINILM, model_folder
@@ -66,28 +68,28 @@ def cosines(ours, theirs):
 @RELAXED
 @given(texts=st.lists(SOME_TEXT, min_size=1, max_size=12))
 def test_vectors_are_those_of_sentence_transformers(pairs, name, texts):
-    light, whole = pairs[name]
-    found = light.vectors(texts, 5, many=False)
-    assert found.shape == (len(texts), light.dimensions)
+    model, whole = pairs[name]
+    found = model.vectors(texts, 5, many=False)
+    assert found.shape == (len(texts), model.dimensions)
     assert cosines(found, whole.encode(texts)).min() > 0.99999
-    alone = np.concatenate([light.vectors([text], 5, many=False) for text in texts])
+    alone = np.concatenate([model.vectors([text], 5, many=False) for text in texts])
     assert cosines(found, alone).min() > 1 - 1e-6  # a text's company does not matter
 
 
 @RELAXED
 @given(texts=st.lists(SOME_TEXT, min_size=1, max_size=12))
 def test_static_vectors_are_those_of_sentence_transformers(pairs, texts):
-    light, whole = pairs["static"]
-    assert light.vectors(texts, 5, many=True) == pytest.approx(whole.encode(texts), abs=1e-6)
+    model, whole = pairs["static"]
+    assert model.vectors(texts, 5, many=True) == pytest.approx(whole.encode(texts), abs=1e-6)
 
 
 @pytest.mark.parametrize("limit", [None, 7, 500])
 def test_prefix_and_limit_are_those_of_the_whole_model(tmp_path, limit):
     base = xlm_roberta(tmp_path / "multilingual-e5-tiny", TEXTS)
-    light, whole = (Encoder.load(str(base), device="cpu", max_tokens=limit) for _ in range(2))
+    ours, whole = (Encoder.load(str(base), device="cpu", max_tokens=limit) for _ in range(2))
     assert whole.model.max_seq_length == min(limit or 64, 64)
     texts = [*TEXTS, "set an alarm for nine " * 30]
-    found = light.encode(texts)
+    found = ours.encode(texts)
     prefixed = [f"query: {text}" for text in texts]
     expected = whole.model.encode(prefixed, normalize_embeddings=True)
     assert cosines(found, expected).min() > 0.99999
@@ -101,12 +103,38 @@ def test_a_model_that_was_asked_for_is_the_one_that_encodes(tmp_path):
     assert np.abs(encoder.encode(TEXTS) - before).max() > 0.01
 
 
-def test_bf16_is_near_where_it_is_faster(pairs, monkeypatch):
-    light, whole = pairs["offline_minilm"]
-    monkeypatch.setattr(precision, "_decided", {("cpu", *light._shape): True})
-    found = light.vectors(TEXTS, 64, many=True)
-    assert cosines(found, whole.encode(TEXTS)).min() > 0.999
-    assert not np.array_equal(found, light.vectors(TEXTS, 64, many=False))
+@pytest.mark.parametrize("with_onednn", [True, False])
+@RELAXED
+@given(texts=st.lists(SOME_TEXT, min_size=1, max_size=12))
+def test_bf16_is_near_where_it_is_faster(pairs, with_onednn, texts):
+    whole = pairs["offline_minilm"][1]
+    with pytest.MonkeyPatch.context() as patch:
+        if not with_onednn:
+            patch.setattr(light, "_onednn_has_bf16", lambda: False)
+        model = load_light(model_folder(OFFLINE_MINILM), None)
+        patch.setattr(precision, "_decided", {("cpu", *model._shape): True})
+        found = model.vectors(texts, 64, many=True)
+    assert cosines(found, whole.encode(texts)).min() > 0.999
+    assert not np.array_equal(found, model.vectors(texts, 64, many=False))
+
+
+@RELAXED
+@given(texts=st.lists(SOME_TEXT, min_size=1, max_size=150), threads=st.integers(1, 3))
+def test_texts_encoded_side_by_side_are_as_one_after_another(pairs, texts, threads):
+    model = pairs["xlm_roberta"][0]
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        found = model.vectors(texts, 7, many=True)
+        with ThreadPoolExecutor(1) as fresh:
+            assert fresh.submit(torch.get_num_threads).result() == threads
+        assert torch.get_num_threads() == threads
+        if threads > 1:
+            seen = list(light._workers(threads).map(lambda _: torch.get_num_threads(), range(9)))
+            assert seen == [1] * 9
+    finally:
+        torch.set_num_threads(before)
+    assert found == pytest.approx(model.vectors(texts, 7, many=False), abs=1e-6)
 
 
 def edited(folder, name, **changes):

@@ -1,7 +1,6 @@
 """Whether a model runs in bf16: as a measurement says, once a process."""
 
 import pytest
-import torch
 
 from monoglot.learning import precision
 
@@ -18,15 +17,17 @@ def clock(monkeypatch):
     return times
 
 
-@pytest.mark.parametrize(("bf16", "faster"), [(0.5, True), (0.85, True), (0.95, False), (2, False)])
-def test_bf16_is_chosen_for_a_clear_gain_alone(clock, bf16, faster):
+@pytest.mark.parametrize(
+    ("ratio", "faster"), [(0.5, True), (0.85, True), (0.95, False), (2, False)]
+)
+def test_bf16_is_chosen_for_a_clear_gain_alone(clock, ratio, faster):
     passes = []
 
-    def run():
-        passes.append(torch.is_autocast_enabled("cpu"))
+    def run(bf16):
+        passes.append(bf16)
         # The first pass warms up, and the second is disturbed.
         late = {1: 9.0, 2: 9.0}.get(len(passes), 0.0)
-        clock["now"] += 0.001 * (bf16 if passes[-1] else 1) + late
+        clock["now"] += 0.001 * (ratio if bf16 else 1) + late
 
     assert precision.bf16_wins("cpu", ("tiny", 32), run) is faster
     asked = len(passes)
@@ -39,8 +40,8 @@ def test_bf16_is_chosen_for_a_clear_gain_alone(clock, bf16, faster):
 def test_a_short_pass_is_measured_often(clock):
     passes = []
 
-    def run():
-        passes.append(1)
+    def run(bf16):
+        passes.append(bf16)
         clock["now"] += 0.001
 
     precision.bf16_wins("cpu", ("tiny", 32), run)

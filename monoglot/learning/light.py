@@ -3,14 +3,19 @@
 Importing sentence_transformers, with transformers' modelling code, takes several times as long as
 torch, and is most of what a service waits for before its first answer. BERT and XLM-RoBERTa with
 mean or first-token pooling, and static embeddings, need none of it: a hundred lines of torch give
-the same vectors (cosine above 0.99999, held by tests), and sooner, since query, key and value are
-one matrix product and texts of one length need no mask.
+the same vectors (cosine above 0.99999, held by tests), and sooner: query, key and value are one
+matrix product, texts of one length need no mask, weights are laid out once as oneDNN reads them,
+and the attention of short texts is computed without torch's blocks.
 
 What is not known exactly, in any file of the folder, is left to sentence-transformers: `load_light`
 returns None. Models that are trained are always sentence-transformers'.
 """
 
-from collections.abc import Sequence
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -18,14 +23,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monoglot.learning.light_files import Files, Shape, known_static, known_transformer
-from monoglot.learning.precision import SAMPLE, bf16_wins, precision
-from monoglot.learning.sub_batches import size_for, sub_batches
+from monoglot.learning.precision import SAMPLE, bf16_wins
+from monoglot.learning.sub_batches import Integers, size_for, sub_batches
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
     from torch import Tensor
 
 Vectors = NDArray[np.float32]
+
+# torch's attention takes keys in blocks of so many, and goes through a smaller one key by key.
+_BLOCK = 16
 
 
 class LightModel(Protocol):
@@ -76,14 +84,41 @@ class _Static:
         return np.asarray(mean.numpy(), np.float32)
 
 
-class _Layer(NamedTuple):
-    """Weights of one layer, each matrix with its bias."""
+class _Product:
+    """A matrix product with weights and a bias, in fp32 or in bf16."""
 
-    inputs: tuple["Tensor", "Tensor"]  # of query, key and value, one below the other
-    attended: tuple["Tensor", "Tensor"]
+    def __init__(self, matrix: "Tensor", bias: "Tensor") -> None:
+        self._matrix = matrix
+        self._bias = bias
+
+    def __call__(self, states: "Tensor", *, bf16: bool) -> "Tensor":
+        from torch.nn.functional import linear
+
+        if not bf16:
+            return linear(states, self._matrix, self._bias)
+        return self._in_bf16(states.bfloat16())
+
+    @cached_property
+    def _in_bf16(self) -> "Callable[[Tensor], Tensor]":
+        """By oneDNN's own product: torch's public one lays the weights out anew at every call."""
+        import torch
+
+        matrix, bias = self._matrix.bfloat16(), self._bias.bfloat16()
+        if not _onednn_has_bf16():
+            return lambda states: torch.nn.functional.linear(states, matrix, bias)
+        laid_out = torch.ops.mkldnn._reorder_linear_weight(matrix)
+        product = torch.ops.mkldnn._linear_pointwise
+        return lambda states: product(states, laid_out, bias, "none", [], "")
+
+
+class _Layer(NamedTuple):
+    """Weights of one layer."""
+
+    inputs: _Product  # query, key and value, one below the other
+    attended: _Product
     attended_norm: tuple["Tensor", "Tensor"]
-    widened: tuple["Tensor", "Tensor"]
-    narrowed: tuple["Tensor", "Tensor"]
+    widened: _Product
+    narrowed: _Product
     narrowed_norm: tuple["Tensor", "Tensor"]
 
 
@@ -101,7 +136,7 @@ class _Transformer:
             + weights[first + "token_type_embeddings.weight"][0]
         )
         self._norm = _pair(weights, first + "LayerNorm")
-        self._layers = [_layer(weights, number) for number in range(shape.layers)]
+        self._layers = [_layer(weights, shape, number) for number in range(shape.layers)]
 
     def vectors(self, texts: Sequence[str], batch_size: int, *, many: bool) -> Vectors:
         import torch
@@ -110,19 +145,27 @@ class _Transformer:
         lengths = np.array([len(each) for each in ids], dtype=np.int64)
         bf16 = many and bf16_wins("cpu", self._shape, self._measured)
         found = np.empty((len(ids), self.dimensions), dtype=np.float32)
-        # Not `inference_mode`: its tensors have no place in autocast's cache of cast weights.
-        with torch.no_grad(), precision("cpu", bf16=bf16):
-            for part in sub_batches(lengths, size_for("cpu", batch_size)):
-                found[part] = self._pooled([ids[place] for place in part]).float().numpy()
+
+        def encode(part: Integers) -> None:
+            with torch.inference_mode():
+                found[part] = self._pooled([ids[place] for place in part], bf16=bf16).numpy()
+
+        parts = sub_batches(lengths, size_for("cpu", batch_size))[::-1]  # the longest texts first
+        threads = torch.get_num_threads()
+        if many and threads > 1:
+            deque(_workers(threads).map(encode, parts), maxlen=0)
+        else:
+            for part in parts:
+                encode(part)
         return found
 
     def _ids(self, texts: Sequence[str]) -> list[list[int]]:
         return [each.ids for each in self._tokenizer.encode_batch_fast(list(texts))]
 
-    def _measured(self) -> object:
-        return self._pooled(self._ids(SAMPLE))
+    def _measured(self, bf16: bool) -> object:
+        return self._pooled(self._ids(SAMPLE), bf16=bf16)
 
-    def _pooled(self, ids: list[list[int]]) -> "Tensor":
+    def _pooled(self, ids: list[list[int]], *, bf16: bool) -> "Tensor":
         """Vectors (n, d) of texts given by their tokens, padded to the longest."""
         import torch
 
@@ -132,17 +175,17 @@ class _Transformer:
         lengths = torch.tensor([len(each) for each in ids])
         real = torch.arange(longest) < lengths[:, None]  # (n, longest)
         mask = None if bool(real.all()) else real[:, None, None, :]
-        states = self._states(tokens, mask)
+        states = self._states(tokens, mask, bf16=bf16)
         if self._shape.first_token:
             return states[:, 0]
         if mask is not None:
             states = states * real[:, :, None]
         return states.sum(1) / lengths[:, None]
 
-    def _states(self, tokens: "Tensor", mask: "Tensor | None") -> "Tensor":
-        """The last layer's states (n, longest, d)."""
+    def _states(self, tokens: "Tensor", mask: "Tensor | None", *, bf16: bool) -> "Tensor":
+        """The last layer's states (n, longest, d), in fp32 between the products."""
         import torch
-        from torch.nn.functional import embedding, gelu, layer_norm, linear
+        from torch.nn.functional import embedding, gelu, layer_norm
 
         shape = self._shape
         normed, epsilon = (shape.width,), shape.epsilon
@@ -154,9 +197,10 @@ class _Transformer:
         states = embedding(tokens, self._words) + embedding(places, self._positions)
         states = layer_norm(states, normed, *self._norm, epsilon)
         for layer in self._layers:
-            attended = linear(self._attention(linear(states, *layer.inputs), mask), *layer.attended)
+            taken = self._attention(layer.inputs(states, bf16=bf16), mask)
+            attended = layer.attended(taken, bf16=bf16)
             states = layer_norm(attended + states, normed, *layer.attended_norm, epsilon)
-            inner = linear(gelu(linear(states, *layer.widened)), *layer.narrowed)
+            inner = layer.narrowed(gelu(layer.widened(states, bf16=bf16)), bf16=bf16)
             states = layer_norm(inner + states, normed, *layer.narrowed_norm, epsilon)
         return states
 
@@ -167,34 +211,79 @@ class _Transformer:
         count, longest, _ = inputs.shape
         heads = inputs.view(count, longest, 3, self._shape.heads, -1)
         query, key, value = heads.permute(2, 0, 3, 1, 4)
-        taken = scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        if count == 1 or longest >= _BLOCK:
+            taken = scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=1.0)
+        else:
+            taken = _short_attention(query, key, value, mask)
         return taken.transpose(1, 2).reshape(count, longest, -1)
 
 
-def _layer(weights: dict[str, "Tensor"], number: int) -> _Layer:
+def _short_attention(
+    query: "Tensor", key: "Tensor", value: "Tensor", mask: "Tensor | None"
+) -> "Tensor":
+    """Attention of many texts of few tokens, (n, heads, longest, d) each; torch's takes twice that.
+
+    So does its softmax over a row shorter than its registers, hence the steps of one.
+    """
+    scores = (query.contiguous() @ key.contiguous().transpose(2, 3)).float()
+    if mask is not None:
+        scores.masked_fill_(~mask, float("-inf"))
+    shares = scores.sub_(scores.amax(3, keepdim=True)).exp_()
+    shares /= shares.sum(3, keepdim=True)
+    return shares.to(value.dtype) @ value.contiguous()
+
+
+def _layer(weights: dict[str, "Tensor"], shape: Shape, number: int) -> _Layer:
     import torch
 
     at = f"encoder.layer.{number}."
-    inputs = [_pair(weights, f"{at}attention.self.{part}") for part in ("query", "key", "value")]
+    query, key, value = (
+        _pair(weights, f"{at}attention.self.{part}") for part in ("query", "key", "value")
+    )
+    scale = (shape.width // shape.heads) ** -0.5  # of attention, taken once here
     return _Layer(
-        (
-            torch.nn.Parameter(torch.cat([matrix for matrix, _ in inputs])),
-            torch.nn.Parameter(torch.cat([bias for _, bias in inputs])),
+        _Product(
+            torch.cat([query[0] * scale, key[0], value[0]]),
+            torch.cat([query[1] * scale, key[1], value[1]]),
         ),
-        _pair(weights, at + "attention.output.dense"),
+        _Product(*_pair(weights, at + "attention.output.dense")),
         _pair(weights, at + "attention.output.LayerNorm"),
-        _pair(weights, at + "intermediate.dense"),
-        _pair(weights, at + "output.dense"),
+        _Product(*_pair(weights, at + "intermediate.dense")),
+        _Product(*_pair(weights, at + "output.dense")),
         _pair(weights, at + "output.LayerNorm"),
     )
 
 
 def _pair(weights: dict[str, "Tensor"], name: str) -> tuple["Tensor", "Tensor"]:
-    """A matrix and its bias, as parameters: autocast keeps a cast copy of these alone."""
+    """A matrix and its bias, or a norm's two vectors."""
+    return weights[name + ".weight"], weights[name + ".bias"]
+
+
+def _onednn_has_bf16() -> bool:
+    """Whether torch was built with oneDNN, as not on every machine, and it has bf16 on this one."""
     import torch
 
-    matrix, bias = weights[name + ".weight"], weights[name + ".bias"]
-    return torch.nn.Parameter(matrix), torch.nn.Parameter(bias)
+    supported = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
+    return supported is not None and bool(supported())
+
+
+@cache
+def _workers(number: int) -> ThreadPoolExecutor:
+    """A thread a core, each with its own sub-batch: none waits for another at every product."""
+    import torch
+
+    ready = threading.Barrier(number)
+
+    def alone() -> None:
+        torch.get_num_threads()  # torch's first look at a thread undoes what was set before
+        torch.set_num_threads(1)
+        ready.wait()
+
+    workers = ThreadPoolExecutor(number, thread_name_prefix="encode", initializer=alone)
+    for waited_for in [workers.submit(int) for _ in range(number)]:
+        waited_for.result()
+    torch.set_num_threads(number)  # threads that torch has yet to see begin with the last number
+    return workers
 
 
 def accelerated() -> bool:

@@ -34,16 +34,23 @@ def bf16_is_faster(model: "SentenceTransformer") -> bool:
         return False  # static embeddings: no matrix products to speed up
     config: Any = transformer.config
     architecture = (config.model_type, config.hidden_size, config.num_hidden_layers)
-    return bf16_wins(model.device.type, architecture, lambda: model(model.preprocess(list(SAMPLE))))
+    device = model.device.type
+
+    def run(bf16: bool) -> object:
+        with precision(device, bf16=bf16):
+            return model(model.preprocess(list(SAMPLE)))
+
+    return bf16_wins(device, architecture, run)
 
 
-def bf16_wins(device: str, architecture: tuple[Any, ...], run: Callable[[], object]) -> bool:
+def bf16_wins(device: str, architecture: tuple[Any, ...], run: Callable[[bool], object]) -> bool:
     """Whether a model runs faster in bf16, measured once a process, device and architecture.
 
     Args:
         device: `cpu`, `cuda`, `mps`.
         architecture: what a measurement can be shared by.
-        run: a forward pass over `SAMPLE`, on a processor without bf16 units a tenth of a second.
+        run: a forward pass over `SAMPLE`, in bf16 if told so; on a processor without bf16 units a
+            tenth of a second.
     """
     import torch
 
@@ -53,19 +60,19 @@ def bf16_wins(device: str, architecture: tuple[Any, ...], run: Callable[[], obje
         return False
     key = (device, *architecture)
     if key not in _decided:
-        _decided[key] = _is_faster(device, run)
+        _decided[key] = _is_faster(run)
     return _decided[key]
 
 
-def _is_faster(device: str, run: Callable[[], object]) -> bool:
+def _is_faster(run: Callable[[bool], object]) -> bool:
     """The quickest of several passes each way, so many that a busy machine disturbs not all."""
     import torch
 
     seconds: dict[bool, list[float]] = {False: [], True: []}
     while len(seconds[True]) < _ROUNDS or sum(seconds[True]) < _SECONDS:
         for bf16, taken in seconds.items():
-            with torch.inference_mode(), precision(device, bf16=bf16):
+            with torch.inference_mode():
                 start = time.perf_counter()
-                run()
+                run(bf16)
                 taken.append(time.perf_counter() - start)
     return min(seconds[True]) < _GAIN * min(seconds[False])
