@@ -20,7 +20,7 @@ from sentence_transformers.sentence_transformer.modules import Dense, Pooling
 from small_corpus import all_texts, anchors, rows, similarity, triplets_of  # noqa: F401
 from tiny_models import static_model, xlm_roberta
 
-from monoglot.learning import flat, passes, recorded
+from monoglot.learning import attention, flat, passes, recorded
 from monoglot.learning.encoder import Encoder
 from monoglot.learning.passes import Passes
 from monoglot.learning.ranks import Ranks
@@ -62,9 +62,9 @@ class Playing:
 
 @pytest.fixture
 def played(monkeypatch):
-    """How often each pass was played back; passes are flat and recorded from here on."""
+    """How often each pass was played back; passes are recorded from here on."""
     counts = Counter()
-    monkeypatch.setattr(passes, "has_flash", lambda _device, *, bf16: bf16 is not None)
+    monkeypatch.setattr(passes, "has_graphs", lambda device: device.type == "cpu")
     monkeypatch.setattr(recorded, "Capture", lambda _device: Playing(counts))
     return counts
 
@@ -109,6 +109,15 @@ def gradients_of(base, texts, times=1, *, cached=False):
     return passed, {name: weights.grad for name, weights in encoder.model.named_parameters()}
 
 
+def padded_gradients(base, texts):
+    """The gradients of a model that could not read texts flat."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(passes, "first_position", lambda _model, _tokens: None)
+        passed, found = gradients_of(base, texts)
+    assert not passed.reads_flat
+    return found
+
+
 def assert_same_gradients(found, plain, times):
     largest = max(float(it.abs().max()) for it in plain.values() if it is not None)
     assert largest > 1e-3
@@ -123,28 +132,31 @@ def assert_same_gradients(found, plain, times):
 def test_the_gradients_are_those_of_padded_texts(
     tmp_path, anchors, rows, monkeypatch, request, cached
 ):
-    monkeypatch.setattr(passes, "_TOKENS", 24)
+    monkeypatch.setattr(passes, "_TOKENS", {"cpu": 24})
     texts, times = [*anchors["text"], *rows["query"]], 4
     base = str(xlm_roberta(tmp_path / "base", texts))
-    _, plain = gradients_of(base, texts)
-    played = request.getfixturevalue("played")
+    padded = padded_gradients(base, texts)
     passed, found = gradients_of(base, texts, times, cached=cached)
     assert passed.reads_flat
+    assert_same_gradients(found, padded, times)
+    played = request.getfixturevalue("played")
+    passed, found = gradients_of(base, texts, times, cached=cached)
+    assert passed.records
     forward, back = played["_forward"], played["_backward"]
     assert forward > back > times if cached else forward == back == times
-    assert_same_gradients(found, plain, times)
+    assert_same_gradients(found, padded, times)
 
 
 @pytest.mark.parametrize("modes", ["cls", "max", "lasttoken", ("mean", "max")])
 def test_no_pooling_learns_from_the_texts_that_are_padding(tmp_path, anchors, rows, request, modes):
     texts = [*anchors["text"], *rows["query"]]
     base = pooled(tmp_path, texts, modes)
-    _, plain = gradients_of(base, texts)
+    padded = padded_gradients(base, texts)
     played = request.getfixturevalue("played")
     passed, found = gradients_of(base, texts, 2)
-    assert passed.reads_flat
+    assert passed.records
     assert played["_backward"] == 2
-    assert_same_gradients(found, plain, 2)
+    assert_same_gradients(found, padded, 2)
 
 
 class BesideAnOlderGpu(Ranks):
@@ -157,7 +169,6 @@ class BesideAnOlderGpu(Ranks):
         pass
 
 
-@pytest.mark.usefixtures("played")
 def test_ranks_read_flat_all_or_none(tmp_path):
     encoder = Encoder.load(str(xlm_roberta(tmp_path / "base", all_texts())))
     assert Passes(encoder, all_texts()).reads_flat
@@ -196,7 +207,7 @@ def test_a_training_takes_the_steps_of_a_plain_one(
 def test_graphs_on_a_gpu_take_the_steps_of_a_plain_training(
     tmp_path, anchors, rows, similarity, monkeypatch, caplog, cached
 ):
-    monkeypatch.setattr(passes, "_TOKENS", 100)
+    monkeypatch.setattr(passes, "_TOKENS", {"cuda": 100})
     base = str(xlm_roberta(tmp_path / "base", all_texts()))
     data = (base, anchors, rows, similarity, "cuda")
     recording = trained(tmp_path / "a", *data, gradient_cache=cached)
@@ -248,19 +259,16 @@ def test_a_model_is_asked_whether_it_reads_texts_flat(tmp_path):
 @pytest.mark.parametrize("fault", ["reads on", "cannot", "not in bf16"])
 def test_a_model_that_reads_them_wrongly_is_found_out(tmp_path, monkeypatch, caplog, fault):
     roberta = xlm_roberta(tmp_path / "base", all_texts())
-    attend = torch.nn.functional.scaled_dot_product_attention
+    attend = attention.attention_within
 
-    def faulty(query, key, value, attn_mask=None, **more):
-        flat_row = len(query) == 1
-        if fault == "cannot" and flat_row:
+    def faulty(query, key, value, ends, scale):
+        if fault == "cannot":
             raise AttributeError("no such kernel")
-        if fault == "not in bf16" and flat_row and query.dtype is torch.bfloat16:
+        if fault == "not in bf16" and query.dtype is torch.bfloat16:
             raise RuntimeError("head_size must be a multiple of 8")
-        if fault == "reads on" and flat_row:
-            attn_mask = None
-        return attend(query, key, value, attn_mask=attn_mask, **more)
+        return attend(query, key, value, ends[[0, -1]] if fault == "reads on" else ends, scale)
 
-    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", faulty)
+    monkeypatch.setattr(attention, "attention_within", faulty)
     assert first_of(roberta, all_texts()) is None
     [told] = [it.getMessage() for it in caplog.records if it.name == flat.__name__]
     why = {"reads on": "others", "cannot": "no such kernel", "not in bf16": "multiple of 8"}[fault]

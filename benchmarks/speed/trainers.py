@@ -89,6 +89,7 @@ def by_monoglot(
         gradient_cache=cached,
         warmup_share=0.0,
     )
+    encoder.model.eval()  # loaded before the clock starts, as the trainer's is
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         return seconds_of(
             lambda: fine_tune(encoder, anchors, rows, triplets, config, scratch=Path(scratch))

@@ -1,10 +1,11 @@
-"""Texts one after the other in one row, without padding, for a GPU with flash attention.
+"""Texts one after the other in one row, without padding.
 
-Each token sees the tokens of its own text: flash attention is told where texts begin (Dao,
-arXiv 2307.08691), by way of torch's `varlen_attn`. A step is then one pass over as many tokens as
-there are, where sub-batches of like length are several over a fifth more. sentence-transformers
-(6.2) reads texts so where the package flash-attn is installed; torch has what it takes. The names
-of the features are those of sentence-transformers.
+Each token sees the tokens of its own text. A GPU's flash attention is told where texts begin (Dao,
+arXiv 2307.08691), by way of torch's `varlen_attn`; on a processor neighbours of one length are
+computed together (`attention`). A pass is then over as many tokens as there are, where sub-batches
+of like length are over a fifth more, and many. sentence-transformers (6.2) reads texts so where the
+package flash-attn is installed; torch has what it takes. The names of the features are those of
+sentence-transformers.
 
 Whether a model reads texts so is tried out, since nothing says it of every architecture: its
 vectors must be those of padded texts.
@@ -52,7 +53,7 @@ def has_flash(device: "torch.device", *, bf16: bool) -> bool:
     return bf16 and device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
 
 
-def layout(sizes: Integers, longest: int, texts: int) -> tuple[Integers, int, int]:
+def layout(sizes: Integers, longest: int, texts: int | None) -> tuple[Integers, int, int]:
     """Where texts begin and end, with as many further texts as make the shape one of few.
 
     No text is empty: of an empty one no pooling makes a vector.
@@ -60,13 +61,15 @@ def layout(sizes: Integers, longest: int, texts: int) -> tuple[Integers, int, in
     Args:
         sizes: (n,) tokens of each text.
         longest: tokens of any text at most.
-        texts: to have at least.
+        texts: to have at least; None for these alone, of whatever shape.
 
     Returns:
         Ends (m + 1,), from 0, of which the first n + 1 are those of the given texts; how many of
         the tokens are theirs; and the bound of a text's length that attention is given.
     """
     own, bound = int(sizes.sum()), -(-int(sizes.max()) // _BLOCK) * _BLOCK
+    if texts is None:
+        return np.cumsum([0, *sizes]), own, bound
     count = max(texts, rounded(len(sizes), 2))
     while True:
         more = count - len(sizes)
@@ -106,8 +109,10 @@ def _attend(
     max_length_q: int,
     **others: Any,
 ) -> "tuple[Tensor, None]":
-    """Attention (1, h, n, d) to (1, n, h, d), within texts; flash where that is there."""
+    """Attention (1, h, T, d) to (1, T, h, d), within texts; flash where that is there."""
     import torch
+
+    from monoglot.learning.attention import attention_within
 
     if others.get("sliding_window") is not None:
         raise ValueError("attention within a window is not known here")
@@ -120,12 +125,7 @@ def _attend(
         found = varlen_attn(q, k, v, ends, ends, most, most, scale=scaling)
         assert isinstance(found, torch.Tensor)
         return found[None], None
-    tokens = torch.arange(query.shape[2], device=query.device)
-    text = torch.bucketize(tokens, cu_seq_lens_q[1:], right=True)
-    slow = torch.nn.functional.scaled_dot_product_attention(
-        query, key, value, attn_mask=text[:, None] == text[None, :], scale=scaling
-    )
-    return slow.transpose(1, 2), None
+    return attention_within(query, key, value, cu_seq_lens_q, scaling), None
 
 
 def first_position(model: "SentenceTransformer", tokens: "Tokens") -> int | None:

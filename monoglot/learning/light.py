@@ -32,8 +32,7 @@ if TYPE_CHECKING:
 
 Vectors = NDArray[np.float32]
 
-# torch's attention takes keys in blocks of so many, and goes through a smaller one key by key.
-_BLOCK = 16
+_SHORT = 16  # tokens; from there on torch's attention is as fast, forward alone
 
 
 class LightModel(Protocol):
@@ -208,29 +207,16 @@ class _Transformer:
         """What each token takes from the others: (n, longest, 3 d) to (n, longest, d)."""
         from torch.nn.functional import scaled_dot_product_attention
 
+        from monoglot.learning.attention import attention
+
         count, longest, _ = inputs.shape
         heads = inputs.view(count, longest, 3, self._shape.heads, -1)
         query, key, value = heads.permute(2, 0, 3, 1, 4)
-        if count == 1 or longest >= _BLOCK:
+        if count == 1 or longest >= _SHORT:
             taken = scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=1.0)
         else:
-            taken = _short_attention(query, key, value, mask)
+            taken = attention(query, key, value, mask)
         return taken.transpose(1, 2).reshape(count, longest, -1)
-
-
-def _short_attention(
-    query: "Tensor", key: "Tensor", value: "Tensor", mask: "Tensor | None"
-) -> "Tensor":
-    """Attention of many texts of few tokens, (n, heads, longest, d) each; torch's takes twice that.
-
-    So does its softmax over a row shorter than its registers, hence the steps of one.
-    """
-    scores = (query.contiguous() @ key.contiguous().transpose(2, 3)).float()
-    if mask is not None:
-        scores.masked_fill_(~mask, float("-inf"))
-    shares = scores.sub_(scores.amax(3, keepdim=True)).exp_()
-    shares /= shares.sum(3, keepdim=True)
-    return shares.to(value.dtype) @ value.contiguous()
 
 
 def _layer(weights: dict[str, "Tensor"], shape: Shape, number: int) -> _Layer:

@@ -6,8 +6,9 @@ sub-batch at a time, carries the vectors' gradients into the weights (GradCache,
 2101.06983). The memory is then that of one sub-batch, whatever the batch, for about a third more
 work; the gradients are the same, since the model has no dropout in training.
 
-Texts are read in sub-batches of like length (`sub_batches`); by a GPU with flash attention without
-padding (`flat`), in passes that are recorded (`recorded`).
+Texts are read without padding (`flat`) on a processor and on a GPU with flash attention, there in
+passes that are recorded (`recorded`); elsewhere, and by a model that cannot, in sub-batches of like
+length (`sub_batches`).
 
 Among several ranks each encodes its share of a batch's distinct texts; see `ranks`.
 """
@@ -25,7 +26,7 @@ from monoglot.learning.encoder import Encoder
 from monoglot.learning.flat import first_position, flat_attention, has_flash
 from monoglot.learning.precision import bf16_is_faster, precision
 from monoglot.learning.ranks import Ranks
-from monoglot.learning.recorded import Plain, Recorded
+from monoglot.learning.recorded import Plain, Recorded, has_graphs
 from monoglot.learning.sub_batches import Integers, cuts, size_for
 from monoglot.learning.token_rows import Rows, gathered, rows_of
 from monoglot.learning.tokens import Tokens
@@ -38,7 +39,8 @@ if TYPE_CHECKING:
 
     LossOf = Callable[[Tensor], Tensor]
 
-_TOKENS = 16_384  # of a sub-batch under cached gradients, where texts are read flat
+# Of a sub-batch where texts are read flat; on a GPU under cached gradients alone.
+_TOKENS = {"cpu": 2_048, "cuda": 16_384}
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,8 @@ class Passes:
         import torch
 
         model, first = self.encoder.model, None
-        if has_flash(model.device, bf16=self.bf16):
+        can = model.device.type == "cpu" or has_flash(model.device, bf16=self.bf16)
+        if can and model.transformers_model is not None:
             first = first_position(model, self.tokens)
         agreeing = torch.tensor([0 if first is None else 1], device=model.device)
         self.ranks.sum([agreeing])
@@ -108,7 +111,7 @@ class Passes:
     @functools.cached_property
     def _passes(self) -> Plain | Recorded:
         device = self.encoder.model.device
-        return Recorded(self._run, device) if self.reads_flat else Plain(self._run)
+        return Recorded(self._run, device) if self.records else Plain(self._run)
 
     @functools.cached_property
     def _all_rows(self) -> Rows | None:
@@ -117,8 +120,13 @@ class Passes:
 
     @property
     def reads_flat(self) -> bool:
-        """Whether texts are read flat, in recorded passes: then gradients stay where they are."""
+        """Whether texts are read flat."""
         return self._first_position is not None
+
+    @property
+    def records(self) -> bool:
+        """Whether passes are recorded: then gradients stay where they are."""
+        return self.reads_flat and has_graphs(self.encoder.model.device)
 
     def backward(self, positions: Integers, loss_of: "LossOf") -> "Tensor":
         """Add the gradients of `loss_of(unit vectors (n, d))`; returns the loss.
@@ -128,7 +136,7 @@ class Passes:
         import torch
 
         texts = self._texts(positions)
-        if self.reads_flat:
+        if self.records:
             return self._in_passes(texts, loss_of)
         with gathered(self.encoder.model, texts.rows, self.ranks):
             vectors = torch.cat([self._run(batch) for batch, _ in texts.batches])
@@ -175,7 +183,7 @@ class Passes:
             count=len(ordered),
             back=placed(torch.as_tensor(back[inverse]), device),
             rows=self._all_rows
-            if self.reads_flat
+            if self.records
             else rows_of(self.encoder.model, self.tokens.ids(ordered)),
             batches=[(self._features(part), len(part)) for part in self._parts(own, cached=cached)],
             idle=idle,
@@ -190,18 +198,21 @@ class Passes:
         from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 
         model = self.encoder.model
-        if isinstance(model[0], StaticEmbedding) or (self.reads_flat and not cached):
+        if isinstance(model[0], StaticEmbedding) or (self.records and not cached):
             return [places]
         lengths = self.tokens.lengths[places]
         if self.reads_flat:
             before = np.cumsum(lengths) - lengths
-            return np.split(places, np.flatnonzero(np.diff(before // _TOKENS)) + 1)
+            part = _TOKENS[model.device.type]
+            return np.split(places, np.flatnonzero(np.diff(before // part)) + 1)
         return np.split(places, cuts(lengths, *size_for(model.device.type)))
 
     def _features(self, places: Integers) -> dict[str, Any]:
         if not self.reads_flat:
             return self.tokens.features(places)
         assert self._first_position is not None
+        if not self.records:
+            return self.tokens.unpadded(places, self._first_position)
         features = self.tokens.unpadded(places, self._first_position, self._most)
         self._most = len(features["cu_seq_lens_q"]) - 1
         return features

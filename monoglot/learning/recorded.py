@@ -24,6 +24,11 @@ if TYPE_CHECKING:
 _LOGGER = logging.getLogger(__name__)
 
 
+def has_graphs(device: "torch.device") -> bool:
+    """Whether passes on this device can be recorded."""
+    return device.type == "cuda"
+
+
 class Plain:
     """Passes as they are, one operation after the other.
 

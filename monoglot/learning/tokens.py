@@ -66,13 +66,15 @@ class Tokens:
             features = {**self._padded(places, self._kept), **self._others}
         return self._placed(features)
 
-    def unpadded(self, places: Integers, first_position: int, texts: int = 0) -> dict[str, Any]:
+    def unpadded(
+        self, places: Integers, first_position: int, texts: int | None = None
+    ) -> dict[str, Any]:
         """The same texts one after the other, where `longest` is known; see `flat`.
 
         Args:
             places: of the texts.
             first_position: what the model numbers a text's tokens from.
-            texts: to have at least; the further ones are padding.
+            texts: to have at least; the further ones are padding. None: these alone.
         """
         import torch
 

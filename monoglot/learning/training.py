@@ -165,7 +165,7 @@ class _Run:
 
         state = self.learned.state
         state.rates.append(self.learned.set_rate(self._schedule(step)))
-        state.optimiser.zero_grad(set_to_none=not self.passes.reads_flat)
+        state.optimiser.zero_grad(set_to_none=not self.passes.records)
         temperature = self.learned.temperature_now
         loss = self._backward(step)
         self.learned.agree(self.ranks)

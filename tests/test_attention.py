@@ -1,0 +1,67 @@
+"""Attention of short texts, forward and backward, is torch's own."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.nn.functional import scaled_dot_product_attention
+
+from monoglot.learning import attention
+
+HEADS, WIDTH, SCALE = 3, 4, 0.4
+
+
+def drawn(*shape, seed):
+    made = torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return made.requires_grad_()
+
+
+def gradients_of(taken, inputs):
+    """Of something that differs for each component of the output."""
+    weights = torch.arange(1.0, taken.numel() + 1, dtype=taken.dtype).view(taken.shape)
+    return torch.autograd.grad((taken * weights.cos()).sum(), inputs)
+
+
+def assert_same(found, expected, inputs):
+    assert torch.allclose(found, expected, atol=1e-5)
+    both = (gradients_of(taken, inputs) for taken in (found, expected))
+    for its, other in zip(*both, strict=True):
+        assert torch.allclose(its, other, atol=1e-4)
+
+
+@given(
+    count=st.integers(1, 5),
+    length=st.integers(1, 20),
+    masked=st.booleans(),
+    seed=st.integers(0, 99),
+)
+def test_texts_of_one_length(count, length, masked, seed):
+    inputs = [drawn(count, HEADS, length, WIDTH, seed=seed + it) for it in range(3)]
+    mask = None
+    if masked:  # some keys of each text, and never none
+        mask = torch.rand(count, 1, 1, length, generator=torch.Generator().manual_seed(seed)) < 0.6
+        mask[..., 0] = True
+    found = attention.attention(*inputs, mask, SCALE)
+    expected = scaled_dot_product_attention(*inputs, attn_mask=mask, scale=SCALE)
+    assert_same(found, expected, inputs)
+
+
+@given(lengths=st.lists(st.integers(1, 9), min_size=1, max_size=12), seed=st.integers(0, 99))
+def test_texts_that_follow_one_another(lengths, seed):
+    tokens = sum(lengths)
+    text = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths))
+    ends = torch.tensor([0, *lengths]).cumsum(0)
+    inputs = [drawn(1, HEADS, tokens, WIDTH, seed=seed + it) for it in range(3)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(attention, "LONGEST", 6)  # torch's own beyond it
+        found = attention.attention_within(*inputs, ends, SCALE)
+    same_text = text[:, None] == text[None, :]
+    expected = scaled_dot_product_attention(*inputs, attn_mask=same_text, scale=SCALE)
+    assert_same(found, expected.transpose(1, 2), inputs)
+
+
+def test_scores_beyond_what_an_exponential_holds():
+    inputs = [200 * drawn(2, HEADS, 5, WIDTH, seed=it) for it in range(3)]
+    found = attention.attention(*inputs)
+    assert found.isfinite().all()
+    assert torch.allclose(found, scaled_dot_product_attention(*inputs, scale=1.0), atol=1e-4)
