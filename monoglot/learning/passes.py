@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     LossOf = Callable[[Tensor], Tensor]
 
 # Of a sub-batch where texts are read flat; on a GPU under cached gradients alone.
-_TOKENS = {"cpu": 2_048, "cuda": 16_384}
+_TOKENS = {"cpu": 4_096, "cuda": 16_384}
 
 
 @dataclass(frozen=True)
