@@ -15,6 +15,14 @@ from tasks.ablation import mean_curve
 
 _FAR = 0.08  # behind the best: a curve that would press the others together
 _EXPLICIT, _IN_BATCH = ", explicit", ", in-batch"
+_WHY = {
+    "hinglish_top": (
+        "Why the classifier ties: it learns from the same rows and translations, with the same "
+        "base, and what these hold is where both end. [ceiling.md](ceiling.md) has what was "
+        "measured of it.",
+        "",
+    )
+}
 # arXiv 2506.02527: its Algorithm 1 over random negatives over the hardest ones.
 _PAPER_ORDER = (
     ("algorithm1, explicit", "random, explicit"),
@@ -51,7 +59,31 @@ def answers(dataset: str, asked: Mapping[str, Measured], seeds: Sequence[int]) -
             lambda name: name == algorithm1 or name.startswith(("k = ", "index share ")),
         ),
         *_list("The default recipe against its peers and the paper's", peers, asked, seeds),
+        *_WHY.get(dataset, ()),
+        *_list(
+            "English questions of the tuned model against those of the untuned one",
+            [(name, "untuned") for name in (DEFAULT, algorithm1, "classifier")],
+            _in_english(asked),
+            seeds,
+        ),
     ]
+
+
+def _in_english(asked: Mapping[str, Measured]) -> dict[str, Measured]:
+    """The English control as the questions, of all cells that have one."""
+    found = {
+        name: {seed: it.filter("control") for seed, it in each.outcomes.items()}
+        for name, each in asked.items()
+    }
+    return {
+        name: Measured(
+            {seed: it.with_columns(control=pl.lit(value=False)) for seed, it in by_seed.items()},
+            asked[name].costs,
+            asked[name].failed,
+        )
+        for name, by_seed in found.items()
+        if all(it.height for it in by_seed.values())
+    }
 
 
 def _list(
