@@ -18,8 +18,8 @@ def drawn(*shape, seed):
 
 def gradients_of(taken, inputs):
     """Of something that differs for each component of the output."""
-    weights = torch.arange(1.0, taken.numel() + 1, dtype=taken.dtype).view(taken.shape)
-    return torch.autograd.grad((taken * weights.cos()).sum(), inputs)
+    weights = torch.arange(taken.numel(), dtype=torch.float64).view(taken.shape).cos()
+    return torch.autograd.grad((taken * weights.to(taken.dtype)).sum(), inputs)
 
 
 def assert_same(found, expected, inputs):
@@ -65,3 +65,41 @@ def test_scores_beyond_what_an_exponential_holds():
     found = attention.attention(*inputs)
     assert found.isfinite().all()
     assert torch.allclose(found, scaled_dot_product_attention(*inputs, scale=1.0), atol=1e-4)
+
+
+@given(length=st.integers(1, 30), spread=st.floats(0.5, 2.0), seed=st.integers(0, 99))
+def test_bf16_is_near_fp32(length, spread, seed):
+    made = [spread * drawn(4, HEADS, length, 32, seed=seed + it).detach() for it in range(3)]
+    rounded = [it.bfloat16().requires_grad_() for it in made]
+    exact = [it.detach().float().requires_grad_() for it in rounded]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = attention.attention(*rounded, scale=32**-0.5)
+    expected = attention.attention(*exact, scale=32**-0.5)
+    for its, other in zip(
+        (found, *gradients_of(found, rounded)),
+        (expected, *gradients_of(expected, exact)),
+        strict=True,
+    ):
+        assert (its.float() - other).norm() <= 0.05 * other.norm() + 1e-3
+
+
+@pytest.mark.parametrize("kinds", [(0, 0, 1), (0, 0, 0), (1, 1, 0)])
+def test_under_autocast_whatever_is_in_which_precision(kinds):
+    made = [drawn(2, HEADS, 5, WIDTH, seed=it).float().detach() for it in range(3)]
+    inputs = [
+        (it.bfloat16() if half else it).requires_grad_()
+        for it, half in zip(made, kinds, strict=True)
+    ]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = attention.attention(*inputs)
+    assert all(it.isfinite().all() for it in gradients_of(found, inputs))
+    expected = scaled_dot_product_attention(*made, scale=1.0)
+    assert torch.allclose(found.float(), expected, atol=0.05)
+
+
+def test_a_second_derivative_is_refused():
+    inputs = [drawn(2, HEADS, 5, WIDTH, seed=it) for it in range(3)]
+    found = attention.attention(*inputs)
+    [first] = torch.autograd.grad(found.cos().sum(), inputs[:1], create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        first.sum().backward()

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -135,6 +136,42 @@ def test_texts_encoded_side_by_side_are_as_one_after_another(pairs, texts, threa
     finally:
         torch.set_num_threads(before)
     assert found == pytest.approx(model.vectors(texts, 7, many=False), abs=1e-6)
+
+
+def test_a_core_holds_few_tokens_at_once(pairs, monkeypatch):
+    model = pairs["offline_minilm"][0]
+    texts = ["where is my order " * times for times in range(1, 30)]
+    expected, held = model.vectors(texts, 64, many=False), []
+    pooled = type(model)._pooled
+
+    def noted(self, ids, *, bf16):
+        held.append((len(ids), max(len(each) for each in ids)))
+        return pooled(self, ids, bf16=bf16)
+
+    monkeypatch.setattr(light, "_TOKENS", 60)
+    monkeypatch.setattr(type(model), "_pooled", noted)
+    assert model.vectors(texts, 64, many=True) == pytest.approx(expected, abs=1e-6)
+    assert all(count == 1 or count * longest <= 60 for count, longest in held)
+    assert sum(count for count, _ in held) == len(texts)
+
+
+def test_threads_that_cannot_all_start_are_let_go(monkeypatch):
+    before, start, started = torch.get_num_threads(), threading.Thread.start, []
+
+    def refuse(thread):
+        if thread.name.startswith("encode") and started:
+            raise RuntimeError("can't start new thread")
+        started.append(thread)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with pytest.raises(RuntimeError, match="can't start"):
+        light._workers(5)
+    for thread in started:
+        thread.join(timeout=60)
+        assert not thread.is_alive()
+    assert torch.get_num_threads() == 5
+    torch.set_num_threads(before)
 
 
 def edited(folder, name, **changes):

@@ -203,21 +203,45 @@ def test_processes_of_their_own_go_on_where_one_was_killed(bases, monkeypatch):
     assert not list((bases / "shared").glob("trained*"))
 
 
-def says_why_and_aborts(mouth):
-    """A rank that cannot go on, and whose threads then end it."""
-    mouth.send(RunError("the loss is nan"))
-    os.abort()
+def says(mouth, words, *, aborts=False):
+    """A rank that ends with some words."""
+    for it in words:
+        mouth.send(it)
+    if aborts:
+        os.abort()
 
 
-def test_what_a_rank_says_on_purpose_counts_however_its_process_ends():
-    context = multiprocessing.get_context("spawn")
-    ear, mouth = context.Pipe(duplex=False)
-    process = context.Process(target=says_why_and_aborts, args=(mouth,))
-    process.start()
-    mouth.close()
-    process.join()
-    with pytest.raises(RunError, match="the loss is nan"):
-        together._listen({ear: process}, ("cpu",), lambda _done, _of: None)
+@pytest.mark.parametrize(
+    ("first", "second", "aborts", "told"),
+    [
+        ([RunError("the loss is nan")], [], True, "the loss is nan"),
+        (
+            [together._Failure(RunError("connection closed"), 2.0)],
+            [RunError("the loss is nan")],
+            False,
+            "the loss is nan",
+        ),
+        (
+            [(1, 9), together._Failure(RunError("connection closed"), 2.0)],
+            [together._Failure(RunError("out of memory"), 1.0)],
+            False,
+            "out of memory",
+        ),
+        ([(1, 9), (2, 9)], [], False, "without a word"),
+        ([together._Failure(RunError("connection closed"), 2.0)], [], True, "killed by SIGABRT"),
+    ],
+)
+def test_the_cause_is_told_whoever_is_heard_first(first, second, aborts, told):
+    context, ranks = multiprocessing.get_context("spawn"), {}
+    for words, ends in ((first, aborts), (second, False)):
+        ear, mouth = context.Pipe(duplex=False)
+        ranks[ear] = context.Process(target=says, args=(mouth, words), kwargs={"aborts": ends})
+        ranks[ear].start()
+        mouth.close()
+    for process in ranks.values():
+        process.join()
+    with pytest.raises(RunError, match=told):
+        together._listen(ranks, ("cpu", "cpu"), lambda _done, _of: None)
 
 
 @pytest.mark.slow

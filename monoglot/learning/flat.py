@@ -3,7 +3,8 @@
 Each token sees the tokens of its own text. A GPU's flash attention is told where texts begin (Dao,
 arXiv 2307.08691), by way of torch's `varlen_attn`; on a processor neighbours of one length are
 computed together (`attention`). A pass is then over as many tokens as there are, where sub-batches
-of like length are over a fifth more, and many. sentence-transformers (6.2) reads texts so where the
+of like length are over a fifth more, and many; of texts of a hundred words it costs as much as
+these. sentence-transformers (6.2) reads texts so where the
 package flash-attn is installed; torch has what it takes. The names of the features are those of
 sentence-transformers.
 

@@ -4,8 +4,9 @@ Importing sentence_transformers, with transformers' modelling code, takes severa
 torch, and is most of what a service waits for before its first answer. BERT and XLM-RoBERTa with
 mean or first-token pooling, and static embeddings, need none of it: a hundred lines of torch give
 the same vectors (cosine above 0.99999, held by tests), and sooner: query, key and value are one
-matrix product, texts of one length need no mask, weights are laid out once as oneDNN reads them,
-and the attention of short texts is computed without torch's blocks.
+matrix product, texts of one length need no mask, the attention of short texts is computed without
+torch's blocks, and each core has texts of its own. In bf16 the weights are kept a second time, as
+oneDNN reads them.
 
 What is not known exactly, in any file of the folder, is left to sentence-transformers: `load_light`
 returns None. Models that are trained are always sentence-transformers'.
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 Vectors = NDArray[np.float32]
 
 _SHORT = 16  # tokens; from there on torch's attention is as fast, forward alone
+_TOKENS = 4096  # of a sub-batch, padded, at most: each core holds one
 
 
 class LightModel(Protocol):
@@ -60,6 +62,9 @@ def load_light(folder: Path, max_tokens: int | None) -> LightModel | None:
     if (known := known_transformer(files, max_tokens)) is not None:
         return _Transformer(*known)
     return None
+
+
+_STARTING = threading.Lock()
 
 
 class _Static:
@@ -142,21 +147,25 @@ class _Transformer:
 
         ids = self._ids(texts)
         lengths = np.array([len(each) for each in ids], dtype=np.int64)
-        bf16 = many and bf16_wins("cpu", self._shape, self._measured)
+        threads = torch.get_num_threads()
+        workers = _workers(threads) if many and threads > 1 else None
+        bf16 = many and self._wins_in_bf16(workers)
         found = np.empty((len(ids), self.dimensions), dtype=np.float32)
 
         def encode(part: Integers) -> None:
             with torch.inference_mode():
                 found[part] = self._pooled([ids[place] for place in part], bf16=bf16).numpy()
 
-        parts = sub_batches(lengths, size_for("cpu", batch_size))[::-1]  # the longest texts first
-        threads = torch.get_num_threads()
-        if many and threads > 1:
-            deque(_workers(threads).map(encode, parts), maxlen=0)
-        else:
-            for part in parts:
-                encode(part)
+        parts = _bounded(sub_batches(lengths, size_for("cpu", batch_size)), lengths)
+        one_by_one = map if workers is None else workers.map
+        deque(one_by_one(encode, parts[::-1]), maxlen=0)  # the longest texts first
         return found
+
+    def _wins_in_bf16(self, workers: ThreadPoolExecutor | None) -> bool:
+        """Measured as it will be used: by one thread, where each has its own texts."""
+        if workers is None:
+            return bf16_wins("cpu", self._shape, self._measured)
+        return workers.submit(bf16_wins, "cpu", self._shape, self._measured).result()
 
     def _ids(self, texts: Sequence[str]) -> list[list[int]]:
         return [each.ids for each in self._tokenizer.encode_batch_fast(list(texts))]
@@ -245,17 +254,39 @@ def _pair(weights: dict[str, "Tensor"], name: str) -> tuple["Tensor", "Tensor"]:
     return weights[name + ".weight"], weights[name + ".bias"]
 
 
+@cache
 def _onednn_has_bf16() -> bool:
-    """Whether torch was built with oneDNN, as not on every machine, and it has bf16 on this one."""
+    """Whether torch was built with oneDNN, with bf16 on this machine, and still as known here."""
     import torch
 
-    supported = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
-    return supported is not None and bool(supported())
+    states, matrix = torch.ones(3, 16).bfloat16(), torch.ones(8, 16).bfloat16()
+    bias = torch.ones(8).bfloat16()
+    try:
+        found = torch.ops.mkldnn._linear_pointwise(
+            states, torch.ops.mkldnn._reorder_linear_weight(matrix), bias, "none", [], ""
+        )
+    except (AttributeError, RuntimeError, TypeError):  # not there, not on this machine, or changed
+        return False
+    return bool((found == 17).all())
+
+
+def _bounded(parts: Sequence[Integers], lengths: Integers) -> list[Integers]:
+    """Sub-batches cut into such as have few tokens, or one text."""
+    found = []
+    for part in parts:
+        most = max(1, _TOKENS // int(lengths[part].max()))
+        found += np.split(part, range(most, len(part), most))
+    return found
+
+
+def _workers(number: int) -> ThreadPoolExecutor:
+    """A thread a core, each with its own sub-batch: none waits for another at every product."""
+    with _STARTING:
+        return _started(number)
 
 
 @cache
-def _workers(number: int) -> ThreadPoolExecutor:
-    """A thread a core, each with its own sub-batch: none waits for another at every product."""
+def _started(number: int) -> ThreadPoolExecutor:
     import torch
 
     ready = threading.Barrier(number)
@@ -266,9 +297,15 @@ def _workers(number: int) -> ThreadPoolExecutor:
         ready.wait()
 
     workers = ThreadPoolExecutor(number, thread_name_prefix="encode", initializer=alone)
-    for waited_for in [workers.submit(int) for _ in range(number)]:
-        waited_for.result()
-    torch.set_num_threads(number)  # threads that torch has yet to see begin with the last number
+    try:
+        for waited_for in [workers.submit(int) for _ in range(number)]:
+            waited_for.result()
+    except BaseException:  # no thread may wait for one that never comes
+        ready.abort()
+        workers.shutdown(wait=False)
+        raise
+    finally:
+        torch.set_num_threads(number)  # threads that torch has yet to see begin with the last one
     return workers
 
 

@@ -9,8 +9,10 @@ and is read by as many ranks as the next start has.
 import multiprocessing
 import os
 import signal
+import sys
 import tempfile
 import threading
+import time
 import traceback
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -56,9 +58,15 @@ class _Inputs:
 
 @dataclass(frozen=True)
 class _Failure:
-    """An error that no code of ours raised: that another rank is gone may be all it tells."""
+    """An error that no code of ours raised: that another rank is gone may be all it tells.
+
+    Attributes:
+        error: to be raised.
+        at: when it was caught, in seconds since the epoch.
+    """
 
     error: RunError
+    at: float
 
 
 def fine_tune_on(
@@ -144,22 +152,52 @@ def _listen(
     while len(logs) < len(ranks):
         for ear in wait([ear for ear in ranks if ear not in logs]):
             assert isinstance(ear, Connection)
-            try:
-                said = ear.recv()
-            except EOFError:
-                raise _death(ranks, devices) or RunError(
-                    f"fine_tuning: a process ended without a word. {_GOES_ON}"
-                ) from None
-            if isinstance(said, MonoglotError):
-                raise said
-            if isinstance(said, _Failure):
-                # Where one is killed, the others complain of what they miss from it.
-                raise _death(ranks, devices) or said.error
+            said = _heard(ear)
+            if said is None or isinstance(said, MonoglotError | _Failure):
+                raise _cause(said, [it for it in ranks if it is not ear], ranks, devices)
             if isinstance(said, TrainingLog):
                 logs[ear] = said
             else:
                 on_step(*said)
     return logs[next(iter(ranks))]
+
+
+def _heard(ear: Connection) -> Any:
+    """What a rank says; None: it has ended without a word."""
+    try:
+        return ear.recv()
+    except EOFError:
+        return None
+
+
+def _cause(
+    first: MonoglotError | _Failure | None,
+    others: Sequence[Connection],
+    ranks: "dict[Connection, SpawnProcess]",
+    devices: Sequence[str],
+) -> MonoglotError:
+    """Why a training ended: where one rank ends, the others complain of what they miss from it."""
+    said = [first, *_last_words(others)]
+    for on_purpose in said:
+        if isinstance(on_purpose, MonoglotError):
+            return on_purpose
+    if (death := _death(ranks, devices)) is not None:
+        return death
+    failures = sorted((it for it in said if isinstance(it, _Failure)), key=lambda it: it.at)
+    silent = RunError(f"fine_tuning: a process ended without a word. {_GOES_ON}")
+    return failures[0].error if failures else silent
+
+
+def _last_words(ears: Sequence[Connection]) -> list[Any]:
+    """What ranks say beside how far they are, until all have ended or none speaks."""
+    words, speaking = [], list(ears)
+    while speaking and (ready := wait(speaking, _SECONDS_TO_END)):
+        for ear in ready:
+            assert isinstance(ear, Connection)
+            if not isinstance(it := _heard(ear), tuple):
+                words.append(it)
+                speaking.remove(ear)
+    return words
 
 
 def _death(ranks: "dict[Connection, SpawnProcess]", devices: Sequence[str]) -> RunError | None:
@@ -194,8 +232,10 @@ def _rank(given: _Inputs, rank: int, mouth: Connection) -> None:
             f"({type(error).__name__}: {reason}). {_GOES_ON}"
         )
         failed.add_note(traceback.format_exc())
-        mouth.send(_Failure(failed))
+        mouth.send(_Failure(failed, time.time()))
     # The group's threads still wait for the other ranks: the interpreter's end would abort on them.
+    sys.stdout.flush()
+    sys.stderr.flush()
     os._exit(0)
 
 

@@ -1,9 +1,9 @@
 """Fine-tuning of an encoder on triplets: a plain loop over sentence-transformers' modules.
 
 The library's own trainer pads a batch to its longest text, knows no labels to mask by, and reads a
-fixed table of pairs. This loop encodes each distinct text of a batch once, in sub-batches of like
-length, in bf16 where that is faster, and draws new partners every epoch. Gradients are the same:
-the loss is computed on the whole batch's vectors.
+fixed table of pairs. This loop encodes each distinct text of a batch once, with little padding or
+none, in bf16 where that is faster, and draws new partners every epoch. Gradients are the same: the
+loss is computed on the whole batch's vectors.
 """
 
 import time
