@@ -1,6 +1,7 @@
 """What the grid was measured for: the paper's order and what beats it, peers, learning curves."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -71,18 +72,17 @@ def answers(dataset: str, asked: Mapping[str, Measured], seeds: Sequence[int]) -
 
 def _in_english(asked: Mapping[str, Measured]) -> dict[str, Measured]:
     """The English control as the questions, of all cells that have one."""
-    found = {
-        name: {seed: it.filter("control") for seed, it in each.outcomes.items()}
-        for name, each in asked.items()
-    }
+    as_asked = pl.lit(value=False).alias("control")
     return {
-        name: Measured(
-            {seed: it.with_columns(control=pl.lit(value=False)) for seed, it in by_seed.items()},
-            asked[name].costs,
-            asked[name].failed,
+        name: replace(
+            each,
+            outcomes={
+                seed: it.filter("control").with_columns(as_asked)
+                for seed, it in each.outcomes.items()
+            },
         )
-        for name, by_seed in found.items()
-        if all(it.height for it in by_seed.values())
+        for name, each in asked.items()
+        if all(it["control"].any() for it in each.outcomes.values())
     }
 
 

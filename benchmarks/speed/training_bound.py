@@ -3,7 +3,7 @@
 What no way of training these pairs can leave out is the products of the encoder's linear layers
 with the tokens of each text, forward and twice backward. The peaks, in fp32 and in bf16, are
 measured with products of these very shapes, not taken from a data sheet. What the loop does beside
-them is told by a profile of its processor time.
+them is told by a profile.
 """
 
 import time
