@@ -2,6 +2,7 @@
 
 import contextlib
 import http.server
+import itertools
 import json
 import os
 import re
@@ -174,8 +175,8 @@ def test_from_nothing_to_runs_by_hand_and_by_schedule_and_back_to_nothing(line, 
 
             run = server.run("evaluate", config_file=str(config), why="a look")
             assert (run["name"], run["state_type"]) == ("evaluate line: a look", "COMPLETED")
-            [table] = server.artifacts()
-            assert table["flow_run_id"] == run["id"]
+            # A scheduled check of that minute may have left one, too.
+            [table] = [it for it in server.artifacts() if it["flow_run_id"] == run["id"]]
             assert "| untuned, asked in English | all |" in table["data"]
 
             missing = server.run("retrain", config_file=str(tmp_path / "none.yaml"))
@@ -231,9 +232,12 @@ def test_a_run_killed_with_its_worker_holds_no_slot_once_served_again(line, tmp_
     config.write_text(short)
     with serving(config, port, home) as process:
         try:
-            assert "is Crashed: it was killed, and its worker, too" in process.stdout.readline()
-            assert process.stdout.readline().startswith(f"http://127.0.0.1:{port}: deployments of")
-            assert server.get(f"/flow_runs/{killed}")["state_type"] == "CRASHED"
+            # A scheduled run of that minute may have been with the worker, too.
+            served = f"http://127.0.0.1:{port}: deployments of"
+            said = list(itertools.takewhile(lambda it: not it.startswith(served), process.stdout))
+            found = server.get(f"/flow_runs/{killed}")
+            assert f"run {found['name']} is Crashed: it was killed, and its worker, too\n" in said
+            assert found["state_type"] == "CRASHED"
             # Its lease, of five minutes, would outlast the patience of this one.
             assert server.run("retrain", config_file=str(config))["state_type"] == "COMPLETED"
         finally:
