@@ -21,7 +21,7 @@ _TIMES = 20
 # Operations of torch, each with all that it calls.
 _KINDS = {
     "products with weights": {"aten::mm", "aten::addmm"},
-    "attention": {"_Attention", "_AttentionBackward", "aten::scaled_dot_product_attention"},
+    "attention": {"_Within", "_WithinBackward", "aten::scaled_dot_product_attention"},
     "optimiser": {"aten::_fused_adamw_", "aten::linalg_vector_norm"},
 }
 

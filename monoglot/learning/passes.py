@@ -28,7 +28,7 @@ from monoglot.learning.precision import bf16_is_faster, precision
 from monoglot.learning.ranks import Ranks
 from monoglot.learning.recorded import Plain, Recorded, has_graphs
 from monoglot.learning.sub_batches import Integers, cuts, size_for
-from monoglot.learning.token_rows import Rows, gathered, rows_of
+from monoglot.learning.token_rows import Rows, TableGradient, gathered, rows_of
 from monoglot.learning.tokens import Tokens
 
 if TYPE_CHECKING:
@@ -89,6 +89,7 @@ class Passes:
         self.ranks.share_first(faster)  # measured: it may come out otherwise for another
         self.bf16 = bool(faster)
         self._most = 0  # texts that a flat pass had
+        self._table_gradient = TableGradient()
 
     @functools.cached_property
     def _first_position(self) -> int | None:
@@ -138,7 +139,7 @@ class Passes:
         texts = self._texts(positions)
         if self.records:
             return self._in_passes(texts, loss_of)
-        with gathered(self.encoder.model, texts.rows, self.ranks):
+        with gathered(self.encoder.model, texts.rows, self.ranks, self._table_gradient):
             vectors = torch.cat([self._run(batch) for batch, _ in texts.batches])
             loss, gradient = self._loss(vectors, texts, loss_of)
             vectors.backward(gradient)  # type: ignore[no-untyped-call]
@@ -152,7 +153,7 @@ class Passes:
         import torch
 
         several = len(texts.batches) > 1
-        with gathered(self.encoder.model, texts.rows, self.ranks):
+        with gathered(self.encoder.model, texts.rows, self.ranks, self._table_gradient):
             parts = [
                 self._passes.forward(features, keep=not several)[:count]
                 for features, count in texts.batches
