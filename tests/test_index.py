@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from monoglot.errors import DataError, ModelError, StaleVectorsError, StoreError
 from monoglot.serving import neighbours
 from monoglot.serving.index import Index
-from monoglot.serving.table_search import Hits
+from monoglot.serving.neighbours import Hits
 
 MODEL = "a" * 64
 DIMENSIONS = 8

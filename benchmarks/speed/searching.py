@@ -24,7 +24,7 @@ from monoglot.learning.encoder import Encoder
 from monoglot.learning.models import OFFLINE_MINILM, model_folder
 from monoglot.serving.index import Index
 from monoglot.serving.manifest import Release
-from monoglot.serving.neighbours import Floats, nearest, recall
+from monoglot.serving.neighbours import Floats, Hits, nearest, recall
 from monoglot.serving.releases import Releases
 from monoglot.store import Artifact, Store
 
@@ -180,4 +180,5 @@ def _recall(index: Index, vectors: Floats) -> float:
     everything = index.vectors().matrix
     exact = nearest(everything, vectors, 10)
     reached = exact.group_by("question", maintain_order=True).agg(pl.col("score").min())
-    return recall(found, reached["score"].to_numpy())
+    hits = Hits(*(found[it].to_numpy() for it in ("question", "row", "score")))
+    return recall(hits, reached["score"].to_numpy())

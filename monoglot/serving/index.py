@@ -19,9 +19,9 @@ from monoglot.errors import StaleVectorsError
 from monoglot.learning import votes
 from monoglot.serving import neighbours, syncing, tables
 from monoglot.serving.drift import has_drifted
-from monoglot.serving.neighbours import Effort, Floats
+from monoglot.serving.neighbours import Effort, Floats, Hits
 from monoglot.serving.syncing import Encode, Measured, Progress
-from monoglot.serving.table_search import Hits, TableSearch
+from monoglot.serving.table_search import TableSearch
 from monoglot.serving.vectors import Asked, Vectors
 
 if TYPE_CHECKING:
@@ -270,6 +270,7 @@ class Index:
         searched = None
         if not _fits_memory(now.rows, now.dimensions):
             searched = syncing.make_searchable(
+                self._uri,
                 self._table,
                 None if anew else _measured(before, edits),
                 lambda: asked().known_neighbours(),

@@ -5,6 +5,7 @@ Vectors have length 1, so the dot product is the cosine.
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
@@ -36,6 +37,20 @@ class Effort:
     nprobes: int
     refine: int
     recall: float
+
+
+class Hits(NamedTuple):
+    """Rows that were found, in no order.
+
+    Attributes:
+        question: (n,) number of the vector.
+        row: (n,) id of the row where it was found.
+        score: (n,) cosine.
+    """
+
+    question: NDArray[np.int64]
+    row: NDArray[np.uint64]
+    score: Floats
 
 
 def check_vectors(vectors: Floats, texts: Sequence[str], dimensions: int) -> Floats:
@@ -142,19 +157,19 @@ def _reaching(found: Floats, least: Floats | None) -> tuple[NDArray[np.int64], F
     return positions, scores
 
 
-def recall(found: pl.DataFrame, reached: Floats) -> float:
-    """Share of the true nearest rows among the first `NEIGHBOURS` that a search found.
+def recall(found: Hits, reached: Floats) -> float:
+    """Share of the true `NEIGHBOURS` nearest rows that a search found.
 
     A row counts if it scores what the tenth true neighbour does, so that rows of one text, of
     which either may come first, are no error.
 
     Args:
-        found: `question` and `score` of a search, best first.
+        found: by the search, at least so many of each query.
         reached: (q,) the score of each query's tenth nearest row.
     """
-    first = found.filter(pl.int_range(pl.len()).over("question") < NEIGHBOURS)
-    enough = first["score"].to_numpy() >= reached[first["question"].to_numpy()] - _SAME_SCORE
-    return float(enough.sum() / (NEIGHBOURS * len(reached)))
+    enough = found.score >= reached[found.question] - _SAME_SCORE
+    right = np.bincount(found.question[enough], minlength=len(reached))
+    return float(np.minimum(right, NEIGHBOURS).sum() / (NEIGHBOURS * len(reached)))
 
 
 # Tried in this order; the last reads every partition, and so loses only what 1-bit codes lose.
@@ -162,16 +177,17 @@ _PROBES = (20, 40, 80, 120, 160, 320, 640)
 _EFFORTS = (*((nprobes, 1) for nprobes in _PROBES), (160, 5), (1_000_000, 20))
 
 
-def least_effort(search: Callable[[int, int], pl.DataFrame], reached: Floats) -> Effort:
+def least_effort(search: Callable[[Effort], Hits], reached: Floats) -> Effort:
     """The cheapest effort that surely has enough recall, or else the best one.
 
     Args:
-        search: runs the sample of queries with (nprobes, refine).
+        search: runs the sample of queries.
         reached: (q,) the score of the same queries' tenth nearest row.
     """
     tried: list[Effort] = []
     for nprobes, refine in _EFFORTS:
-        tried.append(Effort(nprobes, refine, recall(search(nprobes, refine), reached)))
+        found = search(Effort(nprobes, refine, recall=0.0))
+        tried.append(Effort(nprobes, refine, recall(found, reached)))
         if tried[-1].recall >= _SAFE_RECALL:
             return tried[-1]
     return max(tried, key=lambda effort: effort.recall)

@@ -10,6 +10,7 @@ import polars as pl
 from monoglot.learning.votes import DEPTH
 from monoglot.serving import neighbours, tables
 from monoglot.serving.neighbours import Effort, Floats
+from monoglot.serving.table_search import TableSearch
 
 if TYPE_CHECKING:
     from lancedb.table import LanceTable
@@ -115,7 +116,10 @@ def delete_rows(table: "LanceTable", row_ids: pl.Series) -> None:
 
 
 def make_searchable(
-    table: "LanceTable", measured: Measured | None, known: Callable[[], tuple[Floats, Floats]]
+    uri: str,
+    table: "LanceTable",
+    measured: Measured | None,
+    known: Callable[[], tuple[Floats, Floats]],
 ) -> Measured:
     """Build the table's approximate index, or extend it, and measure what it finds.
 
@@ -126,6 +130,7 @@ def make_searchable(
     needed, the index is built anew, since the rows may have moved away from what it was built on.
 
     Args:
+        uri: where the tables are.
         table: open for writing.
         measured: how it was searched before; None: that does not hold any more, or is not known.
         known: gives queries of the knowledge base itself (q, d), and the score of the tenth nearest
@@ -142,21 +147,17 @@ def make_searchable(
                 lacking = 0
             elif measured is not None and measured.changed - lacking <= _UNINDEXED_LIMIT:
                 return measured
-            effort = _effort_for(table, *known())
+            effort = _effort_for(uri, table, *known())
             if effort.recall >= neighbours.ENOUGH_RECALL:
                 return Measured(effort, lacking)
         # One file of rows in place of one for each chunk: a search reads those that it found out of
         # it in half the time.
         table.optimize(cleanup_older_than=_NEVER)
         table.create_index("vector", config=IvfRq(distance_type="cosine"), replace=True)
-        return Measured(_effort_for(table, *known()), 0)
+        return Measured(_effort_for(uri, table, *known()), 0)
 
 
-def _effort_for(table: "LanceTable", queries: Floats, reached: Floats) -> Effort:
-    """The least effort that finds enough."""
-
-    def search(nprobes: int, refine: int) -> pl.DataFrame:
-        query = table.search(queries).distance_type("cosine").nprobes(nprobes)
-        return tables.hits(query.refine_factor(refine), DEPTH)
-
-    return neighbours.least_effort(search, reached)
+def _effort_for(uri: str, table: "LanceTable", queries: Floats, reached: Floats) -> Effort:
+    """The least effort that finds enough, by the search that will answer."""
+    search = TableSearch(uri, table.name, table.version)
+    return neighbours.least_effort(lambda effort: search.nearest(queries, DEPTH, effort), reached)

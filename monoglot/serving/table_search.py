@@ -4,31 +4,16 @@ By LanceDB's coroutines, a query in one step. Its synchronous table takes five, 
 to another and back, and reads the schema twice: a millisecond of ten among a million rows.
 """
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from monoglot.remote.place import storage_options
-from monoglot.serving.neighbours import Effort, Floats
+from monoglot.serving.neighbours import Effort, Floats, Hits
 from monoglot.serving.tables import explained
 
 if TYPE_CHECKING:
     from lancedb.table import AsyncTable
-
-
-class Hits(NamedTuple):
-    """Rows that were found, in no order.
-
-    Attributes:
-        question: (n,) number of the vector.
-        row: (n,) LanceDB's id of the row in this version.
-        score: (n,) cosine.
-    """
-
-    question: NDArray[np.int64]
-    row: NDArray[np.uint64]
-    score: Floats
 
 
 class TableSearch:

@@ -211,25 +211,6 @@ def matrix_of(found: "pa.Table | pa.RecordBatch") -> Floats:
     return np.asarray(flat.reshape(len(column), column.type.list_size), np.float32)
 
 
-def hits(query: Any, k: int) -> pl.DataFrame:
-    """Run a vector query: the k nearest rows per question, best first.
-
-    No column is read: three of texts, for 200 rows of a million, take as long as to find them.
-
-    Returns:
-        `question` (number of the query), `row` (LanceDB's id of it in this version), `score`
-        (cosine).
-    """
-    with explained("searched"):
-        # `_distance` is named, since LanceDB prints a warning per query where it is not.
-        query = query.with_row_id(True).select(["_distance"]).limit(k)
-        found = pl.DataFrame(query.to_arrow())
-    number = pl.col("query_index") if "query_index" in found.columns else pl.lit(0)
-    return found.select(
-        question=number.cast(pl.UInt32), row="_rowid", score=1 - pl.col("_distance")
-    ).sort("question", "score", descending=[False, True], maintain_order=True)
-
-
 def labels_of(table: "LanceTable") -> pl.DataFrame:
     """Every row's `row` (LanceDB's id in this version), row_id and label, by `row`."""
     return (
