@@ -2,10 +2,10 @@
 
 torch's attention takes keys in blocks, and its softmax rows in registers; a text shorter than these
 goes through them one by one. Two products and a softmax over texts of like length are several times
-as fast: forward and backward pass of 256 texts of 13 tokens took a sixth of a training step with
-one call for each length, and a tenth so (PyTorch 2.13). In fp32 the result is torch's. In bf16
-scores are rounded before their softmax, as wherever attention is written as two products under
-autocast; torch's own output is nearer to fp32, by a factor of two to four as scores grow.
+as fast in bf16, and as fast in fp32: in bf16 they are a tenth of a training step with texts of a
+dozen tokens (PyTorch 2.13). In fp32 the result is torch's. In bf16 scores are rounded before their
+softmax, as wherever attention is written as two products under autocast; torch's own output is
+nearer to fp32, by a factor of two to four as scores grow.
 """
 
 from itertools import pairwise
@@ -20,7 +20,7 @@ from torch.autograd.function import once_differentiable
 Integers = NDArray[np.int64]
 
 LONGEST = 128  # tokens; beyond it torch's attention is no slower, and needs less memory
-_STEP = 8  # tokens; neighbours whose lengths round up to one multiple of it are padded to the same
+_MOST_PADDING = 1.25  # of the longest of texts that are computed together to the shortest
 
 
 def attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -52,28 +52,42 @@ def attention_within(
         value: as query.
         ends: (n + 1,) where texts begin and end, from 0 to T.
         scale: what scores are multiplied by.
+
+    Raises:
+        ValueError: there are fewer heads of keys, or values of another width.
     """
+    if not query.shape == key.shape == value.shape:
+        shapes = ", ".join(str(tuple(it.shape)) for it in (query, key, value))
+        raise ValueError(f"attention of other heads or widths is not known here: {shapes}")
     # Rotary positions leave fp32 behind.
     inputs = [it.squeeze(0).transpose(0, 1).to(value.dtype) for it in (query, key, value)]
-    bounds = ends.cpu().numpy().astype(np.int64)
-    is_long = np.diff(bounds) > LONGEST
-    edges = [0, *(np.flatnonzero(np.diff(is_long)) + 1).tolist(), len(is_long)]
-    taken = []
-    for first, last in pairwise(edges):
-        own = bounds[first : last + 1]
-        if is_long[first]:
-            taken += [_by_torch(inputs, *it, scale) for it in pairwise(own)]
-        else:
-            parts = [tensor[own[0] : own[-1]] for tensor in inputs]
-            taken.append(_Within.apply(*parts, own - own[0], scale))  # type: ignore[no-untyped-call]
-    return torch.cat(taken)[None]
+    runs = _runs(ends.cpu().numpy().astype(np.int64))
+    sizes = [int(run[-1] - run[0]) for run in runs]
+    taken = [
+        _by_torch(*its, texts=len(run) - 1, scale=scale)
+        if run[1] - run[0] > LONGEST
+        else _Within.apply(*its, run - run[0], scale)  # type: ignore[no-untyped-call]
+        for run, *its in zip(runs, *(torch.split(it, sizes) for it in inputs), strict=True)
+    ]
+    return (taken[0] if len(taken) == 1 else torch.cat(taken))[None]
 
 
-def _by_torch(inputs: list[Tensor], begin: int, end: int, scale: float) -> Tensor:
-    """One text's (L, h, d)."""
-    query, key, value = (tensor[begin:end].transpose(0, 1)[None] for tensor in inputs)
-    taken = torch.nn.functional.scaled_dot_product_attention(query, key, value, scale=scale)
-    return taken[0].transpose(0, 1)
+def _runs(ends: Integers) -> list[Integers]:
+    """Where texts begin and end that one call computes: short ones, or long ones of one length."""
+    sizes = np.diff(ends)
+    is_long = sizes > LONGEST
+    differ = (np.diff(is_long) != 0) | (is_long[1:] & (np.diff(sizes) != 0))
+    edges = [0, *(np.flatnonzero(differ) + 1).tolist(), len(sizes)]
+    return [ends[first : last + 1] for first, last in pairwise(edges)]
+
+
+def _by_torch(query: Tensor, key: Tensor, value: Tensor, *, texts: int, scale: float) -> Tensor:
+    """By torch's own attention, of texts of one length: (T, h, d)."""
+    q, k, v = (
+        tensor.view(texts, -1, *tensor.shape[1:]).transpose(1, 2) for tensor in (query, key, value)
+    )
+    taken = torch.nn.functional.scaled_dot_product_attention(q, k, v, scale=scale)
+    return taken.transpose(1, 2).flatten(0, 1)
 
 
 class _Group(NamedTuple):
@@ -81,30 +95,31 @@ class _Group(NamedTuple):
 
     Attributes:
         rows: theirs, ordered by text, head and token.
-        heads: how many texts there are, times heads.
+        texts: how many there are.
+        heads: of each.
         longest: tokens of each with padding.
         is_real: (texts, 1, longest) tokens that are no padding; None: all are.
     """
 
     rows: slice
+    texts: int
     heads: int
     longest: int
     is_real: Tensor | None
 
     def of(self, packed: Tensor) -> Tensor:
-        """Its part (heads, longest, d)."""
-        return packed[self.rows].view(self.heads, self.longest, -1)
+        """Its part (texts x heads, longest, d)."""
+        return packed[self.rows].view(self.texts * self.heads, self.longest, -1)
 
     def shares(self, query: Tensor, key: Tensor, scale: float) -> Tensor:
-        """What tokens take of each other (heads, longest, longest); padding, nothing."""
+        """What tokens take of each other (texts x heads, longest, longest); padding, nothing."""
         scores = torch.bmm(query, key.transpose(1, 2)).float().mul_(scale)
         if self.is_real is None:
             return torch.softmax(scores, 2)
-        texts = len(self.is_real)
-        keys, queries = self.is_real[:, :, None], self.is_real[:, :, :, None]
-        scores.view(texts, -1, *scores.shape[1:]).masked_fill_(~keys, float("-inf"))
+        by_text = (self.texts, self.heads, self.longest, self.longest)
+        scores.view(by_text).masked_fill_(~self.is_real[:, :, None], float("-inf"))
         shares = torch.softmax(scores, 2)
-        shares.view(texts, -1, *scores.shape[1:]).mul_(queries)
+        shares.view(by_text).mul_(self.is_real[..., None])
         return shares
 
 
@@ -112,7 +127,7 @@ class _Packing(NamedTuple):
     """Where the (T, h, d) of tokens lie as (P, d), a group after the other.
 
     Attributes:
-        there: (P,) the place in (T h) of each row; of padding, that of any token.
+        there: (P,) the place in (T h) of each row; of padding, that of its text's first token.
         back: (T h,) the row of each.
         groups: of texts.
     """
@@ -127,16 +142,18 @@ class _Packing(NamedTuple):
         sizes, head = np.diff(ends), np.arange(heads)[:, None]
         there, groups, begin = [], [], 0
         back = np.empty((ends[-1], heads), dtype=np.int64)
-        rounded = -(-sizes // _STEP)
-        for texts in np.split(np.arange(len(sizes)), np.flatnonzero(np.diff(rounded)) + 1):
-            longest, number = int(sizes[texts].max()), len(texts) * heads
-            is_real = np.arange(longest) < sizes[texts, None]  # (texts, longest)
-            tokens = np.where(is_real, ends[texts, None] + np.arange(longest), 0)
+        for first, last in pairwise(_alike(sizes)):
+            longest = int(sizes[first:last].max())
+            place = np.arange(longest)
+            is_real = place < sizes[first:last, None]  # (texts, longest)
+            tokens = ends[first:last, None] + np.where(is_real, place, 0)
             there.append((tokens[:, None] * heads + head).ravel())
-            rows = begin + np.arange(number * longest).reshape(len(texts), heads, longest)
+            rows = begin + np.arange(there[-1].size).reshape(last - first, heads, longest)
             back[tokens[is_real]] = rows.transpose(0, 2, 1)[is_real]
             mask = None if is_real.all() else torch.from_numpy(is_real)[:, None].to(device)
-            groups.append(_Group(slice(begin, begin + rows.size), number, longest, mask))
+            groups.append(
+                _Group(slice(begin, begin + rows.size), last - first, heads, longest, mask)
+            )
             begin += rows.size
         places, back_rows = np.concatenate(there), back.ravel()
         return cls(
@@ -150,6 +167,17 @@ class _Packing(NamedTuple):
     def unpacked(self, packed: Tensor, like: Tensor) -> Tensor:
         """(P, d) as (T, h, d)."""
         return packed.index_select(0, self.back).view_as(like)
+
+
+def _alike(sizes: Integers) -> list[int]:
+    """Where groups of neighbours of like length begin, and the number of texts."""
+    edges, least, most = [0], int(sizes[0]), int(sizes[0])
+    for place, size in enumerate(sizes.tolist()):
+        least, most = min(least, size), max(most, size)
+        if most > _MOST_PADDING * least:
+            edges.append(place)
+            least = most = size
+    return [*edges, len(sizes)]
 
 
 class _Within(torch.autograd.Function):

@@ -1,7 +1,7 @@
 """Texts one after the other in one row, without padding.
 
 Each token sees the tokens of its own text. A GPU's flash attention is told where texts begin (Dao,
-arXiv 2307.08691), by way of torch's `varlen_attn`; on a processor neighbours of one length are
+arXiv 2307.08691), by way of torch's `varlen_attn`; on a processor neighbours of like length are
 computed together (`attention`). A pass is then over as many tokens as there are, where sub-batches
 of like length are over a fifth more, and many; of texts of a hundred words it costs as much as
 these. sentence-transformers (6.2) reads texts so where the

@@ -35,33 +35,25 @@ class Rows:
 
 
 class TableGradient:
-    """The gradient of a table of token embeddings, in memory that stays.
+    """The gradient of one model's table of token embeddings, in memory that stays.
 
     What drops a gradient gives back its memory, as large as the table, and asks for it again in
-    each step, page by page: a thirtieth of a MiniLM step on two cores.
+    each step, page by page: a thirtieth of a MiniLM step on two cores. So the memory is there in
+    forward passes, too, and a gradient that is held from an earlier step is overwritten.
     """
 
     def __init__(self) -> None:
         self._kept: Tensor | None = None
-        self._filled: list[Tensor] = []  # rows of what is kept
 
     def add(self, table: Any, read: "Tensor", gradient: "Tensor") -> None:
         """Add the gradient of the rows `read` to the table's, which may have been dropped."""
-        if table.weight.grad is None:
-            table.weight.grad = self._cleared(table)
-        table.weight.grad.index_add_(0, read, gradient)
-        if not any(read is known for known in self._filled):
-            self._filled.append(read)
-
-    def _cleared(self, table: Any) -> "Tensor":
         import torch
 
         if self._kept is None:
-            self._kept = torch.zeros_like(table.weight)
-        for read in self._filled:
-            self._kept.index_fill_(0, read, 0.0)
-        self._filled.clear()
-        return self._kept
+            self._kept = torch.empty_like(table.weight)
+        if table.weight.grad is None:
+            table.weight.grad = self._kept.zero_()
+        table.weight.grad.index_add_(0, read, gradient)
 
 
 def rows_of(model: "SentenceTransformer", read: "Tensor | None") -> Rows | None:

@@ -44,7 +44,7 @@ class Hits(NamedTuple):
 
     Attributes:
         question: (n,) number of the vector.
-        row: (n,) id of the row where it was found.
+        row: (n,) the table's id of the row, of the version that was searched.
         score: (n,) cosine.
     """
 
@@ -164,7 +164,7 @@ def recall(found: Hits, reached: Floats) -> float:
     which either may come first, are no error.
 
     Args:
-        found: by the search, at least so many of each query.
+        found: by the search, at least `NEIGHBOURS` of each query.
         reached: (q,) the score of each query's tenth nearest row.
     """
     enough = found.score >= reached[found.question] - _SAME_SCORE
