@@ -261,6 +261,8 @@ def _serve(descriptor: int) -> None:
 
     threading.Thread(target=stop_with_parent, daemon=True).start()
     server.run(sockets=[socket.socket(fileno=descriptor)])
+    # All is written by now; to take the interpreter down by its rules takes over a second.
+    os._exit(0)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +26,20 @@ class Ran:
 
 def monoglot(command: str, config: Path) -> Ran:
     """One command in a process of its own, with the memory of the largest process of its tree."""
+    return _ran([command, "-c", str(config), "--json"])
+
+
+def demo(store: Path) -> Ran:
+    """`monoglot demo`, into a store."""
+    return _ran(["demo", "--store", str(store)])
+
+
+def _ran(arguments: Sequence[str]) -> Ran:
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "MONOGLOT_"))}
     started = time.perf_counter()
     with tempfile.TemporaryFile("w+") as told:
         process = subprocess.Popen(  # noqa: S603
-            [sys.executable, "-c", _RUN, command, "-c", str(config), "--json"],
+            [sys.executable, "-c", _RUN, *arguments],
             cwd=ROOT,
             env=kept,
             stdout=subprocess.DEVNULL,
@@ -40,7 +50,7 @@ def monoglot(command: str, config: Path) -> Ran:
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode:
             told.seek(0)
-            raise SystemExit(f"monoglot {command} failed: {told.read()[-2000:]}")
+            raise SystemExit(f"monoglot {arguments[0]} failed: {told.read()[-2000:]}")
     unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss
     return Ran(seconds, usage.ru_maxrss * unit / 2**30)
 

@@ -1,4 +1,4 @@
-"""Negatives by label similarity, Algorithm 1: a million anchors over 10,000 labels."""
+"""Negatives: a million anchors over 10,000 labels, and the same rows by another library."""
 
 from pathlib import Path
 
@@ -7,19 +7,19 @@ import numpy as np
 from benchmarks.memory import forget_peak, peak
 from benchmarks.speed.figures import Figure, exponent, seconds_of
 from benchmarks.speed.rows import doubling
+from benchmarks.speed.st_mining import beside_sentence_transformers
 from monoglot.learning.by_similarity import Material
 from monoglot.learning.distributions import Pool
 from monoglot.learning.negatives import draw_negatives
 from monoglot.learning.similarity import LabelSimilarity
 from monoglot.learning_config import SamplingConfig
 
-TITLE = "Mining by label similarity"
+TITLE = "Mining"
 _LABELS, _NEIGHBOURS = 10_000, 64
 
 
 def measure(*, quick: bool, data: Path | None) -> list[Figure]:
-    """Anchors and rows in the same number, at doubling sizes."""
-    del data
+    """Anchors and rows in the same number, at doubling sizes; then beside sentence-transformers."""
     most, times = (125_000, 3) if quick else (1_000_000, 5)
     sizes = list(doubling(most, times))
     forget_peak()
@@ -29,6 +29,7 @@ def measure(*, quick: bool, data: Path | None) -> list[Figure]:
         Figure(f"{most:,} anchors, {_LABELS:,} labels, k = 3", seconds[-1], "s", most=5.0),
         Figure("memory that this took", (peak() - before) / 2**30, "GiB", most=2.0),
         Figure(f"exponent, {sizes[0]:,} to {most:,}", exponent(sizes, seconds), "", most=1.1),
+        *beside_sentence_transformers(quick=quick, data=data),
     ]
 
 

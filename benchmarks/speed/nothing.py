@@ -1,4 +1,4 @@
-"""A run with nothing to do: as a command, and as a flow run against a server that is up."""
+"""What orchestration costs: a run with nothing to do, and the demo beside its work alone."""
 
 import subprocess
 import sys
@@ -6,15 +6,25 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.from_tests import from_tests
-from benchmarks.speed.commands import monoglot, stages_of
+from benchmarks.provenance import ROOT
+from benchmarks.speed.commands import demo, monoglot, stages_of
 from benchmarks.speed.figures import Figure, seconds_of
 
-TITLE = "A run with nothing to do"
+TITLE = "A run with nothing to do, and the demo"
+# What is left of the demo without its stages and without orchestration: a process that imports what
+# the stages use, and answers.
+_REST = """
+import sys
+import lancedb, sentence_transformers
+from flows.cli import DEMO_QUESTIONS
+from monoglot import Retriever
+Retriever(sys.argv[1]).search_many(DEMO_QUESTIONS, k=1)
+"""
 
 
 def measure(*, quick: bool, data: Path | None) -> list[Figure]:
-    """A small line, run to its end once, and then again."""
-    del quick, data
+    """A small line, run to its end once, and then again; then the demo."""
+    del data
     with tempfile.TemporaryDirectory() as folder:
         config = from_tests("tiny_line").write_line(Path(folder))
         first = monoglot("run", config).seconds
@@ -28,6 +38,25 @@ def measure(*, quick: bool, data: Path | None) -> list[Figure]:
         Figure("a flow run with nothing to do, server up", flow, "s", most=10.0),
         Figure("a small line's first run, its own server started and ended", first, "s"),
         Figure("of that in stages", work, "s"),
+        *([] if quick else _of_demo()),
+    ]
+
+
+def _of_demo() -> list[Figure]:
+    """The demo in a new store, and the share of it that is neither stages nor their libraries."""
+    with tempfile.TemporaryDirectory() as folder:
+        store = Path(folder) / "store"
+        whole = demo(store).seconds
+        work = sum(stage["seconds"] for stage in stages_of(store))
+        command = [sys.executable, "-c", _REST, str(store)]
+        rest = seconds_of(lambda: subprocess.run(command, cwd=ROOT, check=True))  # noqa: S603
+    return [
+        Figure("the demo", whole, "s"),
+        Figure("of that in stages", work, "s"),
+        Figure("the same libraries imported, and its questions answered", rest, "s"),
+        Figure(
+            "what is left, as a share of the demo", (whole - work - rest) / whole, "x", most=0.1
+        ),
     ]
 
 
