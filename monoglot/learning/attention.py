@@ -2,10 +2,10 @@
 
 torch's attention takes keys in blocks, and its softmax rows in registers; a text shorter than these
 goes through them one by one. Two products and a softmax over texts of like length are several times
-as fast in bf16, and as fast in fp32: in bf16 they are a tenth of a training step with texts of a
-dozen tokens (PyTorch 2.13). In fp32 the result is torch's. In bf16 scores are rounded before their
-softmax, as wherever attention is written as two products under autocast; torch's own output is
-nearer to fp32, by a factor of two to four as scores grow.
+as fast in bf16, a tenth of a training step with texts of a dozen tokens (PyTorch 2.13). In fp32 the
+result is torch's. In bf16 scores are rounded before their softmax, as wherever attention is written
+as two products under autocast; torch's own output is nearer to fp32, by a factor of two to four as
+scores grow.
 """
 
 from itertools import pairwise
@@ -20,7 +20,7 @@ from torch.autograd.function import once_differentiable
 Integers = NDArray[np.int64]
 
 LONGEST = 128  # tokens; beyond it torch's attention is no slower, and needs less memory
-_MOST_PADDING = 1.25  # of the longest of texts that are computed together to the shortest
+_MOST_PADDING = 1.25  # texts are computed together up to so many times the shortest one's length
 
 
 def attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:
