@@ -120,9 +120,9 @@ def test_what_is_not_finite_stays_in_its_text():
     inputs = [drawn(1, HEADS, 14, WIDTH, seed=it) for it in range(3)]
     with torch.no_grad():
         inputs[2][0, 0, 0, 0] = float("inf")
-    found = within(inputs, [4, 5, 5])  # the first is padded
-    assert not found[0, :4].isfinite().all()
-    assert found[0, 4:].isfinite().all()
+    found = within(inputs, [5, 4, 5])  # the second is padded
+    assert not found[0, :5].isfinite().all()
+    assert found[0, 5:].isfinite().all()
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 5, WIDTH), (1, HEADS, 5, 2 * WIDTH)])

@@ -22,7 +22,7 @@ class Rank(Protocol):
     def __call__(self, scores: Vectors, anchors: Integers) -> Vectors:
         """Scores (b, c) of anchors at positions (b,) with rows -> rank values.
 
-        The highest are kept, and minus infinity never is.
+        The highest are kept, and minus infinity never is. The caller writes to both tables.
         """
 
     def of(self, anchors: slice) -> "Rank":
@@ -106,7 +106,7 @@ def _best(space: Space, anchors: Integers, keep: int, rank: Rank) -> tuple[Integ
     first_own, end_own = space.pool.starts[labels], space.pool.starts[labels + 1]
     for at in range(0, len(space.rows), _ROWS):
         block = _scores(asked, space.rows[at : at + _ROWS])
-        better = rank(block, anchors)  # it may be the block itself, whose own-label scores go, too
+        better = rank(block, anchors)  # it may be the block itself
         for number in np.flatnonzero((end_own > at) & (first_own < at + _ROWS)):
             better[number, max(0, first_own[number] - at) : end_own[number] - at] = -np.inf
         who, which = _worth_sorting(better, ranks[:, -1], keep)
@@ -131,7 +131,6 @@ def _worth_sorting(ranks: Vectors, beaten: Vectors, keep: int) -> tuple[Integers
     if wanted.sum() > _CROWD * keep * len(ranks) and ranks.shape[1] > keep:
         least = np.partition(ranks, -keep, axis=1)[:, -keep]
         wanted &= ranks >= least[:, None]
-    # Of a table with few entries, twice as fast as to ask for both at once.
     return np.divmod(np.flatnonzero(wanted), wanted.shape[1])
 
 

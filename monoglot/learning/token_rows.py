@@ -49,9 +49,9 @@ class TableGradient:
         """Add the gradient of the rows `read` to the table's, which may have been dropped."""
         import torch
 
-        if self._kept is None:
-            self._kept = torch.empty_like(table.weight)
         if table.weight.grad is None:
+            if self._kept is None:
+                self._kept = torch.empty_like(table.weight)
             table.weight.grad = self._kept.zero_()
         table.weight.grad.index_add_(0, read, gradient)
 
