@@ -14,9 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from monoglot.errors import DataError, ModelError, StaleVectorsError, StoreError
-from monoglot.serving import neighbours
+from monoglot.serving import neighbours, tables
 from monoglot.serving.index import Index
 from monoglot.serving.neighbours import Hits
+from monoglot.serving.row_labels import RowLabels, RowPlaces
 
 MODEL = "a" * 64
 DIMENSIONS = 8
@@ -340,19 +341,27 @@ def test_nearest_agrees_with_a_plain_sort(rows, queries, k, values, seed):
     assert found.rows() == plain
 
 
+@given(st.sets(st.integers(0, 80), min_size=1), st.sampled_from([0, 7 << 32]))
+def test_ids_of_rows_are_found_in_their_runs(ids, first):
+    rows = np.array(sorted(ids), np.uint64) + np.uint64(first)
+    asked = np.random.default_rng(0).permutation(len(rows))
+    assert RowPlaces(rows).of(rows[asked]).tolist() == asked.tolist()
+
+
 @pytest.mark.parametrize("values", [1, 2, 1000])
 def test_hits_are_cut_and_ordered_as_by_a_plain_sort(tmp_path, values):
     index = Index.of_model(str(tmp_path), "m" * 64, 8)
     index.sync(knowledge_base(texts_of(40)), encode)
+    labels = tables.labels_of(index._table)
     known = {
         row: (row_id, label)
-        for row, row_id, label in index._known_labels().select("row", "row_id", "label").rows()
+        for row, row_id, label in labels.select("row", "row_id", "label").rows()
     }
     rng = np.random.default_rng(0)
     question = rng.integers(0, 3, 90)
     row = rng.choice(np.array(list(known), np.uint64), 90)
     score = (rng.integers(0, values, 90) / values).astype(np.float32)
-    found = index._labelled(Hits(question, row, score), 7)
+    found = RowLabels(labels).best(Hits(question, row, score), 7)
     plain = sorted(zip(question, -score, [known[it][0] for it in row], row, strict=True))
     expected = [
         (int(asked), int(its), known[its][1], -float(lost))

@@ -14,7 +14,7 @@ import pytest
 from test_index import knowledge_base, open_index, set_cell
 
 from monoglot.serving import index as index_module
-from monoglot.serving import neighbours, pruning, syncing, tables
+from monoglot.serving import kept_vectors, neighbours, pruning, syncing, tables
 from monoglot.serving.index import Index
 from monoglot.serving.vectors import Asked
 from monoglot.store import Store
@@ -269,3 +269,98 @@ def test_the_temperature_is_kept_until_many_rows_changed_and_measured_after_a_cu
             index.sync(edited(0.002), clustered)
     open_index(large_folder, dimensions=32).sync(edited(0.002), clustered)
     assert asked == [1, 1]
+
+
+def kept(index):
+    """The index after so many queries that its vectors were read into a file."""
+    index.load()
+    index.nearest(clustered([f"about {n} warm" for n in range(kept_vectors.WORTH_KEEPING)]), 1)
+    index.finish_loading()
+    assert index._search().keeping.after(0) is not None
+    return index
+
+
+@pytest.mark.parametrize("refine", [1, 5])
+def test_an_index_that_keeps_its_vectors_finds_the_same_of_edited_rows_too(
+    large, large_folder, refine
+):
+    edited = some_edited(large, 3).slice(100)  # some rows the index lacks, some it must not find
+    result = open_index(large_folder, dimensions=32).sync(edited, clustered)
+    plain, keeping = (Index.at(str(large_folder), result.table, result.version) for _ in range(2))
+    for index in (plain, keeping):
+        index._seen = index._seen._replace(effort=neighbours.Effort(30, refine, 0.99))
+    asked = clustered([*(f"about {n} never seen" for n in range(60)), *edited["query"][50:110]])
+    expected, found = plain.nearest(asked, 200), kept(keeping).nearest(asked, 200)
+    both = expected.join(found, on=["question", "row", "label"], suffix="_kept")
+    assert both.height == expected.height == found.height == 200 * len(asked)
+    np.testing.assert_allclose(both["score_kept"], both["score"], atol=1e-6)
+    rising = pl.col("score").diff().over("question") > 0
+    assert found.filter(rising).is_empty()
+    one = keeping.nearest(asked[70:71], 200)
+    assert one["row"].equals(found.filter(pl.col("question") == 70)["row"])
+
+
+def test_vectors_are_read_once_and_only_by_who_asks_often(large_folder, monkeypatch):
+    reads = []
+    read = kept_vectors.KeptVectors.read
+    monkeypatch.setattr(
+        kept_vectors.KeptVectors, "read", lambda *given: reads.append(given) or read(*given)
+    )
+    asked = clustered([f"about {n} asked" for n in range(kept_vectors.WORTH_KEEPING - 1)])
+    index = open_index(large_folder, dimensions=32)
+    for _ in range(2):  # as a run does, which checks its index and serves nobody
+        index.nearest(asked, 1)
+    index.load()
+    index.nearest(asked, 1)
+    index.finish_loading()
+    assert reads == []
+    for _ in range(2):
+        index.nearest(asked[:1], 1)
+        index.finish_loading()
+    assert reads == [(str(large_folder), index.name, index.version)]
+
+
+def test_without_room_for_the_vectors_searches_go_on_and_it_is_said_once(
+    large_folder, monkeypatch, caplog
+):
+    index = open_index(large_folder, dimensions=32)
+    index.load()
+    asked = clustered([f"about {n} asked" for n in range(200)])
+    expected = index.nearest(asked[:50], 10)
+    usage = shutil.disk_usage(large_folder)._replace(free=2 * 21_000 * 32 * 4 - 1)
+    monkeypatch.setattr(kept_vectors.shutil, "disk_usage", lambda _: usage)
+    for _ in range(2):
+        index.nearest(asked, 10)
+        index.finish_loading()
+    assert index.nearest(asked[:50], 10).equals(expected)
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert "TMPDIR" in said
+    assert "searches go on" in said
+
+
+END_WHILE_READING = """
+import sys
+import numpy as np
+from monoglot.serving import index, kept_vectors, tables
+index.EXACT_NUMBERS = 0
+blocks = tables.blocks_of
+
+def endless(*given, **named):
+    while True:
+        yield from blocks(*given, **named)
+
+tables.blocks_of = endless
+searched = index.Index.at(sys.argv[1], sys.argv[2], int(sys.argv[3]))
+searched.load()
+asked = np.eye(32, dtype=np.float32)[[0] * kept_vectors.WORTH_KEEPING]
+print(searched.nearest(asked, 1).height, searched._search().keeping._reader.is_alive())
+"""
+
+
+def test_a_process_ends_at_once_while_its_vectors_are_being_read(large_folder):
+    index = open_index(large_folder, dimensions=32)
+    asked = [sys.executable, "-c", END_WHILE_READING, str(large_folder), index.name]
+    done = subprocess.run(
+        [*asked, str(index.version)], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "100 True\n", "")

@@ -7,6 +7,7 @@ import pytest
 from monoglot.learning.ranking import rank, rank_by
 from monoglot.learning.votes import (
     TEMPERATURES,
+    _votes,
     temperature_in_memory,
     vote_temperature,
     votes,
@@ -56,15 +57,17 @@ def test_labels_are_ordered_by_the_sum_of_their_rows_votes(temperature):
     assert found.share[0, 0] == 1
 
 
-def test_the_expression_gives_the_same_votes():
-    scores = [0.9, 0.85, 0.2, 0.9995, 0.99, 0.5]
-    frame = pl.DataFrame({"question": [0, 0, 0, 1, 1, 1], "score": scores})
-    given = frame.select(vote=votes(0.05))["vote"].to_numpy()
-    by_row = np.array(["a", "b", "c"])
-    for number in (0, 1):
-        part = slice(3 * number, 3 * number + 3)
-        by_hand = shares_by_hand(np.array(scores[part]), by_row, 0.05)
-        np.testing.assert_allclose(given[part], list(by_hand.values()))
+@pytest.mark.parametrize("best", [0.9, 0.9995])  # the second is the very query
+def test_the_expression_gives_the_same_votes(best):
+    scores = np.array([[best, 0.85, 0.2, 0.99 * best], [0.6, 0.5, -np.inf, 0.55]], np.float32)
+    question, row = np.nonzero(np.isfinite(scores))
+    frame = pl.DataFrame({"question": question, "score": scores[question, row]})
+    given = frame.select(vote=_votes(0.05))["vote"].to_numpy()
+    expected = votes(scores, 0.05)
+    np.testing.assert_allclose(given, expected[question, row], rtol=1e-5)
+    by_hand = shares_by_hand(scores[0].astype(np.float64), np.array(list("abcd")), 0.05)
+    np.testing.assert_allclose(expected[0], list(by_hand.values()))
+    assert expected[1, 2] == 0
 
 
 def test_nothing_found_gives_no_share_and_no_warning():

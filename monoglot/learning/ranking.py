@@ -14,7 +14,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from monoglot.errors import StaleVectorsError
-from monoglot.learning.votes import DEPTH, VERY_QUERY
+from monoglot.learning.votes import DEPTH, votes
 
 PLACES = 10
 _QUERIES_PER_BLOCK = 128
@@ -267,10 +267,7 @@ def _shares(
         starts: (queries, depth) where in that order a label begins.
         temperature: of the votes.
     """
-    best = np.maximum(scores[:, :1], _LOWEST)  # a query that found nothing has no -inf - -inf
-    weights = np.exp((scores.astype(np.float64) - best) / temperature)
-    weights[(best >= VERY_QUERY) & (scores < VERY_QUERY)] = 0.0
-    weights /= np.maximum(weights.sum(axis=1, keepdims=True), np.finfo(np.float64).tiny)
+    weights = votes(scores, temperature)
     groups = np.cumsum(starts, axis=1) - 1 + np.arange(len(scores))[:, None] * scores.shape[1]
     ordered = np.take_along_axis(weights, by_label, axis=1)
     sums = np.bincount(groups.ravel(), ordered.ravel(), minlength=scores.size)

@@ -25,17 +25,34 @@ DEPTH = 200  # rows that vote
 VERY_QUERY = 1 - 1e-3  # cosine of a text with itself, as far as bf16 can tell
 _ASKED_AT_ONCE = 64
 _LEAST_SHARE = 1e-12
+_LOWEST = np.finfo(np.float32).min
 _ENOUGH = 100  # asked rows; fewer cannot tell temperatures apart
 # None is coarser than sentence-transformers' usual training temperature: with .05, a row that is
 # the very query outweighs seven rows at cosine .9.
 TEMPERATURES = (0.05, 0.04, 0.03, 0.025, 0.02, 0.015, 0.01, 0.0075, 0.005)
 
 
-def votes(temperature: float) -> pl.Expr:
-    """Weights of the rows found for each `question`, by `score`; each question's sum to 1.
+def votes(scores: NDArray[np.floating], temperature: float) -> NDArray[np.float64]:
+    """Weights of the rows found for a query, by their scores; they sum to 1.
 
     Where a row is the very query, others have no vote: no crowd overrules what is written there.
+
+    Args:
+        scores: (..., rows) of each query; a row of -inf was not found and has no vote.
+        temperature: of the votes.
+
+    Returns:
+        As many weights; a query that found no row has zeros.
     """
+    best = np.maximum(scores.max(axis=-1, keepdims=True), _LOWEST)  # so that no -inf - -inf is
+    weights: NDArray[np.float64] = np.exp((scores.astype(np.float64) - best) / temperature)
+    weights[(best >= VERY_QUERY) & (scores < VERY_QUERY)] = 0.0
+    weights /= np.maximum(weights.sum(axis=-1, keepdims=True), np.finfo(np.float64).tiny)
+    return weights
+
+
+def _votes(temperature: float) -> pl.Expr:
+    """The same of rows that were found for each `question`, by `score`."""
     best = pl.col("score").max().over("question")
     weight = ((pl.col("score") - best) / temperature).exp()
     heard = (best < VERY_QUERY) | (pl.col("score") >= VERY_QUERY)
@@ -62,7 +79,7 @@ def vote_temperature(found: pl.DataFrame) -> float:
     shares = asked.select(
         "question",
         *(
-            pl.when("same").then(votes(temperature)).otherwise(0.0).alias(str(number))
+            pl.when("same").then(_votes(temperature)).otherwise(0.0).alias(str(number))
             for number, temperature in enumerate(TEMPERATURES)
         ),
     )

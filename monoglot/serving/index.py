@@ -19,7 +19,8 @@ from monoglot.errors import StaleVectorsError
 from monoglot.learning import votes
 from monoglot.serving import neighbours, syncing, tables
 from monoglot.serving.drift import has_drifted
-from monoglot.serving.neighbours import Effort, Floats, Hits
+from monoglot.serving.neighbours import Effort, Floats
+from monoglot.serving.row_labels import RowLabels
 from monoglot.serving.syncing import Encode, Measured, Progress
 from monoglot.serving.table_search import TableSearch
 from monoglot.serving.vectors import Asked, Vectors
@@ -108,7 +109,7 @@ class Index:
         with tables.explained("read"):
             self._seen = _look(table)
         self._held: tuple[int, pl.DataFrame, Floats] | None = None
-        self._labels: tuple[int, pl.DataFrame] | None = None
+        self._labels: tuple[int, RowLabels] | None = None
         self._known: tuple[int, pl.DataFrame] | None = None
         self._searched: tuple[int, TableSearch] | None = None
         self._comparing = threading.Lock()
@@ -371,22 +372,33 @@ class Index:
         if self._in_memory():
             return self._nearest_in_memory(vectors, k)
         if self._is_exact():
-            return self._labelled(self._search().nearest(vectors, k, None), k)
-        # The effort was measured at this depth: fewer candidates would find less.
-        return self._labelled(self._search().nearest(vectors, max(k, votes.DEPTH), self.effort), k)
+            found = self._search().nearest(vectors, k, None)
+        else:
+            # The effort was measured at this depth: fewer candidates would find less.
+            found = self._search().nearest(vectors, max(k, votes.DEPTH), self.effort)
+        return self._row_labels().best(found, k)
 
     def load(self) -> None:
-        """Read what a search needs into memory, which the first one would do otherwise."""
+        """Read what a search needs into memory, which the first one would do otherwise.
+
+        From now on a large index keeps its vectors once it was asked often enough, to be searched
+        in less time; see `kept_vectors`.
+        """
         if self._in_memory():
             self._whole()
         else:
-            self._known_labels()
-            self._search()
+            self._row_labels()
+            self._search().keep_vectors()
+
+    def finish_loading(self) -> None:
+        """Wait for the vectors, if they are being read: whoever measures a search does."""
+        if not self._in_memory() and (keeping := self._search().keeping):
+            keeping.finish()
 
     def rows_at(self, rows: pl.Series) -> pl.DataFrame:
         """`row`, row_id, query, label, label_path and answer of rows that `nearest` named."""
         if not self._in_memory():
-            return tables.rows_at(self._table, rows, _ANSWERING)
+            return self._search().rows_at(rows.unique().to_list(), _ANSWERING)
         distinct = rows.unique()
         return self._whole()[0][distinct].with_columns(row=distinct)
 
@@ -413,29 +425,6 @@ class Index:
                 held = self._held = (self.version, *self.read(_ANSWERING))
             return held[1:]
 
-    def _labelled(self, found: Hits, k: int) -> pl.DataFrame:
-        """The best k hits of each question with their labels, which are kept in memory.
-
-        By NumPy, which among a million rows made a search one to three milliseconds shorter.
-        """
-        labels = self._known_labels()
-        places = np.searchsorted(labels["row"].to_numpy(), found.row)
-        order = np.lexsort((-found.score, found.question))
-        question, score = found.question[order], found.score[order]
-        if ((question[1:] == question[:-1]) & (score[1:] == score[:-1])).any():
-            ids = labels["row_id"].gather(places).to_list()
-            keys = zip(found.question.tolist(), (-found.score).tolist(), ids, strict=True)
-            order = np.array([at for _, at in sorted(zip(keys, range(len(ids)), strict=True))])
-        order = order[np.arange(len(order)) - np.searchsorted(question, question) < k]
-        return pl.DataFrame(
-            {
-                "question": found.question[order].astype(np.uint32),
-                "row": found.row[order],
-                "label": labels["label"].gather(places[order]),
-                "score": found.score[order],
-            }
-        )
-
     def _search(self) -> TableSearch:
         """What searches this version."""
         with self._reading:
@@ -447,12 +436,12 @@ class Index:
                 )
             return held[1]
 
-    def _known_labels(self) -> pl.DataFrame:
-        """`tables.labels_of` this version."""
+    def _row_labels(self) -> RowLabels:
+        """Of this version, read once."""
         with self._reading:
             known = self._labels
             if known is None or known[0] != self.version:
-                known = self._labels = (self.version, tables.labels_of(self._table))
+                known = self._labels = (self.version, RowLabels(tables.labels_of(self._table)))
             return known[1]
 
 

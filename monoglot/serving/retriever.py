@@ -13,6 +13,7 @@ Whatever goes wrong then is logged as a warning, and the release that it holds g
 
 import contextlib
 import gc
+import itertools
 import logging
 import threading
 import time
@@ -21,6 +22,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
 import polars as pl
 
 from monoglot.errors import InputError, MonoglotError, StaleVectorsError, StoreError
@@ -278,26 +280,50 @@ def _check_queries(texts: Sequence[str], k: int) -> None:
 
 
 def _best(index: Index, vectors: Floats, k: int) -> list[list[Answer]]:
-    """The k likeliest labels of each vector."""
-    found = index.nearest(vectors, DEPTH).with_columns(
-        pl.col("score").clip(upper_bound=1.0),  # rounding may leave more
-        share=pl.lit(None, pl.Float64),
-    )
-    if index.temperature is not None:
-        # Two steps: polars would evaluate the one window within the groups of the other.
-        found = found.with_columns(share=votes(index.temperature))
-        found = found.with_columns(pl.col("share").sum().over("question", "label"))
-    best = (
-        found.unique(["question", "label"], keep="first", maintain_order=True)
-        .sort("question", "share", descending=[False, True], maintain_order=True)
-        .filter(pl.int_range(pl.len()).over("question") < k)
-    )
-    texts = index.rows_at(best["row"])
-    whole = best.drop("label").join(texts, on="row", how="left", maintain_order="left").drop("row")
-    answers: list[list[Answer]] = [[] for _ in vectors]
-    for row in whole.iter_rows(named=True):
-        answers[row.pop("question")].append(Answer(**row))
-    return answers
+    """The k likeliest labels of each vector.
+
+    In plain Python, since a few hundred rows a query are too few for polars' steps to pay.
+    """
+    found = index.nearest(vectors, DEPTH)
+    scores = np.minimum(found["score"].to_numpy(), 1.0)  # rounding may leave more
+    labels, rows = found["label"].to_list(), found["row"].to_list()
+    starts = np.searchsorted(found["question"].to_numpy(), np.arange(len(vectors) + 1))
+    best = [
+        [
+            (start + place, share)
+            for place, share in _likeliest(
+                labels[start:stop], scores[start:stop], index.temperature, k
+            )
+        ]
+        for start, stop in itertools.pairwise(starts)
+    ]
+    named = [rows[place] for chosen in best for place, _ in chosen]
+    texts = index.rows_at(pl.Series(named, dtype=found["row"].dtype))
+    by_row = {row.pop("row"): row for row in texts.iter_rows(named=True)}
+    return [
+        [
+            Answer(score=float(scores[place]), share=share, **by_row[rows[place]])
+            for place, share in chosen
+        ]
+        for chosen in best
+    ]
+
+
+def _likeliest(
+    labels: list[str], scores: Floats, temperature: float | None, k: int
+) -> Sequence[tuple[int, float | None]]:
+    """Of the rows near one query, best first: the k likeliest labels' nearest, and their shares."""
+    nearest: dict[str, int] = {}
+    for place, label in enumerate(labels):
+        nearest.setdefault(label, place)
+    if temperature is None:
+        return [(place, None) for place in nearest.values()][:k]
+    shares = dict.fromkeys(nearest, 0.0)
+    for label, vote in zip(labels, votes(scores, temperature).tolist(), strict=True):
+        shares[label] += vote
+    # Sorting is stable: of labels with equal shares the one with the nearest row comes first.
+    ordered = sorted(nearest, key=lambda label: -shares[label])[:k]
+    return [(nearest[label], shares[label]) for label in ordered]
 
 
 def _judged(best: list[list[Answer]], least: float | None) -> list[list[Answer]]:

@@ -189,14 +189,21 @@ def _columns_of(table: "LanceTable", *columns: str, with_row: bool = False) -> p
 
 
 def blocks_of(
-    table: "LanceTable", columns: Sequence[str] = ()
+    table: "LanceTable", columns: Sequence[str] = (), *, with_row: bool = False
 ) -> Iterator[tuple[pl.DataFrame, Floats]]:
-    """Some columns of all rows and their vectors, a part at a time."""
+    """Some columns of all rows and their vectors, a part at a time.
+
+    Args:
+        table: to read.
+        columns: of texts.
+        with_row: LanceDB's `_rowid` as well.
+    """
+    wanted = [*columns, *(["_rowid"] if with_row else [])]
     with explained("read"):
-        query = table.search().select([*columns, "vector"])
+        query = table.search().select([*columns, "vector"]).with_row_id(with_row)
         for batch in query.to_batches(batch_size=_ROWS_PER_BLOCK):
             # Copied: a batch is freed as a whole, so that its texts would keep its vectors.
-            texts = batch.select(columns).take(np.arange(len(batch)))
+            texts = batch.select(wanted).take(np.arange(len(batch)))
             yield pl.DataFrame(texts), matrix_of(batch)
 
 
@@ -216,13 +223,6 @@ def labels_of(table: "LanceTable") -> pl.DataFrame:
     return (
         _columns_of(table, "row_id", "label", with_row=True).rename({"_rowid": "row"}).sort("row")
     )
-
-
-def rows_at(table: "LanceTable", rows: pl.Series, columns: Sequence[str]) -> pl.DataFrame:
-    """`row` and some columns of rows by LanceDB's id in this version, in no order."""
-    query = table.take_row_ids(rows.unique().to_list()).with_row_id().select(list(columns))
-    with explained("read"):
-        return pl.DataFrame(query.to_arrow()).rename({"_rowid": "row"})
 
 
 @contextlib.contextmanager
