@@ -14,10 +14,9 @@ import pytest
 from test_index import knowledge_base, open_index, set_cell
 
 from monoglot.serving import index as index_module
-from monoglot.serving import kept_vectors, neighbours, pruning, syncing, tables
+from monoglot.serving import kept_vectors, neighbours, syncing, tables
 from monoglot.serving.index import Index
 from monoglot.serving.vectors import Asked
-from monoglot.store import Store
 
 
 def clustered(texts):
@@ -91,7 +90,7 @@ def test_rows_edited_after_the_large_index_was_built_are_found_and_deleted_ones_
 
 
 def test_many_edits_extend_the_index_and_remove_no_version(large, large_folder, monkeypatch):
-    monkeypatch.setattr(syncing, "_UNINDEXED_LIMIT", 100)
+    monkeypatch.setattr(syncing, "_MOST_UNMEASURED", 100)
     index = open_index(large_folder, dimensions=32)
     first = index._table.list_versions()[0]["version"]
     before = index.version
@@ -156,25 +155,42 @@ def some_edited(large, number):
     )
 
 
-def test_rows_that_clean_ups_add_to_the_index_have_it_measured_again_once_they_are_many(
-    large, large_table, tmp_path, monkeypatch, measured
+def test_rows_that_are_added_to_the_index_have_it_measured_again_once_they_are_many(
+    large, large_folder, monkeypatch, measured
 ):
-    monkeypatch.setattr(syncing, "_UNINDEXED_LIMIT", 200)
-    store = Store.open(str(tmp_path / "store"))
-    shutil.copytree(large_table, store.index_uri)
-    index = open_index(store.index_uri, dimensions=32)
+    monkeypatch.setattr(syncing, "_MOST_UNMEASURED", 200)
     seen = []
     for number in range(5):
         large = some_edited(large, number)
-        index = open_index(store.index_uri, dimensions=32)
+        index = open_index(large_folder, dimensions=32)
         index.sync(large, clustered)
         seen.append(len(measured))
-        pruning.prune(store, index.name, {index.version}, 0.0)
-        indexed = open_index(store.index_uri, dimensions=32)._table.index_stats("vector_idx")
-        assert indexed.num_unindexed_rows == 0
-    # The index has 240 rows that it was measured without, and 60 more that it lacks.
-    assert seen == [0, 0, 0, 0, 1]
+        stats = index._table.index_stats("vector_idx")
+        assert (stats.num_unindexed_rows, stats.num_indices) == (0, 1)
+    # Once it has 240 rows that it was measured without.
+    assert seen == [0, 0, 0, 1, 1]
     assert index.effort.recall >= neighbours.ENOUGH_RECALL
+
+
+def test_small_files_are_merged_once_they_are_many_and_a_large_one_stays_until_it_is_worn(
+    large, large_folder, monkeypatch
+):
+    monkeypatch.setattr(syncing, "_MOST_SMALL_FILES", 4)
+    first = open_index(large_folder, dimensions=32)._table.to_lance().get_fragments()
+    files = []
+    for number in range(45):  # 60 rows each
+        large = some_edited(large, number)
+        index = open_index(large_folder, dimensions=32)
+        index.sync(large, clustered)
+        files.append([it.fragment_id for it in index._table.to_lance().get_fragments()])
+    assert max(map(len, files)) < 1 + 4 + 1
+    kept = [first[0].fragment_id in them for them in files]
+    assert kept == [True] * kept.count(True) + [False] * kept.count(False)
+    assert 35 <= kept.count(True) < 40  # worn in the 36th sync, rewritten by the next tidying
+    assert index.content_of_rows() == index.content
+    assert len(index) == large.height
+    asked = large["query"][:100].to_list()
+    assert index.search(clustered(asked), 1)["query"].to_list() == asked
 
 
 def test_a_sync_killed_before_its_last_commit_leaves_no_effort_to_an_index_made_since(

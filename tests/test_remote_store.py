@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import polars as pl
@@ -28,6 +29,7 @@ from monoglot.remote.place import connection, place_of
 from monoglot.retention import clean, find_leavings
 from monoglot.runs import Runs
 from monoglot.serving import index as index_module
+from monoglot.serving import pruning, syncing
 from monoglot.serving.index import Index
 from monoglot.serving.releases import Release, Releases
 from monoglot.store import Key, Store
@@ -115,6 +117,28 @@ def test_a_table_in_a_bucket_is_searched_without_a_copy(machine, location, monke
     found = Index.at(uri, made.index_table, made.index_version).nearest(vectors, 4)
     assert found.drop("row", "score").equals(expected.drop("row", "score"))
     assert found["score"].to_list() == pytest.approx(expected["score"].to_list(), abs=1e-6)
+
+
+def test_the_files_and_versions_of_a_table_in_a_bucket_are_tidied_and_removed(
+    machine, location, monkeypatch
+):
+    monkeypatch.setattr(syncing, "_MOST_SMALL_FILES", 2)
+    store = Store.open(location)
+    digest = "d" * 64
+    made = []
+    for number in range(6):
+        texts = [*texts_of(40)[3:], *(f"edit {number} {row}" for row in range(3))]
+        index = Index.of_model(store.index_uri, digest, DIMENSIONS)
+        made.append(index.sync(knowledge_base(texts), encode))
+    files = index._table.to_lance().get_fragments()
+    assert len(files) < 4
+    assert pruning.prune(store, made[0].table, {made[4].version, made[5].version}, time.time()) > 4
+    for result in made[4:]:
+        held = Index.at(store.index_uri, result.table, result.version)
+        assert held.content_of_rows() == result.content
+    for result in made[:4]:
+        with pytest.raises(StoreError):
+            Index.at(store.index_uri, result.table, result.version)
 
 
 def test_a_damaged_copy_is_fetched_again_and_a_damaged_original_is_not_there(machine, location):

@@ -25,7 +25,6 @@ from monoglot.store import Key, Store
 KEPT = 2
 NO_GRACE = RetentionConfig(releases=KEPT, grace_hours=0.0)
 DAY = RetentionConfig(releases=KEPT, grace_hours=24.0)
-MARGIN = 0.3
 NO_RUN = "0" * 64
 
 
@@ -55,16 +54,6 @@ def killed_at(number):
         suppress(Killed),
     ):
         yield
-
-
-@contextmanager
-def refusal_allowed():
-    """LanceDB may refuse to remove versions: here they are made within moments of each other."""
-    try:
-        yield
-    except StoreError as error:
-        if "tagged version" not in str(error):
-            raise
 
 
 def kept_artifact(store, stage, name, file):
@@ -146,7 +135,7 @@ class Histories(RuleBasedStateMachine):
         current = self.releases.current()
         staying = {*self.order[-KEPT:], *self.pins, current.id, current.previous}
         expected = [it.id for it in self.releases.history() if it.id in staying]
-        with self.store.writer(), refusal_allowed():
+        with self.store.writer():
             done = clean(self.store, config, NO_RUN)
             assert [it.id for it in done.releases] == [it.id for it in found.releases]
         assert [it.id for it in self.releases.history()] == expected
@@ -157,7 +146,7 @@ class Histories(RuleBasedStateMachine):
 
     @rule(config=st.sampled_from((NO_GRACE, DAY)), number=st.integers(0, 30))
     def clean_and_die(self, config, number):
-        with self.store.writer(), refusal_allowed(), killed_at(number):
+        with self.store.writer(), killed_at(number):
             clean(self.store, config, NO_RUN)
 
     @invariant()
@@ -183,10 +172,9 @@ class Histories(RuleBasedStateMachine):
 
 
 @pytest.fixture(autouse=True)
-def often_and_at_once(monkeypatch):
-    """Versions are worth removing from the second on, and need no hour between them."""
+def often(monkeypatch):
+    """Versions are worth removing from the second on."""
     monkeypatch.setattr(pruning, "WORTH_PRUNING", 2)
-    monkeypatch.setattr(pruning, "_MARGIN", MARGIN)
 
 
 class TestHistories(Histories.TestCase):
@@ -208,48 +196,40 @@ def sync(store, number):
     return index.sync(knowledge_base([f"question {number} {row}" for row in range(3)]), encode)
 
 
-def test_versions_go_up_to_the_oldest_that_is_named_and_files_with_them(store, monkeypatch):
-    monkeypatch.setattr(pruning, "_MARGIN", 1.0)
-    made = [sync(store, number) for number in range(3)]
-    time.sleep(1.5)
-    made += [sync(store, number) for number in range(3, 6)]
-    named = {made[3].version, made[5].version}
-    folder = Path(store.index_uri) / f"{made[0].table}.lance"
+def test_versions_that_are_not_named_go_and_files_with_them(store):
+    made = [sync(store, number) for number in range(6)]
+    table = made[0].table
+    named = {made[1].version, made[3].version}
+    folder = Path(store.index_uri) / f"{table}.lance"
     before = len(list((folder / "data").iterdir()))
-    assert pruning.prune(store, made[0].table, named, time.time()) >= 3
+    old = pruning.old_versions(store, table, named, time.time())
+    assert pruning.prune(store, table, named, time.time()) == len(old) >= 3
     assert len(list((folder / "data").iterdir())) < before
-    for number in (3, 4, 5):
-        index = Index.at(store.index_uri, made[0].table, made[number].version)
+    newest = Index.of_model(store.index_uri, "a" * 64, DIMENSIONS)
+    left = {it["version"] for it in newest._table.list_versions()}
+    assert left == named | {made[5].version}
+    for number in (1, 3, 5):
+        index = Index.at(store.index_uri, table, made[number].version)
         assert index.content == index.content_of_rows() == made[number].content
     with pytest.raises(StoreError):
-        Index.at(store.index_uri, made[1].table, made[1].version)
+        Index.at(store.index_uri, table, made[2].version)
     again = sync(store, 5)
     assert (again.content, again.encoded) == (made[5].content, 0)
 
 
-def test_a_clock_that_jumps_while_versions_are_removed_removes_none(store, monkeypatch):
-    made = [sync(store, number) for number in range(4)]
-    time.sleep(0.3)
-    # As if LanceDB's clock were ahead: what it takes for old includes the version that is named.
-    monkeypatch.setattr(pruning, "_MARGIN", -0.1)
-    with pytest.raises(StoreError, match="tagged version"):
-        pruning.prune(store, made[0].table, {made[2].version}, time.time())
-    for done in made:
-        index = Index.at(store.index_uri, done.table, done.version)
-        assert index.content_of_rows() == done.content
-
-
-def test_the_tags_of_a_killed_clean_up_are_cleared_by_the_next(store, monkeypatch):
-    monkeypatch.setattr(pruning, "_MARGIN", 1.0)
-    made = [sync(store, number) for number in range(4)]
-    time.sleep(1.5)
-    again = sync(store, 9)
-    with monkeypatch.context() as patch:
-        patch.setattr("lancedb.table.Tags.delete", mock.Mock(side_effect=Killed))
-        patch.setattr("lancedb.table.LanceTable.optimize", mock.Mock(side_effect=Killed))
-        with pytest.raises(Killed):
-            pruning.prune(store, made[0].table, {made[1].version, again.version}, time.time())
-    assert pruning.prune(store, made[0].table, {again.version}, time.time()) > 0
-    assert Index.at(store.index_uri, again.table, again.version).content == again.content
-    with pytest.raises(StoreError):
-        Index.at(store.index_uri, made[1].table, made[1].version)
+def test_versions_stay_that_are_young_or_tagged_and_all_where_no_named_one_is_there(store):
+    made = [sync(store, number) for number in range(3)]
+    between = time.time()
+    made += [sync(store, number) for number in range(3, 6)]
+    table = made[0].table
+    newest = Index.of_model(store.index_uri, "a" * 64, DIMENSIONS)
+    newest._table.tags.create("mine", made[0].version)
+    assert pruning.prune(store, table, {made[5].version + 9}, time.time()) == 0
+    assert pruning.prune(store, table, {made[5].version}, between) > 0
+    for number, is_there in enumerate((True, False, False, True, True, True)):
+        if is_there:
+            index = Index.at(store.index_uri, table, made[number].version)
+            assert index.content_of_rows() == made[number].content
+        else:
+            with pytest.raises(StoreError):
+                Index.at(store.index_uri, table, made[number].version)

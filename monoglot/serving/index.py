@@ -1,9 +1,8 @@
 """`Index`: the knowledge base's rows and their vectors in LanceDB, one table per model.
 
 A table grows by versions. A release names one version and reads that one for ever, while the next
-is being written: `Index.at` never follows. Nothing here tags a version or cleans one up, since a
-release may name it, and a tag on an old version makes LanceDB's `optimize` fail: that is what
-`pruning` does, which knows the versions that are named.
+is being written: `Index.at` never follows. Nothing here removes a version, since a release may name
+it: that is what `pruning` does, which knows the versions that are named.
 """
 
 import functools
@@ -242,6 +241,7 @@ class Index:
             edits = changed.height + len(removed)
             anew = cut_off or self.temperature is None
             if anew or edits:
+                syncing.tidy(self._table)
                 self._finish(content, edits, anew=anew)
         finally:
             self._seen = _look(self._table)

@@ -40,8 +40,11 @@ class KeptVectors:
         self._matrix = matrix
 
     @classmethod
-    def read(cls, uri: str, name: str, version: int) -> "KeptVectors":
+    def read(cls, uri: str, name: str, version: int) -> "KeptVectors | None":
         """Read all of a version. The file has no name, so that nothing of it outlives the process.
+
+        Returns:
+            None: the main thread ended meanwhile, and with it the need.
 
         Raises:
             StoreError: the version cannot be read, or the temporary folder has no room.
@@ -52,6 +55,8 @@ class KeptVectors:
         rows = []
         with tempfile.TemporaryFile() as file:
             for part, block in tables.blocks_of(table, with_row=True):
+                if not threading.main_thread().is_alive():
+                    return None
                 # Written, not mapped: a full disk is an error then, and kills no process.
                 file.write(np.ascontiguousarray(block).data)
                 rows.append(part["_rowid"].to_numpy())
@@ -83,7 +88,7 @@ class Keeping:
         read: gives them.
     """
 
-    def __init__(self, read: Callable[[], KeptVectors]) -> None:
+    def __init__(self, read: Callable[[], KeptVectors | None]) -> None:
         self._read = read
         self._lock = threading.Lock()
         self._asked = 0
@@ -95,8 +100,8 @@ class Keeping:
         with self._lock:
             self._asked += queries
             if self._reader is None and self._asked >= WORTH_KEEPING:
-                # A daemon, since no process is to wait for it at its end.
-                self._reader = threading.Thread(target=self._keep, daemon=True)
+                # No daemon: one that is within LanceDB when Python ends may keep it from ending.
+                self._reader = threading.Thread(target=self._keep)
                 self._reader.start()
         return self._kept
 

@@ -1,16 +1,11 @@
 """Removing versions of an index table that no release names.
 
-LanceDB removes versions by age alone, the newest excepted, so only what is older than the oldest
-version that is named can go; what lies between two named versions stays, and costs its changed
-rows. The age is reckoned by LanceDB's clock at that moment: were the clock to jump, it would take
-named versions as well. So each of these carries a tag while versions are removed, since LanceDB
-removes nothing at all where a tagged version is among what is to go. The tags are no pointers, and
-are gone afterwards; those of a killed process are cleared by the next one.
+By Lance's own library, which removes just the versions that it is told: LanceDB's `optimize` goes
+by age alone, so that it keeps whatever is younger than the oldest version that is named, trusts its
+clock, and copies the whole table first.
 """
 
-import time
-from collections.abc import Collection, Mapping
-from datetime import timedelta
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from monoglot.serving import tables
@@ -19,11 +14,7 @@ from monoglot.store import Store
 if TYPE_CHECKING:
     from lancedb.table import LanceTable
 
-_TAG = "kept-"
-# Seconds between the oldest version that is needed and what goes: LanceDB compacts the table before
-# it reckons the age, and the tags would have it refuse.
-_MARGIN = 3600.0
-# Removing versions compacts the table as well, which rewrites rows: not for a handful of versions.
+# Opening a table costs more than a handful of versions is worth.
 WORTH_PRUNING = 20
 
 
@@ -36,35 +27,26 @@ def old_versions(store: Store, name: str, named: Collection[int], before: float)
         named: versions that are needed.
         before: seconds since the epoch; a version made later stays.
     """
-    versions = _versions(_open(store, name))
-    cut = _cut(versions, named, before)
-    old = [version for version, when in versions.items() if when < cut]
+    old = _old(_open(store, name), named, before)
     return old if len(old) >= WORTH_PRUNING else []
 
 
 def prune(store: Store, name: str, named: Collection[int], before: float) -> int:
-    """Remove the versions older than all that are named; how many went.
+    """Remove the versions that are not named, and what only they hold; how many went.
 
-    Hold the store's writer lock. See `old_versions`.
+    Hold the store's writer lock: the newest version stays, but an unfinished sync's others would
+    go. See `old_versions`.
 
     Raises:
-        StoreError: LanceDB refused, since the clock jumped for instance; nothing was removed then.
+        StoreError: they cannot be removed.
     """
     table = _open(store, name)
+    old = _old(table, named, before)
     with tables.explained("cleaned up"):
-        for tag in table.tags.list():
-            if tag.startswith(_TAG):
-                table.tags.delete(tag)
-        versions = _versions(table)
-        cut, there = _cut(versions, named, before), sorted(versions.keys() & set(named))
-        for version in there:
-            table.tags.create(f"{_TAG}{version}", version)
-        try:
-            table.optimize(cleanup_older_than=timedelta(seconds=time.time() - cut))
-        finally:
-            for version in there:
-                table.tags.delete(f"{_TAG}{version}")
-        return len(versions.keys() - _versions(table).keys())
+        if old:
+            # What somebody tagged by hand stays: that is what a tag is for.
+            table.to_lance().cleanup_old_versions(versions=old, error_if_tagged_old_versions=False)
+    return len(old)
 
 
 def _open(store: Store, name: str) -> "LanceTable":
@@ -72,15 +54,11 @@ def _open(store: Store, name: str) -> "LanceTable":
         return tables.connect(store.index_uri).open_table(name)
 
 
-def _versions(table: "LanceTable") -> dict[int, float]:
-    """Each version and when it was made, in seconds since the epoch."""
+def _old(table: "LanceTable", named: Collection[int], before: float) -> list[int]:
     with tables.explained("read"):
-        return {it["version"]: it["timestamp"].timestamp() for it in table.list_versions()}
-
-
-def _cut(versions: Mapping[int, float], named: Collection[int], before: float) -> float:
-    """The time before which every version may go: 0 where none is named, and nothing is known."""
-    first = min(versions.keys() & set(named), default=0)
-    # The clock may have gone back since the first of them was made.
-    kept = min(when for version, when in versions.items() if version >= first)
-    return min(before, kept - _MARGIN) if first else 0.0
+        made = {it["version"]: it["timestamp"].timestamp() for it in table.list_versions()}
+    staying = {*named, max(made)}
+    # Where none of the named ones is there, it is not known what is needed.
+    if not made.keys() & set(named):
+        return []
+    return [version for version, when in made.items() if when < before and version not in staying]

@@ -19,9 +19,14 @@ Encode = Callable[[Sequence[str]], Floats]
 Progress = Callable[[int, int], None]
 
 CHUNK = 20_000  # texts per commit
-# Rows that a search reads one by one, since the index lacks them; and rows that the index holds
-# although its recall was measured without them.
-_UNINDEXED_LIMIT = 5_000
+# Rows that may have changed since an index's recall was measured.
+_MOST_UNMEASURED = 5_000
+# Each sync leaves a file of rows. A file of a 16th of all rows is large, and worn once a tenth of
+# its own rows are gone.
+_MOST_SMALL_FILES = 20
+_LARGE = 16
+_WORN = 0.1
+_ALL_PARTS = 1_000  # more than an index has
 _NEVER = timedelta(days=36_500)  # keeps `optimize` from removing versions
 _IDS_PER_DELETE = 5_000
 
@@ -31,7 +36,7 @@ class Measured(NamedTuple):
 
     Attributes:
         effort: that was measured.
-        changed: rows that changed since, and those that the index lacked then.
+        changed: rows that changed since.
     """
 
     effort: Effort
@@ -115,6 +120,29 @@ def delete_rows(table: "LanceTable", row_ids: pl.Series) -> None:
             table.delete(f"row_id IN ({quoted})")
 
 
+def tidy(table: "LanceTable") -> None:
+    """Merge the small files of rows that edits leave, once they are many, and rewrite worn ones.
+
+    Any other large file stays as it is. LanceDB's `optimize` would copy all rows of a table that
+    has less than a million, and for as long as a release names a version of before, both are there.
+    """
+    with tables.explained("tidied"):
+        if table.stats()["fragment_stats"]["num_fragments"] < _MOST_SMALL_FILES:
+            return
+        data = table.to_lance()
+        files = data.get_fragments()
+        least = table.count_rows() / _LARGE
+        staying = [
+            file.fragment_id
+            for file in files
+            if file.count_rows() >= least and file.num_deletions <= _WORN * file.physical_rows
+        ]
+        if len(files) - len(staying) < _MOST_SMALL_FILES:
+            return
+        data.optimize.compact_files(excluded_fragment_ids=staying)
+        table.checkout_latest()
+
+
 def make_searchable(
     uri: str,
     table: "LanceTable",
@@ -123,11 +151,11 @@ def make_searchable(
 ) -> Measured:
     """Build the table's approximate index, or extend it, and measure what it finds.
 
-    Rows that the index lacks are found all the same, one by one, so that a few edits leave the
-    measured recall as it is. Beyond a few thousand they are added to it. Fewer are added by each
-    clean-up (`pruning`), which puts them where the index as it was built has place for them: once
-    there are a few thousand of these, recall is measured again. Where it has fallen below what is
-    needed, the index is built anew, since the rows may have moved away from what it was built on.
+    Rows that the index lacks would be found all the same, one by one, which for a handful among a
+    million makes a search half as long again. They are added to it, which takes a second for a
+    million rows, where the index as it was built has place for them: once a few thousand rows have
+    changed, recall is measured again. Where it has fallen below what is needed, the index is built
+    anew, since the rows may have moved away from what it was built on.
 
     Args:
         uri: where the tables are.
@@ -141,15 +169,15 @@ def make_searchable(
     with tables.explained("indexed"):
         found = table.index_stats("vector_idx") if table.list_indices() else None
         if found is not None:
-            lacking = found.num_unindexed_rows
-            if lacking > _UNINDEXED_LIMIT:
-                table.optimize(cleanup_older_than=_NEVER)
-                lacking = 0
-            elif measured is not None and measured.changed - lacking <= _UNINDEXED_LIMIT:
+            if found.num_unindexed_rows:
+                # Into one, since each part of an index is searched by itself.
+                table.to_lance().optimize.optimize_indices(num_indices_to_merge=_ALL_PARTS)
+                table.checkout_latest()
+            if measured is not None and measured.changed <= _MOST_UNMEASURED:
                 return measured
             effort = _effort_for(uri, table, *known())
             if effort.recall >= neighbours.ENOUGH_RECALL:
-                return Measured(effort, lacking)
+                return Measured(effort, 0)
         # One file of rows in place of one for each chunk: a search reads those that it found out of
         # it in half the time.
         table.optimize(cleanup_older_than=_NEVER)
