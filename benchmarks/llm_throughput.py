@@ -25,11 +25,12 @@ import polars as pl
 from benchmarks.loopback_llm import MODEL, LoopbackLLM
 from benchmarks.provenance import RESULTS, provenance
 from benchmarks.tables import provenance_line, table
-from monoglot.config import GenerationConfig, LanguageConfig
+from monoglot.config import LanguageConfig
 from monoglot.generation.ledger import Ledger
 from monoglot.generation.owner import new_owner
 from monoglot.generation.replies import Reply
 from monoglot.generation.translation import translate
+from monoglot.generation_config import GenerationConfig
 
 HINGLISH = LanguageConfig(code="hi-Latn", name="Hinglish")
 CONFIG = GenerationConfig(model=MODEL)

@@ -22,9 +22,10 @@ from benchmarks.hinglish_files import read_tsv
 from benchmarks.planted_defects import Planted, glossary, planted_defects, written
 from benchmarks.provenance import RESULTS, provenance
 from benchmarks.tables import provenance_line
-from monoglot.config import LanguageConfig, QualityConfig
+from monoglot.config import LanguageConfig
 from monoglot.contracts import Queries, empty
 from monoglot.generation.quality import keep_good
+from monoglot.generation_config import QualityConfig
 from monoglot.learning.consistency import Consistency, consistency
 from monoglot.learning.encoder import Encoder
 

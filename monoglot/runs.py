@@ -16,7 +16,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from monoglot.config import Config, RedactionConfig
+from monoglot.config import Config
+from monoglot.generation_config import RedactionConfig
 from monoglot.identity import digest, identity_of
 from monoglot.learning_config import Verdict
 from monoglot.store import Artifact, Key, Store

@@ -4,11 +4,12 @@ from typing import Any
 
 import polars as pl
 
-from monoglot.config import GenerationConfig, LanguageConfig, QualityConfig, RedactionConfig
+from monoglot.config import LanguageConfig
 from monoglot.contracts import Rejects, empty
 from monoglot.generation.judging import ask_judge
 from monoglot.generation.redaction import Redactor
 from monoglot.generation.shared_ledger import open_ledger
+from monoglot.generation_config import GenerationConfig, QualityConfig, RedactionConfig
 from monoglot.learning.consistency import SHOWN, consistency
 from monoglot.store import Artifact
 from tasks.caching import stage

@@ -2,10 +2,11 @@
 
 import polars as pl
 
-from monoglot.config import GenerationConfig, LanguageConfig, RedactionConfig
+from monoglot.config import LanguageConfig
 from monoglot.generation.labelling import label_queries
 from monoglot.generation.redaction import Redactor
 from monoglot.generation.shared_ledger import open_ledger
+from monoglot.generation_config import GenerationConfig, RedactionConfig
 from monoglot.identity import digest, frame_digest
 from monoglot.store import Artifact
 from tasks.caching import stage

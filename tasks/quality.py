@@ -1,7 +1,8 @@
 """The gates of form that generated queries must pass before anything learns from them."""
 
-from monoglot.config import LanguageConfig, QualityConfig
+from monoglot.config import LanguageConfig
 from monoglot.generation.quality import keep_good
+from monoglot.generation_config import QualityConfig
 from monoglot.store import Artifact
 from tasks.caching import stage
 from tasks.checking import checked

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import polars as pl
 
-from monoglot.config import GenerationConfig, RedactionConfig
 from monoglot.generation.query_translation import (
     by_lexicon,
     read_lexicon,
     translate_questions,
 )
 from monoglot.generation.shared_ledger import open_ledger
+from monoglot.generation_config import GenerationConfig, RedactionConfig
 from monoglot.learning.evaluation import evaluate_vectors
 from monoglot.store import Artifact
 from tasks.caching import stage

@@ -1,9 +1,10 @@
 """The round trip: translations must mean their source again when they are translated back."""
 
-from monoglot.config import GenerationConfig, LanguageConfig, QualityConfig, RedactionConfig
+from monoglot.config import LanguageConfig
 from monoglot.generation.redaction import Redactor
 from monoglot.generation.round_trip import translate_back
 from monoglot.generation.shared_ledger import open_ledger
+from monoglot.generation_config import GenerationConfig, QualityConfig, RedactionConfig
 from monoglot.store import Artifact
 from tasks.caching import stage
 from tasks.checking import checked

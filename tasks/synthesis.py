@@ -4,11 +4,12 @@ import dataclasses
 
 import polars as pl
 
-from monoglot.config import GenerationConfig, LanguageConfig, RedactionConfig
+from monoglot.config import LanguageConfig
 from monoglot.generation.redaction import Redactor
 from monoglot.generation.shared_ledger import open_ledger
 from monoglot.generation.synthesis import TWINS, synthesize
 from monoglot.generation.variety import variety_of
+from monoglot.generation_config import GenerationConfig, RedactionConfig
 from monoglot.knowledge.parts import topics_of
 from monoglot.store import Artifact
 from tasks.caching import stage

@@ -4,11 +4,12 @@ from typing import Any
 
 import polars as pl
 
-from monoglot.config import GenerationConfig, LanguageConfig, RedactionConfig
+from monoglot.config import LanguageConfig
 from monoglot.generation.redaction import Redactor
 from monoglot.generation.renderings import measure
 from monoglot.generation.shared_ledger import open_ledger
 from monoglot.generation.translation import translate
+from monoglot.generation_config import GenerationConfig, RedactionConfig
 from monoglot.knowledge.parts import to_translate
 from monoglot.store import Artifact
 from tasks.caching import stage

@@ -5,11 +5,11 @@ from llm_batches import BatchFault
 from llm_server import Fault, Request, translation_of
 from parcels import CONFIG, HINGLISH
 
-from monoglot.config import SpendingConfig
 from monoglot.errors import BatchPendingError
 from monoglot.generation import batches
 from monoglot.generation.spending import Budget
 from monoglot.generation.translation import pending, translate
+from monoglot.generation_config import SpendingConfig
 
 
 def run(rows, server, ledger, *, batch=True, language=HINGLISH, spending=None, **changes):

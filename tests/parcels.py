@@ -2,8 +2,9 @@
 
 import polars as pl
 
-from monoglot.config import GenerationConfig, LanguageConfig
+from monoglot.config import LanguageConfig
 from monoglot.generation.translation import pending
+from monoglot.generation_config import GenerationConfig
 
 HINGLISH = LanguageConfig(code="hi-Latn", name="Hinglish", style="as typed on a phone")
 CONFIG = GenerationConfig(model="toy", glossary=("SIM swap",))

@@ -63,7 +63,7 @@ sys.path.insert(0, sys.argv[1])
 from parcels import CONFIG, HINGLISH, kb
 from monoglot.errors import BatchPendingError
 from monoglot.generation import batch_intake, batch_records
-from monoglot.config import SpendingConfig
+from monoglot.generation_config import SpendingConfig
 from monoglot.generation.ledger import Ledger
 from monoglot.generation.spending import Budget
 from monoglot.generation.translation import translate

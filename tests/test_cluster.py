@@ -19,12 +19,12 @@ from tiny_models import static_model
 from benchmarks.dask_cluster import DaskCluster
 from benchmarks.loopback_llm import LoopbackLLM
 from flows.retrain import retrain
-from monoglot.config import SpendingConfig
 from monoglot.errors import BudgetError, ConfigError, EndpointError
 from monoglot.generation import senders
 from monoglot.generation.ledger import Ledger
 from monoglot.generation.spending import Budget
 from monoglot.generation.translation import translate
+from monoglot.generation_config import SpendingConfig
 from monoglot.learning import mined, mining
 from monoglot.learning.distributions import Pool
 from monoglot.settings import Settings

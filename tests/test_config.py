@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from monoglot.config import Config, GenerationConfig, RedactionConfig
+from monoglot.config import Config
 from monoglot.config_file import load_config
 from monoglot.errors import ConfigError
+from monoglot.generation_config import GenerationConfig, RedactionConfig
 from monoglot.identity import digest, identity_of
 
 SMALLEST = "knowledge_base: {path: kb.csv}\n"

@@ -16,7 +16,7 @@ from flows import cli
 from flows.refresh_index import refresh_index
 from flows.retrain import retrain
 from monoglot import Retriever
-from monoglot.config import GenerationConfig, LanguageConfig
+from monoglot.config import LanguageConfig
 from monoglot.errors import InputError, RunError, StoreBusyError, StoreError
 from monoglot.forgetting import find, forget
 from monoglot.generation import forgetting
@@ -25,6 +25,7 @@ from monoglot.generation.forgetting import find_in_ledger, forget_in_ledger
 from monoglot.generation.ledger import Ledger
 from monoglot.generation.replies import Usage
 from monoglot.generation.translation import translate
+from monoglot.generation_config import GenerationConfig
 from monoglot.identity import frame_digest
 from monoglot.knowledge.knowledge_base import load_knowledge_base
 from monoglot.matching import Pattern

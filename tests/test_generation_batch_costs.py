@@ -5,10 +5,10 @@ from batched_translation import run, submit
 from llm_batches import BatchServer
 from parcels import CONFIG, HINGLISH, kb
 
-from monoglot.config import SpendingConfig
 from monoglot.errors import BudgetError, ConfigError
 from monoglot.generation import batches
 from monoglot.generation.translation import pending
+from monoglot.generation_config import SpendingConfig
 
 PRICES = {CONFIG.model: {"input": 4.0, "output": 8.0}}
 

@@ -13,13 +13,14 @@ import pytest
 from injection_cases import ATTACKS
 from llm_server import Fault, LLMServer, Request, translation_of
 
-from monoglot.config import GenerationConfig, LanguageConfig, QualityConfig, RedactionConfig
+from monoglot.config import LanguageConfig
 from monoglot.generation import prompts
 from monoglot.generation.quality import keep_good
 from monoglot.generation.redaction import Redactor
 from monoglot.generation.replies import Reply, clean_text, read_rows
 from monoglot.generation.synthesis import synthesize
 from monoglot.generation.translation import translate
+from monoglot.generation_config import GenerationConfig, QualityConfig, RedactionConfig
 
 HINGLISH = LanguageConfig(code="hi-Latn", name="Hinglish")
 CONFIG = GenerationConfig(model="toy")

@@ -6,10 +6,11 @@ import numpy as np
 import polars as pl
 from llm_server import Fault, LLMServer, translation_of
 
-from monoglot.config import GenerationConfig, LanguageConfig
+from monoglot.config import LanguageConfig
 from monoglot.contracts import Queries, Rejects, empty
 from monoglot.generation.judging import JUDGE_PROMPT, ask_judge, build_judge_messages
 from monoglot.generation.round_trip import translate_back
+from monoglot.generation_config import GenerationConfig
 from monoglot.identity import digest
 
 HINGLISH = LanguageConfig(code="hi-Latn", name="Hinglish")

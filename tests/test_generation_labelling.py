@@ -5,9 +5,10 @@ import json
 import polars as pl
 from llm_server import Fault, LLMServer
 
-from monoglot.config import GenerationConfig, LanguageConfig
+from monoglot.config import LanguageConfig
 from monoglot.contracts import Candidates, Gaps, Proposals, Queries, Rejects, empty
 from monoglot.generation.labelling import label_queries, pending
+from monoglot.generation_config import GenerationConfig
 
 HINGLISH = LanguageConfig(code="hi-Latn", name="Hinglish")
 ROWS = {

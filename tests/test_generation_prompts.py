@@ -94,9 +94,9 @@ def test_an_attack_is_translated_like_any_row(text, tmp_path):
     import polars as pl
     from llm_server import LLMServer, translation_of
 
-    from monoglot.config import GenerationConfig
     from monoglot.generation.ledger import Ledger
     from monoglot.generation.translation import translate
+    from monoglot.generation_config import GenerationConfig
 
     rows = pl.DataFrame({"row_id": ["a", "b"], "query": [text, "where is it"], "label": ["x", "y"]})
     with LLMServer() as server, Ledger(tmp_path / "ledger.sqlite") as ledger:

@@ -6,10 +6,11 @@ from typing import get_args
 import polars as pl
 import pytest
 
-from monoglot.config import Gate, LanguageConfig, MixingConfig, QualityConfig
+from monoglot.config import LanguageConfig, MixingConfig
 from monoglot.contracts import Queries, Rejects, empty
 from monoglot.generation.quality import _gates, folded, keep_good, terms_in
 from monoglot.generation.scripts import digits_of_the_world, script_classes
+from monoglot.generation_config import Gate, QualityConfig
 
 DATA = Path(__file__).parents[2] / "shared/data"
 HINGLISH = LanguageConfig(code="hi-Latn", name="Hinglish")

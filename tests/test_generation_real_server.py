@@ -16,12 +16,13 @@ import polars as pl
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-from monoglot.config import GenerationConfig, LanguageConfig, QualityConfig
+from monoglot.config import LanguageConfig
 from monoglot.contracts import Queries, empty
 from monoglot.generation.ledger import Ledger
 from monoglot.generation.quality import keep_good
 from monoglot.generation.replies import PROBLEMS, Reply
 from monoglot.generation.translation import translate
+from monoglot.generation_config import GenerationConfig, QualityConfig
 from monoglot.settings import Settings
 
 pytestmark = pytest.mark.slow

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from llm_server import Fault, LLMServer
 from redaction_cases import NEGATIVE, POSITIVE
 
-from monoglot.config import GenerationConfig, LanguageConfig, RedactionConfig
+from monoglot.config import LanguageConfig
 from monoglot.config_file import load_config
 from monoglot.contracts import Candidates, empty
 from monoglot.errors import ConfigError
@@ -20,6 +20,7 @@ from monoglot.generation.personal_numbers import folded
 from monoglot.generation.redaction import Redactor
 from monoglot.generation.synthesis import synthesize
 from monoglot.generation.translation import pending, translate
+from monoglot.generation_config import GenerationConfig, RedactionConfig
 
 HINGLISH = LanguageConfig(code="hi-Latn", name="Hinglish")
 CONFIG = GenerationConfig(model="toy", glossary=("gmail",))

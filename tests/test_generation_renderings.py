@@ -12,7 +12,7 @@ from parcels import CONFIG, kb
 from parcels import HINGLISH as PLAIN
 from pydantic import ValidationError
 
-from monoglot.config import LanguageConfig, MixingConfig, QualityConfig
+from monoglot.config import LanguageConfig, MixingConfig
 from monoglot.contracts import Queries, Rejects
 from monoglot.generation import prompts
 from monoglot.generation.ledger import Ledger
@@ -31,6 +31,7 @@ from monoglot.generation.renderings import (
     spellings_of,
 )
 from monoglot.generation.translation import pending, translate
+from monoglot.generation_config import QualityConfig
 
 
 def mixed(renderings=3, code="hi-Latn", **shares):

@@ -9,12 +9,13 @@ from hypothesis import strategies as st
 from llm_server import Fault, LLMServer
 from parcels import CONFIG, HINGLISH, kb, plan
 
-from monoglot.config import LanguageConfig, PriceConfig, SpendingConfig
+from monoglot.config import LanguageConfig
 from monoglot.errors import BudgetError, ConfigError
 from monoglot.generation.ledger import Ledger
 from monoglot.generation.replies import Usage
 from monoglot.generation.spending import Budget, price_of, refuse_unpriced
 from monoglot.generation.translation import translate
+from monoglot.generation_config import PriceConfig, SpendingConfig
 
 PRICES = {"toy": PriceConfig(input=2.0, output=8.0, cached_input=0.5)}
 ARABIC = LanguageConfig(code="ar", name="Arabic")

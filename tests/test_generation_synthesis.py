@@ -3,13 +3,14 @@
 import polars as pl
 from llm_server import Fault, LLMServer
 
-from monoglot.config import GenerationConfig, LanguageConfig, QualityConfig, RedactionConfig
+from monoglot.config import LanguageConfig
 from monoglot.contracts import Queries, Rejects, empty
 from monoglot.generation.prompts import VOICES
 from monoglot.generation.quality import keep_good
 from monoglot.generation.redaction import Redactor
 from monoglot.generation.synthesis import pending, synthesize, voice_of
 from monoglot.generation.variety import Variety, variety_of
+from monoglot.generation_config import GenerationConfig, QualityConfig, RedactionConfig
 
 HINGLISH = LanguageConfig(code="hi-Latn", name="Hinglish")
 

@@ -9,10 +9,11 @@ import pytest
 from llm_server import LLMServer
 from tokenizers import Tokenizer
 
-from monoglot.config import GenerationConfig, LanguageConfig
+from monoglot.config import LanguageConfig
 from monoglot.contracts import Queries, empty
 from monoglot.generation import synthesis, translation
 from monoglot.generation.tokens import answer_tokens, tokens_in
+from monoglot.generation_config import GenerationConfig
 from monoglot.knowledge.parts import topics_of
 
 with warnings.catch_warnings():  # it opens its files in an old way

@@ -9,13 +9,14 @@ from llm_server import Fault, LLMServer, mixture, translation_of
 from parcels import CONFIG, HINGLISH, kb, plan
 from pydantic import SecretStr
 
-from monoglot.config import LanguageConfig, QualityConfig
+from monoglot.config import LanguageConfig
 from monoglot.contracts import Queries, Rejects, empty
 from monoglot.errors import EndpointError
 from monoglot.generation import asking, translation
 from monoglot.generation.ledger import Ledger
 from monoglot.generation.quality import keep_good
 from monoglot.generation.translation import translate
+from monoglot.generation_config import QualityConfig
 
 
 def run(rows, server, ledger, language=HINGLISH, config=CONFIG, **changes):

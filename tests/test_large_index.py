@@ -4,6 +4,7 @@ import hashlib
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import lancedb
@@ -352,6 +353,24 @@ def test_without_room_for_the_vectors_searches_go_on_and_it_is_said_once(
     (said,) = [record.getMessage() for record in caplog.records]
     assert "TMPDIR" in said
     assert "searches go on" in said
+
+
+def test_where_no_thread_can_be_had_searches_go_on(large_folder, monkeypatch, caplog):
+    index = open_index(large_folder, dimensions=32)
+    index.load()
+    asked = clustered([f"about {n} asked" for n in range(200)])
+    expected = index.nearest(asked[:50], 10)
+
+    def refused(_self):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refused)
+    for _ in range(2):
+        index.nearest(asked, 10)
+        index.finish_loading()
+    assert index.nearest(asked[:50], 10).equals(expected)
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert "can't start new thread" in said
 
 
 END_WHILE_READING = """

@@ -13,9 +13,10 @@ from tiny_line import write_line
 
 from flows import cli
 from flows.retrain import retrain
-from monoglot.config import QualityConfig, SpendingConfig, UserQueriesFile
+from monoglot.config import UserQueriesFile
 from monoglot.config_file import load_config
 from monoglot.errors import ConfigError, EndpointError
+from monoglot.generation_config import QualityConfig, SpendingConfig
 from monoglot.learning.encoder import Encoder
 from monoglot.planning import make_plan, refuse_unready
 from monoglot.runs import Runs

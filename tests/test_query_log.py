@@ -10,11 +10,12 @@ import threading
 import pytest
 
 from monoglot import QueryLog
-from monoglot.config import Config, RedactionConfig
+from monoglot.config import Config
 from monoglot.errors import ConfigError
 from monoglot.feedback import query_log
 from monoglot.feedback.query_log import Suggestion, log_files, read_log
 from monoglot.forgetting import find, forget
+from monoglot.generation_config import RedactionConfig
 from monoglot.matching import Pattern
 from monoglot.serving.retriever import Answer
 from monoglot.store import Store
@@ -96,6 +97,8 @@ def test_threads_of_many_processes_lose_and_mix_nothing(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+# Other tests of this process may have imported it; the child does not use it.
+@pytest.mark.filterwarnings("ignore:lance is not fork-safe")
 def test_a_forked_worker_logs_its_own_and_not_its_parent_s(tmp_path):
     log = QueryLog(tmp_path)
     ask(log, "before")

@@ -8,9 +8,9 @@ from tiny_line import configure, request_of, store_of
 
 from flows.retrain import retrain
 from monoglot import QueryLog
-from monoglot.config import RedactionConfig
 from monoglot.errors import StoreError
 from monoglot.feedback.redacting import keep_redaction
+from monoglot.generation_config import RedactionConfig
 from monoglot.remote.place import local_part
 from monoglot.runs import Runs
 from monoglot.store import Store

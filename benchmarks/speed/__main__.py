@@ -16,7 +16,7 @@ from benchmarks.speed.figures import page
 from benchmarks.tables import provenance_line
 
 NAMES = (
-    *("nothing", "searching", "encoding", "training", "gpu"),
+    *("orchestration", "searching", "encoding", "training", "gpu"),
     *("mining", "indexing", "million", "cluster"),
 )
 

@@ -31,10 +31,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from monoglot.config import Config, RedactionConfig
+from monoglot.config import Config
 from monoglot.errors import ConfigError
 from monoglot.feedback.redacting import kept_redaction
 from monoglot.generation.redaction import Redactor
+from monoglot.generation_config import RedactionConfig
 from monoglot.matching import Pattern
 from monoglot.remote.place import local_part
 from monoglot.store import Store

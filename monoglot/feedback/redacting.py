@@ -6,8 +6,8 @@ A service knows the store and not `monoglot.yaml`. So each `retrain` leaves the 
 store's own means, in a folder or in a bucket. Patterns and countries say nothing of anybody.
 """
 
-from monoglot.config import RedactionConfig
 from monoglot.errors import StoreError
+from monoglot.generation_config import RedactionConfig
 from monoglot.store import Store
 
 _NAME = "redaction.json"

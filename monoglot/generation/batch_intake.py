@@ -18,7 +18,6 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
-from monoglot.config import SpendingConfig
 from monoglot.errors import EndpointError
 from monoglot.generation.access import plain
 from monoglot.generation.batch_api import BatchApi, RemoteBatch
@@ -27,6 +26,7 @@ from monoglot.generation.batch_results import LOST, Outcome, Result, results_in
 from monoglot.generation.llm import Endpoint
 from monoglot.generation.replies import Reply, Usage
 from monoglot.generation.spending import batch_price_of
+from monoglot.generation_config import SpendingConfig
 
 _AT_ONCE = 200  # results recorded in one transaction
 _KEPT_S = 30 * 86_400.0  # how long endpoints keep a batch's files

@@ -15,7 +15,6 @@ import uuid
 from collections.abc import Callable, Generator, Iterator, Mapping
 from typing import IO, Any, NamedTuple
 
-from monoglot.config import SpendingConfig
 from monoglot.errors import EndpointError
 from monoglot.generation.access import address, plain
 from monoglot.generation.apart import run_apart
@@ -28,6 +27,7 @@ from monoglot.generation.llm import Endpoint, NoReplyError
 from monoglot.generation.prompts import sent_ids
 from monoglot.generation.replies import Usage
 from monoglot.generation.spending import Budget, most_of_batched, refuse_unpriced
+from monoglot.generation_config import SpendingConfig
 from monoglot.settings import Settings
 
 MOST_BYTES = 190_000_000  # of a file; the API takes 200 MB

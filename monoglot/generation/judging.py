@@ -10,7 +10,7 @@ from typing import Any
 
 import polars as pl
 
-from monoglot.config import GenerationConfig, LanguageConfig
+from monoglot.config import LanguageConfig
 from monoglot.generation.asking import Answers, Progress, Task
 from monoglot.generation.buying import answer_all
 from monoglot.generation.ledger import Ledger
@@ -18,6 +18,7 @@ from monoglot.generation.prompts import described, messages_of, rows_schema
 from monoglot.generation.redaction import Redactor
 from monoglot.generation.senders import endpoint_of
 from monoglot.generation.spending import Budget
+from monoglot.generation_config import GenerationConfig
 from monoglot.identity import digest
 from monoglot.settings import Settings
 

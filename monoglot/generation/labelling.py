@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from monoglot.config import GenerationConfig, LanguageConfig
+from monoglot.config import LanguageConfig
 from monoglot.contracts import Gaps, Proposals, Queries, empty
 from monoglot.generation.asking import (
     Generated,
@@ -41,6 +41,7 @@ from monoglot.generation.redaction import Redacted, Redactor
 from monoglot.generation.replies import Problem, clean_text
 from monoglot.generation.senders import endpoint_of
 from monoglot.generation.spending import Budget
+from monoglot.generation_config import GenerationConfig
 from monoglot.identity import digest
 from monoglot.settings import Settings
 

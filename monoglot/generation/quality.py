@@ -16,13 +16,14 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from monoglot.config import LanguageConfig, QualityConfig
+from monoglot.config import LanguageConfig
 from monoglot.contracts import Rejects, empty
 from monoglot.generation.languages import LanguageJudge
 from monoglot.generation.lost_parts import as_word, with_lost_parts
 from monoglot.generation.meta_text import is_meta_text
 from monoglot.generation.prompts import telling_phrases
 from monoglot.generation.scripts import script_classes
+from monoglot.generation_config import QualityConfig
 
 _TEXT = pl.col("text")
 _ENGLISH = pl.col("english")

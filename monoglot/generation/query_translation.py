@@ -8,13 +8,14 @@ from pathlib import Path
 
 import polars as pl
 
-from monoglot.config import Config, GenerationConfig, LanguageConfig, RedactionConfig
+from monoglot.config import Config, LanguageConfig
 from monoglot.errors import DataError
 from monoglot.generation.asking import Generated, PlannedWork, Progress
 from monoglot.generation.ledger import Ledger
 from monoglot.generation.redaction import Redactor
 from monoglot.generation.spending import Budget
 from monoglot.generation.translation import pending, translate
+from monoglot.generation_config import GenerationConfig, RedactionConfig
 from monoglot.identity import normalised
 from monoglot.knowledge.files import read_table
 from monoglot.settings import Settings

@@ -18,9 +18,9 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from monoglot.config import RedactionConfig
 from monoglot.generation import personal_numbers as numbers
 from monoglot.generation.replies import Problem
+from monoglot.generation_config import RedactionConfig
 
 # Free mail hosts and payment handles that people write without the ending.
 _BARE_HOSTS = (

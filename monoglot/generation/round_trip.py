@@ -10,13 +10,14 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from monoglot.config import GenerationConfig, LanguageConfig
+from monoglot.config import LanguageConfig
 from monoglot.contracts import Rejects, empty
 from monoglot.generation.asking import Generated, Progress
 from monoglot.generation.ledger import Ledger
 from monoglot.generation.redaction import Redactor
 from monoglot.generation.spending import Budget
 from monoglot.generation.translation import translate
+from monoglot.generation_config import GenerationConfig
 from monoglot.settings import Settings
 
 

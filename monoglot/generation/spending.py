@@ -13,10 +13,10 @@ import asyncio
 import threading
 from dataclasses import dataclass, replace
 
-from monoglot.config import SpendingConfig
 from monoglot.errors import BudgetError, ConfigError
 from monoglot.generation.ledger import Calibration
 from monoglot.generation.replies import Usage
+from monoglot.generation_config import SpendingConfig
 
 _POLL_S = 0.05
 _FIRST_MARGIN = 2.0  # an estimate may be this many times too low, as long as no reply has come

@@ -17,7 +17,7 @@ from typing import Any
 
 import polars as pl
 
-from monoglot.config import GenerationConfig, LanguageConfig
+from monoglot.config import LanguageConfig
 from monoglot.contracts import Queries, Rejects, empty
 from monoglot.generation.asking import Generated, PlannedWork, Progress, Task, plan, rejects_of
 from monoglot.generation.buying import answer_all
@@ -35,6 +35,7 @@ from monoglot.generation.redaction import Redacted, Redactor
 from monoglot.generation.replies import clean_text
 from monoglot.generation.senders import endpoint_of
 from monoglot.generation.spending import Budget
+from monoglot.generation_config import GenerationConfig
 from monoglot.identity import digest, text_digest
 from monoglot.settings import Settings
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import polars as pl
 
-from monoglot.config import GenerationConfig, LanguageConfig
+from monoglot.config import LanguageConfig
 from monoglot.contracts import Queries, Rejects, empty
 from monoglot.generation.asking import (
     Answers,
@@ -42,6 +42,7 @@ from monoglot.generation.renderings import mixes_of, spellings_of
 from monoglot.generation.replies import Problem, clean_text
 from monoglot.generation.senders import endpoint_of
 from monoglot.generation.spending import Budget
+from monoglot.generation_config import GenerationConfig
 from monoglot.identity import digest, text_digest
 from monoglot.settings import Settings
 

@@ -23,6 +23,7 @@ from monoglot.serving.row_labels import RowPlaces
 # A process that asks one question is not to read a million vectors first.
 WORTH_KEEPING = 100
 _PAIRS_PER_BLOCK = 8_192
+_GOING_ON = "searches go on without vectors in memory: %s"
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -61,7 +62,7 @@ class KeptVectors:
                 file.write(np.ascontiguousarray(block).data)
                 rows.append(part["_rowid"].to_numpy())
             file.flush()
-            matrix = np.memmap(file, np.float32, "r", shape=(count, dimensions))
+            matrix = np.memmap(file, np.float32, "r", shape=(count, dimensions)).view(np.ndarray)
         return cls(np.concatenate(rows), matrix)
 
     def scored(self, found: Hits, vectors: Floats) -> Hits:
@@ -102,23 +103,22 @@ class Keeping:
             if self._reader is None and self._asked >= WORTH_KEEPING:
                 # No daemon: one that is within LanceDB when Python ends may keep it from ending.
                 self._reader = threading.Thread(target=self._keep)
-                self._reader.start()
+                try:
+                    self._reader.start()
+                except RuntimeError as error:  # the process is ending, or has too many threads
+                    _LOGGER.warning(_GOING_ON, error)
         return self._kept
 
     def finish(self) -> None:
         """Wait for the vectors, if they are being read."""
-        if self._reader is not None:
+        if self._reader is not None and self._reader.is_alive():
             self._reader.join()
 
     def _keep(self) -> None:
         try:
             self._kept = self._read()
         except Exception as error:
-            _LOGGER.warning(
-                "searches go on without vectors in memory: %s",
-                error,
-                exc_info=not isinstance(error, MonoglotError),
-            )
+            _LOGGER.warning(_GOING_ON, error, exc_info=not isinstance(error, MonoglotError))
 
 
 def _check_room(size: int) -> None:

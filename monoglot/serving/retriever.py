@@ -101,6 +101,9 @@ class _Held:
 class Retriever:
     """Answers from a store's current release. Any number of threads may search at once.
 
+    Of a large knowledge base it reads the vectors into a temporary file, in the background, once it
+    was asked often enough; see `kept_vectors`. Where there is no room, a warning is logged.
+
     Args:
         store: the store's folder, as in `monoglot.yaml`.
         device: `cpu`, `cuda`, `mps`; empty for the best there is.
