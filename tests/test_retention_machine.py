@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 import tempfile
 import time
 from contextlib import contextmanager, suppress
@@ -225,7 +226,10 @@ def test_versions_stay_that_are_young_or_tagged_and_all_where_no_named_one_is_th
     newest = Index.of_model(store.index_uri, "a" * 64, DIMENSIONS)
     newest._table.tags.create("mine", made[0].version)
     assert pruning.prune(store, table, {made[5].version + 9}, time.time()) == 0
-    assert pruning.prune(store, table, {made[5].version}, between) > 0
+    old = pruning.old_versions(store, table, {made[5].version}, between)
+    assert pruning.prune(store, table, {made[5].version}, between) == len(old) > 0
+    left = {it["version"] for it in newest._table.list_versions()}
+    assert not left & set(old)
     for number, is_there in enumerate((True, False, False, True, True, True)):
         if is_there:
             index = Index.at(store.index_uri, table, made[number].version)
@@ -233,3 +237,10 @@ def test_versions_stay_that_are_young_or_tagged_and_all_where_no_named_one_is_th
         else:
             with pytest.raises(StoreError):
                 Index.at(store.index_uri, table, made[number].version)
+
+
+def test_without_pylance_it_is_said_what_to_install(store, monkeypatch):
+    made = [sync(store, number) for number in range(3)]
+    monkeypatch.setitem(sys.modules, "lance", None)
+    with pytest.raises(StoreError, match="extra `pipeline`"):
+        pruning.prune(store, made[0].table, {made[2].version}, time.time())

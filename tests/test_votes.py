@@ -70,6 +70,10 @@ def test_the_expression_gives_the_same_votes(best):
     assert expected[1, 2] == 0
 
 
+def test_a_query_without_rows_has_no_votes():
+    assert votes(np.zeros(0, np.float32), 0.05).tolist() == []
+
+
 def test_nothing_found_gives_no_share_and_no_warning():
     nothing = np.full((1, 3), -np.inf, np.float32)
     found = rank_by(

@@ -44,7 +44,8 @@ def votes(scores: NDArray[np.floating], temperature: float) -> NDArray[np.float6
     Returns:
         As many weights; a query that found no row has zeros.
     """
-    best = np.maximum(scores.max(axis=-1, keepdims=True), _LOWEST)  # so that no -inf - -inf is
+    # Never -inf, from which -inf could not be taken; nor is there one of no row at all.
+    best = scores.max(axis=-1, keepdims=True, initial=_LOWEST)
     weights: NDArray[np.float64] = np.exp((scores.astype(np.float64) - best) / temperature)
     weights[(best >= VERY_QUERY) & (scores < VERY_QUERY)] = 0.0
     weights /= np.maximum(weights.sum(axis=-1, keepdims=True), np.finfo(np.float64).tiny)

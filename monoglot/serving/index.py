@@ -22,6 +22,7 @@ from monoglot.serving.neighbours import Effort, Floats
 from monoglot.serving.row_labels import RowLabels
 from monoglot.serving.syncing import Encode, Measured, Progress
 from monoglot.serving.table_search import TableSearch
+from monoglot.serving.tables import ANSWERING
 from monoglot.serving.vectors import Asked, Vectors
 
 if TYPE_CHECKING:
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 # them in 7 to 10 ms on two cores (benchmarks/results/speed.md). When this was chosen, LanceDB's
 # index took twice as long.
 EXACT_NUMBERS = 40_000_000
-_ANSWERING = ("row_id", "query", "label", "label_path", "answer")
 
 
 @dataclass(frozen=True)
@@ -344,7 +344,7 @@ class Index:
         found = self.nearest(vectors, k)
         texts = self.rows_at(found["row"])
         return found.join(texts, on="row", how="left", maintain_order="left").select(
-            "question", *_ANSWERING, "score"
+            "question", *ANSWERING, "score"
         )
 
     def nearest(self, vectors: Floats, k: int) -> pl.DataFrame:
@@ -381,24 +381,29 @@ class Index:
     def load(self) -> None:
         """Read what a search needs into memory, which the first one would do otherwise.
 
-        From now on a large index keeps its vectors once it was asked often enough, to be searched
-        in less time; see `kept_vectors`.
+        From now on a large index keeps its rows once it was asked often enough, to be searched in
+        less time; see `kept_rows`.
         """
         if self._in_memory():
             self._whole()
         else:
             self._row_labels()
-            self._search().keep_vectors()
+            self._search().keep_rows()
+
+    def stop_loading(self) -> None:
+        """Read no more rows to be kept: another version is searched from now on."""
+        if not self._in_memory():
+            self._search().stop_keeping()
 
     def finish_loading(self) -> None:
-        """Wait for the vectors, if they are being read: whoever measures a search does."""
+        """Wait for the rows, if they are being read: whoever measures a search does."""
         if not self._in_memory() and (keeping := self._search().keeping):
             keeping.finish()
 
     def rows_at(self, rows: pl.Series) -> pl.DataFrame:
         """`row`, row_id, query, label, label_path and answer of rows that `nearest` named."""
         if not self._in_memory():
-            return self._search().rows_at(rows.unique().to_list(), _ANSWERING)
+            return self._search().rows_at(rows.unique())
         distinct = rows.unique()
         return self._whole()[0][distinct].with_columns(row=distinct)
 
@@ -422,7 +427,7 @@ class Index:
         with self._reading:
             held = self._held
             if held is None or held[0] != self.version:
-                held = self._held = (self.version, *self.read(_ANSWERING))
+                held = self._held = (self.version, *self.read(ANSWERING))
             return held[1:]
 
     def _search(self) -> TableSearch:

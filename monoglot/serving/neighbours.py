@@ -173,7 +173,7 @@ def recall(found: Hits, reached: Floats) -> float:
 
 
 # Tried in this order; the last reads every partition, and so loses only what 1-bit codes lose.
-_PROBES = (20, 40, 80, 100, 120, 140, 160, 320, 640)
+_PROBES = (20, 40, 80, 100, 110, 120, 140, 160, 320, 640)
 _EFFORTS = (*((nprobes, 1) for nprobes in _PROBES), (160, 5), (1_000_000, 20))
 
 

@@ -44,8 +44,7 @@ def prune(store: Store, name: str, named: Collection[int], before: float) -> int
     old = _old(table, named, before)
     with tables.explained("cleaned up"):
         if old:
-            # What somebody tagged by hand stays: that is what a tag is for.
-            table.to_lance().cleanup_old_versions(versions=old, error_if_tagged_old_versions=False)
+            tables.by_lance(table).cleanup_old_versions(versions=old)
     return len(old)
 
 
@@ -57,7 +56,9 @@ def _open(store: Store, name: str) -> "LanceTable":
 def _old(table: "LanceTable", named: Collection[int], before: float) -> list[int]:
     with tables.explained("read"):
         made = {it["version"]: it["timestamp"].timestamp() for it in table.list_versions()}
-    staying = {*named, max(made)}
+        tagged = {tag["version"] for tag in table.tags.list().values()}
+    # What somebody tagged by hand stays: that is what a tag is for.
+    staying = {*named, *tagged, max(made)}
     # Where none of the named ones is there, it is not known what is needed.
     if not made.keys() & set(named):
         return []

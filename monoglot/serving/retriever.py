@@ -101,8 +101,8 @@ class _Held:
 class Retriever:
     """Answers from a store's current release. Any number of threads may search at once.
 
-    Of a large knowledge base it reads the vectors into a temporary file, in the background, once it
-    was asked often enough; see `kept_vectors`. Where there is no room, a warning is logged.
+    A large knowledge base it reads into temporary files, in the background, once it was asked often
+    enough; see `kept_rows`. Where there is no room, a warning is logged.
 
     Args:
         store: the store's folder, as in `monoglot.yaml`.
@@ -161,7 +161,8 @@ class Retriever:
             wanted = pointer.release if pointer else None
             if wanted == self._held.release.id or (is_pausing and wanted == failed):
                 return False
-            self._held = self._load(self._current(), self._held)
+            before, self._held = self._held, self._load(self._current(), self._held)
+            before.index.stop_loading()
         except Exception as error:
             self._failed = (wanted, time.monotonic() + RETRY_S)
             _LOGGER.warning(

@@ -129,7 +129,7 @@ def tidy(table: "LanceTable") -> None:
     with tables.explained("tidied"):
         if table.stats()["fragment_stats"]["num_fragments"] < _MOST_SMALL_FILES:
             return
-        data = table.to_lance()
+        data = tables.by_lance(table)
         files = data.get_fragments()
         least = table.count_rows() / _LARGE
         staying = [
@@ -171,7 +171,7 @@ def make_searchable(
         if found is not None:
             if found.num_unindexed_rows:
                 # Into one, since each part of an index is searched by itself.
-                table.to_lance().optimize.optimize_indices(num_indices_to_merge=_ALL_PARTS)
+                tables.by_lance(table).optimize.optimize_indices(num_indices_to_merge=_ALL_PARTS)
                 table.checkout_latest()
             if measured is not None and measured.changed <= _MOST_UNMEASURED:
                 return measured

@@ -4,20 +4,23 @@ By LanceDB's coroutines, a query in one step. Its synchronous table takes five, 
 to another and back, and reads the schema twice: a millisecond of ten among a million rows.
 """
 
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
 
 from monoglot.remote.place import storage_options
-from monoglot.serving.kept_vectors import Keeping, KeptVectors
+from monoglot.serving.kept_rows import Keeping, KeptRows
 from monoglot.serving.neighbours import Effort, Floats, Hits
-from monoglot.serving.tables import explained
+from monoglot.serving.tables import ANSWERING, explained
 
 if TYPE_CHECKING:
     from lancedb.query import AsyncVectorQuery
     from lancedb.table import AsyncTable
+
+    _Query = Callable[[AsyncVectorQuery], AsyncVectorQuery]
 
 
 class TableSearch:
@@ -36,13 +39,13 @@ class TableSearch:
         from lancedb.background_loop import LOOP
 
         self._loop = LOOP
-        self._read = lambda: KeptVectors.read(uri, name, version)
+        self._read = functools.partial(KeptRows.read, uri, name, version, ANSWERING)
         self.keeping: Keeping | None = None
         with explained(f"opened at version {version} of {name}"):
             self._table: AsyncTable = LOOP.run(_opened(uri, name, version))
 
-    def keep_vectors(self) -> None:
-        """From now on, read the vectors once enough was asked: for a process that serves."""
+    def keep_rows(self) -> None:
+        """From now on, read all rows once enough was asked: for a process that serves."""
         if self.keeping is None:
             self.keeping = Keeping(self._read)
 
@@ -52,7 +55,7 @@ class TableSearch:
         No column is read: three of texts, for 200 rows of a million, take as long as to find them.
 
         Returns:
-            The k nearest of each, and where the vectors are kept `effort.refine` times as many.
+            The k nearest of each, and where the rows are kept `effort.refine` times as many.
 
         Raises:
             StoreError: the table cannot be searched.
@@ -61,17 +64,39 @@ class TableSearch:
             return self._found(vectors, k, lambda query: query.bypass_vector_index())
         kept = self.keeping.after(len(vectors)) if self.keeping else None
         if kept is None:
-            return self._found(
-                vectors,
-                k,
-                lambda query: query.nprobes(effort.nprobes).refine_factor(effort.refine),
-            )
-        found = self._found(vectors, k * effort.refine, lambda query: query.nprobes(effort.nprobes))
-        return kept.scored(found, vectors)
+            return self._near(vectors, k, effort, lambda query: query.refine_factor(effort.refine))
+        return kept.scored(
+            self._near(vectors, k * effort.refine, effort, lambda query: query), vectors
+        )
 
-    def _found(
-        self, vectors: Floats, k: int, how: "Callable[[AsyncVectorQuery], AsyncVectorQuery]"
-    ) -> Hits:
+    def stop_keeping(self) -> None:
+        """Read no further, if rows are being read."""
+        if self.keeping is not None:
+            self.keeping.stop()
+
+    def _near(self, vectors: Floats, k: int, effort: Effort, how: "_Query") -> Hits:
+        """The k nearest of each vector by the index; scores are estimated, but for refined ones.
+
+        The partitions next to a vector may hold fewer rows than that, since those were deleted:
+        then as many are read as it takes.
+        """
+        found = self._found(vectors, k, lambda query: how(query).nprobes(effort.nprobes))
+        few = np.flatnonzero(np.bincount(found.question, minlength=len(vectors)) < k)
+        if not len(few):
+            return found
+        more = self._found(
+            vectors[few],
+            k,
+            lambda query: how(query).maximum_nprobes(0).minimum_nprobes(effort.nprobes),
+        )
+        enough = ~np.isin(found.question, few)
+        return Hits(
+            np.concatenate([found.question[enough], few[more.question]]),
+            np.concatenate([found.row[enough], more.row]),
+            np.concatenate([found.score[enough], more.score]),
+        )
+
+    def _found(self, vectors: Floats, k: int, how: "_Query") -> Hits:
         with explained("searched"):
             query = how(self._table.query().nearest_to(vectors).distance_type("cosine"))
             # `_distance` is named, since LanceDB prints a warning per query where it is not.
@@ -83,14 +108,17 @@ class TableSearch:
             1 - found["_distance"].to_numpy(),
         )
 
-    def rows_at(self, rows: Sequence[int], columns: Sequence[str]) -> pl.DataFrame:
-        """`row` and some columns of rows by LanceDB's id, in no order.
+    def rows_at(self, rows: pl.Series) -> pl.DataFrame:
+        """`row` and the texts that answer of rows by LanceDB's id, each once, in no order.
 
         Raises:
             StoreError: the table cannot be read.
         """
+        kept = self.keeping.after(0) if self.keeping else None
+        if kept is not None:
+            return kept.texts_of(rows.to_numpy())
         with explained("read"):
-            query = self._table.take_row_ids(list(rows)).with_row_id().select(list(columns))
+            query = self._table.take_row_ids(rows.to_list()).with_row_id().select(list(ANSWERING))
             return pl.DataFrame(self._loop.run(query.to_arrow())).rename({"_rowid": "row"})
 
 

@@ -20,12 +20,14 @@ from monoglot.remote.place import is_remote, storage_options
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from lance import LanceDataset
     from lancedb import DBConnection
     from lancedb.table import LanceTable
 
 Floats = NDArray[np.float32]
 
 TEXTS = ("row_id", "query", "label", "label_path", "label_text", "answer")
+ANSWERING = ("row_id", "query", "label", "label_path", "answer")
 _FORMAT = "1"
 _ROWS_PER_BLOCK = 32_768
 
@@ -153,6 +155,21 @@ def open_at(uri: str, name: str, version: int) -> "LanceTable":
 def dimensions_of(found: "pa.Schema") -> int:
     """Length d of a table's vectors."""
     return int(found.field("vector").type.list_size)
+
+
+def by_lance(table: "LanceTable") -> "LanceDataset":
+    """A table by Lance's own library, which does some things that LanceDB does not pass on.
+
+    Raises:
+        StoreError: it is not installed.
+    """
+    try:
+        return table.to_lance()
+    except ImportError as error:
+        raise StoreError(
+            "pylance is not installed, which writing an index takes: it comes with the extra "
+            "`pipeline`."
+        ) from error
 
 
 def digests_of(table: "LanceTable") -> pl.DataFrame:
