@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from lancedb.table import LanceTable
 
 # Numbers in all vectors: so many (160 MB) are kept in memory. One query is compared with all of
-# them in 7 to 10 ms on two cores (benchmarks/results/speed.md). When this was chosen, LanceDB's
+# them in 9 to 11 ms on two cores (benchmarks/results/speed.md). When this was chosen, LanceDB's
 # index took twice as long.
 EXACT_NUMBERS = 40_000_000
 

@@ -2,9 +2,9 @@
 
 An approximate search finds rows by codes, scores those that it found by their vectors, and answers
 with the texts of a few. LanceDB reads both row by row out of its files, which among a million rows
-takes longer than to find them, and in a bucket is a request each. Out of files that are mapped into
-memory, of which the system keeps there what it has room for, it takes less than a millisecond.
-(Where the temporary folder itself is in memory, TMPDIR should name one on a disk.)
+takes as long as to find them, and in a bucket is a request each. Out of files that are mapped into
+memory, of which the system keeps there what it has room for, an answer takes two thirds of the time
+in all. (Where the temporary folder itself is in memory, TMPDIR should name one on a disk.)
 """
 
 import logging

@@ -45,7 +45,7 @@ class Hits(NamedTuple):
     Attributes:
         question: (n,) number of the vector.
         row: (n,) the table's id of the row, of the version that was searched.
-        score: (n,) cosine.
+        score: (n,) cosine, or an index's estimate of it.
     """
 
     question: NDArray[np.int64]

@@ -1,7 +1,7 @@
 """What a search among many rows knows of each without reading the table: its label and its rank.
 
-By NumPy throughout: polars takes some tenths of a millisecond for each step on few rows, which is
-an eighth of a search among a million.
+By NumPy throughout: polars takes some tenths of a millisecond for each step on few rows, and all of
+them were an eighth of a search among a million.
 """
 
 import numpy as np

@@ -151,10 +151,10 @@ def make_searchable(
 ) -> Measured:
     """Build the table's approximate index, or extend it, and measure what it finds.
 
-    Rows that the index lacks would be found all the same, one by one, which for a handful among a
-    million makes a search half as long again. They are added to it, which takes a second for a
-    million rows, where the index as it was built has place for them: once a few thousand rows have
-    changed, recall is measured again. Where it has fallen below what is needed, the index is built
+    Rows that the index lacks would be found all the same, one by one: a thousand of a million make
+    a search more than half as long again. They are added to it, which takes a second in a million
+    rows, where the index as it was built has place for them: once a few thousand rows have changed,
+    recall is measured again. Where it has fallen below what is needed, the index is built
     anew, since the rows may have moved away from what it was built on.
 
     Args:
