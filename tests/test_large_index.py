@@ -310,7 +310,8 @@ def test_an_index_that_keeps_its_rows_finds_the_same_of_edited_ones_too(
     asked = clustered([*(f"about {n} never seen" for n in range(60)), *edited["query"][50:110]])
     expected, found = plain.nearest(asked, 200), kept(keeping).nearest(asked, 200)
     both = expected.join(found, on=["question", "row", "label"], suffix="_kept")
-    assert both.height == expected.height == found.height == 200 * len(asked)
+    assert expected.height == found.height == 200 * len(asked)
+    assert both.height >= found.height - 2  # the last of a query may be another by rounding alone
     np.testing.assert_allclose(both["score_kept"], both["score"], atol=1e-6)
     rising = pl.col("score").diff().over("question") > 0
     assert found.filter(rising).is_empty()
@@ -373,9 +374,12 @@ def test_a_query_whose_partition_was_emptied_is_answered_from_others(
     index._seen = index._seen._replace(effort=neighbours.Effort(1, 1, 0.99))
     if is_kept:
         kept(index)
-    asked = clustered(["about 3 case new", "about 150 case gone", "about 4 case new"])
-    poor = index._search()._found(asked, 200, lambda query: query.nprobes(1))
-    assert np.bincount(poor.question, minlength=3)[1] < 50  # else this test would show nothing
+    gone = clustered([f"about {number} case gone" for number in range(20, 200)])
+    poor = index._search()._found(gone, 200, lambda query: query.nprobes(1))
+    counts = np.bincount(poor.question, minlength=len(gone))
+    assert counts.min() < 50  # else this test would show nothing
+    known = clustered(["about 3 case new", "about 4 case new"])
+    asked = np.stack([known[0], gone[counts.argmin()], known[1]])
     found = index.nearest(asked, 50)
     assert found["question"].to_list() == [number for number in range(3) for _ in range(50)]
     one = index.nearest(asked[1:2], 50)
