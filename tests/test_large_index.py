@@ -294,7 +294,7 @@ def kept(index):
     index.load()
     index.nearest(clustered([f"about {n} warm" for n in range(kept_rows.WORTH_KEEPING)]), 1)
     index.finish_loading()
-    assert index._search().keeping.after(0) is not None
+    assert index._search().keeping.kept is not None
     return index
 
 

@@ -59,7 +59,7 @@ class KeptRows:
         name: str,
         version: int,
         columns: Sequence[str],
-        is_wanted: Callable[[], bool] = lambda: True,
+        is_wanted: Callable[[], bool],
     ) -> "KeptRows | None":
         """Read all of a version into files without names, so that none outlives the process.
 
@@ -135,6 +135,9 @@ class Keeping:
 
     Args:
         read: gives them; is given what to ask whether they are still wanted.
+
+    Attributes:
+        kept: the rows, once they are there.
     """
 
     def __init__(self, read: Callable[[Callable[[], bool]], KeptRows | None]) -> None:
@@ -143,7 +146,7 @@ class Keeping:
         self._lock = threading.Lock()
         self._asked = 0
         self._reader: threading.Thread | None = None
-        self._kept: KeptRows | None = None
+        self.kept: KeptRows | None = None
 
     def after(self, queries: int) -> KeptRows | None:
         """The rows, if they are there; told how many queries are being asked."""
@@ -157,7 +160,7 @@ class Keeping:
                     self._reader.start()
                 except RuntimeError as error:  # the process is ending, or has too many threads
                     _LOGGER.warning(_GOING_ON, error)
-        return self._kept
+        return self.kept
 
     def finish(self) -> None:
         """Wait for the rows, if they are being read."""
@@ -173,7 +176,7 @@ class Keeping:
 
     def _keep(self) -> None:
         try:
-            self._kept = self._read(self._is_wanted)
+            self.kept = self._read(self._is_wanted)
         except Exception as error:
             _LOGGER.warning(_GOING_ON, error, exc_info=not isinstance(error, MonoglotError))
 

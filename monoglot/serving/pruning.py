@@ -14,7 +14,7 @@ from monoglot.store import Store
 if TYPE_CHECKING:
     from lancedb.table import LanceTable
 
-# Opening a table costs more than a handful of versions is worth.
+# Fewer are not worth a clean-up.
 WORTH_PRUNING = 20
 
 

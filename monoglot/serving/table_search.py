@@ -114,7 +114,7 @@ class TableSearch:
         Raises:
             StoreError: the table cannot be read.
         """
-        kept = self.keeping.after(0) if self.keeping else None
+        kept = self.keeping.kept if self.keeping else None
         if kept is not None:
             return kept.texts_of(rows.to_numpy())
         with explained("read"):
