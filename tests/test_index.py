@@ -345,7 +345,10 @@ def test_nearest_agrees_with_a_plain_sort(rows, queries, k, values, seed):
 def test_ids_of_rows_are_found_in_their_runs(ids, first):
     rows = np.array(sorted(ids), np.uint64) + np.uint64(first)
     asked = np.random.default_rng(0).permutation(len(rows))
-    assert RowPlaces(rows).of(rows[asked]).tolist() == asked.tolist()
+    places = RowPlaces(rows)
+    assert places.of(rows[asked]).tolist() == asked.tolist()
+    around = np.unique(np.concatenate([rows, rows + 1, rows - 1, rows[-1:] + 2**40]))
+    assert places.holds(around).tolist() == np.isin(around, rows).tolist()
 
 
 @pytest.mark.parametrize("values", [1, 2, 1000])

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import polars as pl
 import pytest
@@ -31,6 +31,7 @@ from monoglot.runs import Runs
 from monoglot.serving import index as index_module
 from monoglot.serving import pruning, syncing
 from monoglot.serving.index import Index
+from monoglot.serving.neighbours import Effort
 from monoglot.serving.releases import Release, Releases
 from monoglot.store import Key, Store
 
@@ -114,7 +115,9 @@ def test_a_table_in_a_bucket_is_searched_without_a_copy(machine, location, monke
     vectors = encode(texts_of(3))
     expected = held.nearest(vectors, 4)
     monkeypatch.setattr(index_module, "EXACT_NUMBERS", 0)
-    found = Index.at(uri, made.index_table, made.index_version).nearest(vectors, 4)
+    searched = Index.at(uri, made.index_table, made.index_version)
+    searched._seen = searched._seen._replace(effort=Effort(1, 1, 0.5))
+    found = searched.nearest(vectors, 4)
     assert found.drop("row", "score").equals(expected.drop("row", "score"))
     assert found["score"].to_list() == pytest.approx(expected["score"].to_list(), abs=1e-6)
 
@@ -123,11 +126,12 @@ def test_the_files_and_versions_of_a_table_in_a_bucket_are_tidied_and_removed(
     machine, location, monkeypatch
 ):
     monkeypatch.setattr(syncing, "_MOST_SMALL_FILES", 2)
+    monkeypatch.setattr(index_module, "EXACT_NUMBERS", 0)
     store = Store.open(location)
     digest = "d" * 64
     made = []
     for number in range(6):
-        texts = [*texts_of(40)[3:], *(f"edit {number} {row}" for row in range(3))]
+        texts = [*texts_of(300)[3:], *(f"edit {number} {row}" for row in range(3))]
         index = Index.of_model(store.index_uri, digest, DIMENSIONS)
         made.append(index.sync(knowledge_base(texts), encode))
     files = index._table.to_lance().get_fragments()
@@ -136,6 +140,14 @@ def test_the_files_and_versions_of_a_table_in_a_bucket_are_tidied_and_removed(
     for result in made[4:]:
         held = Index.at(store.index_uri, result.table, result.version)
         assert held.content_of_rows() == result.content
+        asked = texts_of(300)[10:20]
+        assert held.search(encode(asked), 1)["query"].to_list() == asked
+    named = {
+        f"d{Index.at(store.index_uri, it.table, it.version)._seen.undeleted}.manifest"
+        for it in made[4:]
+    }
+    stored = {PurePosixPath(entry.name).name for entry in store.files.below("index")}
+    assert {name for name in stored if name.startswith("d")} == named
     for result in made[:4]:
         with pytest.raises(StoreError):
             Index.at(store.index_uri, result.table, result.version)

@@ -18,6 +18,7 @@ from test_index import DIMENSIONS, encode, knowledge_base
 from monoglot.config import RetentionConfig
 from monoglot.errors import InputError, StoreError
 from monoglot.retention import clean, find_leavings
+from monoglot.serving import index as index_module
 from monoglot.serving import pruning
 from monoglot.serving.index import Index
 from monoglot.serving.releases import Release, Releases
@@ -172,12 +173,6 @@ class Histories(RuleBasedStateMachine):
         assert self.store.ledger_path.read_bytes() == b"paid"
 
 
-@pytest.fixture(autouse=True)
-def often(monkeypatch):
-    """Versions are worth removing from the second on."""
-    monkeypatch.setattr(pruning, "WORTH_PRUNING", 2)
-
-
 class TestHistories(Histories.TestCase):
     settings = settings(
         max_examples=5,
@@ -216,6 +211,31 @@ def test_versions_that_are_not_named_go_and_files_with_them(store):
         Index.at(store.index_uri, table, made[2].version)
     again = sync(store, 5)
     assert (again.content, again.encoded) == (made[5].content, 0)
+
+
+def test_the_version_with_deleted_rows_goes_with_the_version_that_is_searched_by_it(
+    store, monkeypatch
+):
+    monkeypatch.setattr(index_module, "EXACT_NUMBERS", 0)
+    texts = [f"question {number}" for number in range(300)]
+    made = []
+    for number in range(4):
+        texts[number] += " edited"
+        index = Index.of_model(store.index_uri, "a" * 64, DIMENSIONS)
+        made.append(index.sync(knowledge_base(texts), encode))
+    folder = Path(store.index_uri) / f"{made[0].table}.lance" / "_versions"
+
+    def detached():
+        return {int(it.stem[1:]) for it in folder.glob("d*.manifest")}
+
+    needed = [Index.at(store.index_uri, it.table, it.version)._seen.undeleted for it in made]
+    assert needed[0] is None  # nothing was deleted yet
+    assert detached() == set(needed[1:])
+    between = time.time()
+    assert pruning.prune(store, made[0].table, {made[2].version}, between) > 0
+    assert detached() == set(needed[2:])  # the newest stays, too
+    index = Index.at(store.index_uri, made[2].table, made[2].version)
+    assert index.search(encode([texts[0]]), 1)["query"].to_list() == [texts[0]]
 
 
 def test_versions_stay_that_are_young_or_tagged_and_all_where_no_named_one_is_there(store):

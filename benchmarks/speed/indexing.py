@@ -6,11 +6,9 @@ import time
 from pathlib import Path
 
 import numpy as np
-import polars as pl
 
 from benchmarks.speed.figures import Figure, seconds_of
-from benchmarks.speed.rows import made_rows
-from benchmarks.speed.searching import with_all_columns
+from benchmarks.speed.rows import edited, made_rows, with_all_columns
 from benchmarks.speed.static import static_model
 from monoglot.learning.encoder import Encoder
 from monoglot.learning.models import OFFLINE_MINILM
@@ -33,16 +31,21 @@ def measure(*, quick: bool, data: Path | None) -> list[Figure]:
         build = seconds_of(lambda: index.sync(rows, encoder.encode))
         figures = [Figure(f"build, {size:,} rows", build, "s")]
         for count in (size // 10_000, size // 1_000, size // 100):
-            edited = _edited(rows, count, f"edit {count}")
-            seconds = seconds_of(lambda edited=edited: index.sync(edited, encoder.encode))
+            rows = edited(rows, count, f"edit {count}")
+            seconds = seconds_of(lambda rows=rows: index.sync(rows, encoder.encode))
             figures.append(Figure(f"refresh after {count:,} edits", seconds, "s"))
             if count == size // 1_000:
                 share = seconds / build
                 figures.append(Figure("the same as a share of the build", share, "x"))
-            rows = edited
         recall = 1.0 if index.effort is None else index.effort.recall
         figures.append(Figure("recall@10 afterwards, as measured", recall, "", least=0.99))
-    return [*figures, _by_transformer(quick=quick, data=data), *_growth(quick=quick, data=data)]
+    few, many = (40, 20) if quick else (_REFRESHES, 60)
+    return [
+        *figures,
+        _by_transformer(quick=quick, data=data),
+        *_growth(few, 20, data),
+        *_growth(many, 2_000, data),
+    ]
 
 
 def _by_transformer(*, quick: bool, data: Path | None) -> Figure:
@@ -56,19 +59,18 @@ def _by_transformer(*, quick: bool, data: Path | None) -> Figure:
     with tempfile.TemporaryDirectory() as folder:
         index = Index.of_model(str(Path(folder) / "index"), encoder.digest, encoder.dimensions)
         build = seconds_of(lambda: index.sync(rows, encoder.encode))
-        edited = _edited(rows, size // 1_000, "edited")
-        refresh = seconds_of(lambda: index.sync(edited, encoder.encode))
+        rows = edited(rows, size // 1_000, "edited")
+        refresh = seconds_of(lambda: index.sync(rows, encoder.encode))
     named = f"refresh after {size // 1_000} edits of {size:,} rows, MiniLM, as a share of the build"
     return Figure(named, refresh / build, "x", most=0.01)
 
 
-def _growth(*, quick: bool, data: Path | None) -> list[Figure]:
-    """Disk over many refreshes with clean-up, against a fresh index of the same rows.
+def _growth(refreshes: int, edits: int, data: Path | None) -> list[Figure]:
+    """Disk over refreshes of so many edits each, with clean-up, against a fresh index.
 
     The last two releases are kept, so that one can be rolled back to.
     """
     rows = with_all_columns(made_rows(20_000, 200, data))
-    count = 40 if quick else _REFRESHES
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         encoder = Encoder.load(str(static_model()), device="cpu")
@@ -76,31 +78,21 @@ def _growth(*, quick: bool, data: Path | None) -> list[Figure]:
         index = Index.of_model(store.index_uri, encoder.digest, encoder.dimensions)
         named = [index.sync(rows, encoder.encode).version]
         sizes = []
-        for number in range(count):
-            rows = _edited(rows, 20, f"round {number}", first=number)
+        for number in range(refreshes):
+            rows = edited(rows, edits, f"round {number}", first=number)
             done = index.sync(rows, encoder.encode)
             named.append(done.version)
-            if pruning.old_versions(store, done.table, named[-2:], time.time()):
-                pruning.prune(store, done.table, named[-2:], time.time())
+            pruning.prune(store, done.table, named[-2:], time.time())
             sizes.append(_bytes(Path(store.index_uri)))
         fresh_uri = str(root / "fresh")
         Index.of_model(fresh_uri, encoder.digest, encoder.dimensions).sync(rows, encoder.encode)
         fresh = _bytes(Path(fresh_uri))
-    named_so = f"disk after {count} refreshes, against a fresh index"
+    named_so = f"disk after {refreshes} refreshes of {edits:,} edits, against a fresh index"
     return [
         Figure(named_so, sizes[-1] / fresh, "x", most=2.0),
         Figure("the same, mean over the refreshes", float(np.mean(sizes)) / fresh, "x", most=2.0),
-        Figure("the same, at the worst of them", max(sizes) / fresh, "x"),
+        Figure("the same, at the worst of them", max(sizes) / fresh, "x", most=2.0),
     ]
-
-
-def _edited(rows: pl.DataFrame, count: int, what: str, first: int = 0) -> pl.DataFrame:
-    """The same rows with so many reworded, spread over all of them, from the first-th on."""
-    every = max(1, rows.height // max(1, count))
-    number = (pl.int_range(pl.len()) - first) % rows.height
-    chosen = (number % every == 0) & (number // every < count)
-    reworded = pl.col("query") + f" {what}"
-    return rows.with_columns(query=pl.when(chosen).then(reworded).otherwise("query"))
 
 
 def _bytes(folder: Path) -> int:

@@ -45,6 +45,21 @@ def made_rows(count: int, labels: int, data: Path | None, seed: int = 0) -> pl.D
     )
 
 
+def with_all_columns(rows: pl.DataFrame) -> pl.DataFrame:
+    """Rows as `contracts.KnowledgeBase` has them."""
+    empty = pl.lit(None, pl.String)
+    return rows.with_columns(label_path=empty, label_text=empty, answer=empty)
+
+
+def edited(rows: pl.DataFrame, count: int, what: str, first: int = 0) -> pl.DataFrame:
+    """The same rows with so many reworded, spread over all of them, from the first-th on."""
+    every = max(1, rows.height // max(1, count))
+    number = (pl.int_range(pl.len()) - first) % rows.height
+    chosen = (number % every == 0) & (number // every < count)
+    reworded = pl.col("query") + f" {what}"
+    return rows.with_columns(query=pl.when(chosen).then(reworded).otherwise("query"))
+
+
 def _varied(query: str, vocabulary: list[str], draw: random.Random) -> str:
     words = query.split()
     for _ in range(_REPLACED):

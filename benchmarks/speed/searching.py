@@ -17,7 +17,7 @@ import polars as pl
 
 from benchmarks.provenance import ROOT
 from benchmarks.speed.figures import Figure
-from benchmarks.speed.rows import made_rows
+from benchmarks.speed.rows import edited, made_rows, with_all_columns
 from benchmarks.speed.static import static_model
 from monoglot import Retriever
 from monoglot.learning.encoder import Encoder
@@ -102,17 +102,16 @@ def _measured(folder: Path, size: int, data: Path | None) -> list[Figure]:
     ]
 
 
-def with_all_columns(rows: pl.DataFrame) -> pl.DataFrame:
-    """Rows as `contracts.KnowledgeBase` has them."""
-    empty = pl.lit(None, pl.String)
-    return rows.with_columns(label_path=empty, label_text=empty, answer=empty)
-
-
 def make_store(folder: Path, name: str, encoder: Encoder, rows: pl.DataFrame) -> Path:
-    """A store whose release answers with these rows by this model, without a run."""
+    """A store whose release answers with these rows by this model, without a run.
+
+    A row in a thousand was edited since it was built, as in any store but a new one.
+    """
     store = Store.open(str(folder))
     index = Index.of_model(store.index_uri, encoder.digest, encoder.dimensions)
-    done = index.sync(with_all_columns(rows), encoder.encode)
+    rows = with_all_columns(rows)
+    index.sync(edited(rows, max(1, rows.height // 1_000), "once"), encoder.encode)
+    done = index.sync(rows, encoder.encode)
     with store.writer():
         Releases(store).promote(
             Release(

@@ -28,10 +28,9 @@ from monoglot.serving.vectors import Asked, Vectors
 if TYPE_CHECKING:
     from lancedb.table import LanceTable
 
-# Numbers in all vectors: so many (160 MB) are kept in memory. One query is compared with all of
-# them in 9 to 11 ms on two cores (benchmarks/results/speed.md). When this was chosen, LanceDB's
-# index took twice as long.
-EXACT_NUMBERS = 40_000_000
+# Numbers in all vectors: so many (80 MB) are kept in memory. One query is compared with all of them
+# in 4 ms on two cores, where an approximate search of as many rows takes 5, and of twice as many 3.
+EXACT_NUMBERS = 20_000_000
 
 
 @dataclass(frozen=True)
@@ -73,6 +72,7 @@ class _Seen(NamedTuple):
     unmeasured: int | None
     temperature: float | None
     drift: int
+    undeleted: int | None
 
 
 def _look(table: "LanceTable") -> _Seen:
@@ -89,6 +89,7 @@ def _look(table: "LanceTable") -> _Seen:
         unmeasured=facts.get("unmeasured"),
         temperature=facts.get("temperature"),
         drift=int(facts.get("drift", 0)),
+        undeleted=facts.get("undeleted"),
     )
 
 
@@ -96,7 +97,7 @@ def _measured(before: _Seen, edits: int) -> Measured | None:
     """How a version was searched, after some edits; None: not by an index, or it does not tell."""
     if before.effort is None or before.unmeasured is None:
         return None
-    return Measured(before.effort, before.unmeasured + edits)
+    return Measured(before.effort, before.unmeasured + edits, before.undeleted)
 
 
 class Index:
@@ -209,7 +210,7 @@ class Index:
             rows: `contracts.KnowledgeBase`.
             encode: n texts to (n, d) vectors of length 1, by the model of this table.
             on_progress: told `(rows written, rows to write)`.
-            chunk: distinct texts per commit.
+            chunk: distinct texts encoded at a time.
 
         Raises:
             DataError: no rows, or an id twice.
@@ -234,6 +235,7 @@ class Index:
                     have,
                     tables.with_text_digests(changed),
                     encode,
+                    rows=wanted.height,
                     on_progress=on_progress,
                     chunk=chunk,
                 )
@@ -241,6 +243,7 @@ class Index:
             edits = changed.height + len(removed)
             anew = cut_off or self.temperature is None
             if anew or edits:
+                syncing.add_to_index(self._table)
                 syncing.tidy(self._table)
                 self._finish(content, edits, anew=anew)
         finally:
@@ -284,6 +287,7 @@ class Index:
             "content": content,
             "effort": searched and asdict(searched.effort),
             "unmeasured": searched and searched.changed,
+            "undeleted": searched and searched.undeleted,
             "temperature": temperature,
             "drift": drift,
         }
@@ -408,7 +412,8 @@ class Index:
         return self._whole()[0][distinct].with_columns(row=distinct)
 
     def _in_memory(self) -> bool:
-        return _fits_memory(len(self), self.dimensions)
+        # One without an effort was made when more were kept in memory.
+        return self.effort is None or _fits_memory(len(self), self.dimensions)
 
     def _nearest_in_memory(self, vectors: Floats, k: int) -> pl.DataFrame:
         rows, matrix = self._whole()
@@ -437,7 +442,7 @@ class Index:
             if held is None or held[0] != self.version:
                 held = self._searched = (
                     self.version,
-                    TableSearch(self._uri, self.name, self.version),
+                    TableSearch(self._uri, self.name, self.version, self._seen.undeleted),
                 )
             return held[1]
 

@@ -6,6 +6,7 @@ clock, and copies the whole table first.
 """
 
 from collections.abc import Collection
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from monoglot.serving import tables
@@ -14,12 +15,9 @@ from monoglot.store import Store
 if TYPE_CHECKING:
     from lancedb.table import LanceTable
 
-# Fewer are not worth a clean-up.
-WORTH_PRUNING = 20
-
 
 def old_versions(store: Store, name: str, named: Collection[int], before: float) -> list[int]:
-    """The versions that `prune` would remove; empty where they are not worth it.
+    """The versions that `prune` would remove.
 
     Args:
         store: whose index it is.
@@ -27,8 +25,8 @@ def old_versions(store: Store, name: str, named: Collection[int], before: float)
         named: versions that are needed.
         before: seconds since the epoch; a version made later stays.
     """
-    old = _old(_open(store, name), named, before)
-    return old if len(old) >= WORTH_PRUNING else []
+    table = _open(store, name)
+    return _old(table, _staying(table, named), before)
 
 
 def prune(store: Store, name: str, named: Collection[int], before: float) -> int:
@@ -41,10 +39,12 @@ def prune(store: Store, name: str, named: Collection[int], before: float) -> int
         StoreError: they cannot be removed.
     """
     table = _open(store, name)
-    old = _old(table, named, before)
+    staying = _staying(table, named)
+    old = _old(table, staying, before)
     with tables.explained("cleaned up"):
         if old:
             tables.by_lance(table).cleanup_old_versions(versions=old)
+    _remove_detached(store, table, staying, before)
     return len(old)
 
 
@@ -53,13 +53,39 @@ def _open(store: Store, name: str) -> "LanceTable":
         return tables.connect(store.index_uri).open_table(name)
 
 
-def _old(table: "LanceTable", named: Collection[int], before: float) -> list[int]:
+def _staying(table: "LanceTable", named: Collection[int]) -> set[int]:
+    """What is named, tagged or newest; empty where none of the named ones is there.
+
+    Then it is not known what is needed.
+    """
+    with tables.explained("read"):
+        made = {it["version"] for it in table.list_versions()}
+        # What somebody tagged by hand stays: that is what a tag is for.
+        tagged = {tag["version"] for tag in table.tags.list().values()}
+    return made & {*named, *tagged, max(made)} if made & set(named) else set()
+
+
+def _old(table: "LanceTable", staying: Collection[int], before: float) -> list[int]:
+    if not staying:
+        return []
     with tables.explained("read"):
         made = {it["version"]: it["timestamp"].timestamp() for it in table.list_versions()}
-        tagged = {tag["version"] for tag in table.tags.list().values()}
-    # What somebody tagged by hand stays: that is what a tag is for.
-    staying = {*named, *tagged, max(made)}
-    # Where none of the named ones is there, it is not known what is needed.
-    if not made.keys() & set(named):
-        return []
     return [version for version, when in made.items() if when < before and version not in staying]
+
+
+def _remove_detached(
+    store: Store, table: "LanceTable", staying: Collection[int], before: float
+) -> None:
+    """Remove manifests of `syncing.undeleted_version` that no version names, as Lance never does.
+
+    Whatever else they need belongs to the version that named them.
+    """
+    needed = set()
+    for version in staying:
+        with tables.explained("read"):
+            table.checkout(version)
+            needed.add(f"d{tables.facts_of(table.schema).get('undeleted')}.manifest")
+    for entry in store.files.below(f"index/{table.name}.lance/_versions") if staying else ():
+        name = PurePosixPath(entry.name).name
+        if name.startswith("d") and name not in needed and entry.changed < before:
+            store.files.remove(entry.name)

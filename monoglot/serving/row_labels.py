@@ -25,12 +25,20 @@ class RowPlaces:
         first = np.flatnonzero(np.diff(rows, prepend=rows[:1]) != 1)
         self._first = first
         self._ids = rows[first]
+        self._length = np.diff(first, append=len(rows))
 
     def of(self, rows: NDArray[np.uint64]) -> NDArray[np.int64]:
         """Places of ids, each of which is one of all."""
         run = np.searchsorted(self._ids, rows, side="right") - 1
         places: NDArray[np.int64] = self._first[run] + (rows - self._ids[run]).astype(np.int64)
         return places
+
+    def holds(self, rows: NDArray[np.uint64]) -> NDArray[np.bool_]:
+        """Which of these ids are among all."""
+        run = np.searchsorted(self._ids, rows, side="right") - 1
+        # Before the first of all, `run` is -1: the last run, which the id is not in either.
+        apart = rows - self._ids[run]
+        return apart < self._length[run].astype(np.uint64)
 
 
 class RowLabels:

@@ -1,7 +1,8 @@
 """Bring a table to hold exactly the given rows: write, delete, and see to its search index."""
 
+import dataclasses
+import itertools
 from collections.abc import Callable, Sequence
-from datetime import timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -13,6 +14,7 @@ from monoglot.serving.neighbours import Effort, Floats
 from monoglot.serving.table_search import TableSearch
 
 if TYPE_CHECKING:
+    from lance import LanceFragment
     from lancedb.table import LanceTable
 
 Encode = Callable[[Sequence[str]], Floats]
@@ -21,13 +23,16 @@ Progress = Callable[[int, int], None]
 CHUNK = 20_000  # texts per commit
 # Rows that may have changed since an index's recall was measured.
 _MOST_UNMEASURED = 5_000
-# Each sync leaves a file of rows. A file of a 16th of all rows is large, and worn once a tenth of
-# its own rows are gone.
+# A table is some eight files of rows, so that a worn one can be rewritten by itself, and the small
+# ones, of less than a 16th of its rows, that each sync adds.
+_FILES = 8
+_LEAST_ROWS = 1_000  # of a file: fewer are not worth one
+_SMALL = 1 / 16
 _MOST_SMALL_FILES = 20
-_LARGE = 16
-_WORN = 0.1
+_WORN = 0.1  # of a file's rows are gone
+_MOST_GONE = 0.25  # of all rows
+_REWRITTEN = 0.25  # of all rows, at most, at a time
 _ALL_PARTS = 1_000  # more than an index has
-_NEVER = timedelta(days=36_500)  # keeps `optimize` from removing versions
 _IDS_PER_DELETE = 5_000
 
 
@@ -37,10 +42,12 @@ class Measured(NamedTuple):
     Attributes:
         effort: that was measured.
         changed: rows that changed since.
+        undeleted: the version to search, of `undeleted_version`.
     """
 
     effort: Effort
     changed: int
+    undeleted: int | None
 
 
 def write_rows(
@@ -50,12 +57,14 @@ def write_rows(
     changed: pl.DataFrame,
     encode: Encode,
     *,
+    rows: int,
     on_progress: Progress | None = None,
     chunk: int,
 ) -> int:
-    """Insert or replace rows, committed chunk by chunk; the number of texts that were encoded.
+    """Insert or replace rows, chunk by chunk; the number of texts that were encoded.
 
-    Rows of one text are in one chunk, so that no text is encoded twice.
+    Rows of one text are in one chunk, so that no text is encoded twice. A chunk is committed as
+    soon as it is encoded, as one file or several (see `tidy`).
 
     Args:
         table: open for writing.
@@ -63,8 +72,9 @@ def write_rows(
         have: its rows, from `tables.digests_of`.
         changed: with both digests.
         encode: n texts to (n, d) vectors.
+        rows: that the table will have.
         on_progress: told `(rows written, rows to write)`.
-        chunk: distinct texts per commit.
+        chunk: distinct texts encoded at a time.
     """
     known = have.unique("text_digest").select("text_digest", "_rowid")
     pieces = (
@@ -80,7 +90,9 @@ def write_rows(
         vectors = pl.concat(
             [_kept(before, texts.drop_nulls("_rowid")), _encoded(before, new, encode)]
         )
-        _upsert(table, piece.drop("_rowid").join(vectors, on="text_digest"))
+        whole = piece.drop("_rowid").join(vectors, on="text_digest")
+        for part in whole.iter_slices(_rows_per_file(rows)):
+            _upsert(table, part)
         encoded += new.height
         done += piece.height
         if on_progress is not None:
@@ -120,27 +132,106 @@ def delete_rows(table: "LanceTable", row_ids: pl.Series) -> None:
             table.delete(f"row_id IN ({quoted})")
 
 
-def tidy(table: "LanceTable") -> None:
-    """Merge the small files of rows that edits leave, once they are many, and rewrite worn ones.
+def add_to_index(table: "LanceTable") -> None:
+    """Add new rows to the table's approximate index, if it has one.
 
-    Any other large file stays as it is. LanceDB's `optimize` would copy all rows of a table that
-    has less than a million, and for as long as a release names a version of before, both are there.
+    They would be found all the same, one by one: a thousand of a million make a search more than
+    half as long again. It takes a second in a million rows, where the index as it was built has
+    place for them.
+    """
+    with tables.explained("indexed"):
+        if table.list_indices() and table.index_stats("vector_idx").num_unindexed_rows:
+            # Into one, since each part of an index is searched by itself.
+            tables.by_lance(table).optimize.optimize_indices(num_indices_to_merge=_ALL_PARTS)
+            table.checkout_latest()
+
+
+def tidy(table: "LanceTable") -> None:
+    """Merge the small files that edits leave, and rewrite worn ones, once it is worth it.
+
+    The release before keeps the files that it has. So of the worn ones at most a quarter of all
+    rows are rewritten at a time: LanceDB's `optimize` would copy all of a table that has less than
+    a million, and twice as much would be there.
     """
     with tables.explained("tidied"):
-        if table.stats()["fragment_stats"]["num_fragments"] < _MOST_SMALL_FILES:
-            return
         data = tables.by_lance(table)
         files = data.get_fragments()
-        least = table.count_rows() / _LARGE
-        staying = [
-            file.fragment_id
-            for file in files
-            if file.count_rows() >= least and file.num_deletions <= _WORN * file.physical_rows
-        ]
-        if len(files) - len(staying) < _MOST_SMALL_FILES:
+        rows = table.count_rows()
+        small = {it.fragment_id for it in files if it.physical_rows < _SMALL * rows}
+        # Lance merges neighbours alone.
+        runs = [list(it) for _, it in itertools.groupby(files, lambda it: it.fragment_id in small)]
+        beside = [it for run in runs for it in run if len(run) > 1 and it.fragment_id in small]
+        gone = sum(it.num_deletions for it in files)
+        if (
+            len(beside) < _MOST_SMALL_FILES
+            and sum(map(_rows_of, beside)) < _rows_per_file(rows)
+            and gone < _MOST_GONE * rows
+        ):
             return
-        data.optimize.compact_files(excluded_fragment_ids=staying)
+        merged = small | _most_worn(files, rows)
+        data.optimize.compact_files(
+            target_rows_per_fragment=_rows_per_file(rows),
+            excluded_fragment_ids=[it.fragment_id for it in files if it.fragment_id not in merged],
+        )
         table.checkout_latest()
+
+
+def _rows_per_file(rows: int) -> int:
+    return max(_LEAST_ROWS, -(-rows // _FILES))
+
+
+def _rows_of(file: "LanceFragment") -> int:
+    return int(file.physical_rows - file.num_deletions)
+
+
+def _most_worn(files: Sequence["LanceFragment"], rows: int) -> set[int]:
+    """Ids of worn files to rewrite now: one, and more up to a quarter of all rows.
+
+    No two that are beside each other, which Lance would make into one.
+    """
+    worn = [n for n, it in enumerate(files) if it.num_deletions > _WORN * it.physical_rows]
+    worn.sort(key=lambda n: files[n].num_deletions / files[n].physical_rows, reverse=True)
+    chosen: set[int] = set()
+    copied = 0
+    for number in worn:
+        copied += _rows_of(files[number])
+        if chosen and copied > _REWRITTEN * rows:
+            break
+        if not chosen & {number - 1, number + 1}:
+            chosen.add(number)
+    return {files[number].fragment_id for number in chosen}
+
+
+def undeleted_version(table: "LanceTable") -> int | None:
+    """Commit a version that has the deleted rows, too, beside the versions that follow one another.
+
+    Where any row is deleted, LanceDB asks of each code whether its row is, and compares the codes
+    one by one: a search among a million rows takes three times as long. So this version, of the
+    same files but without their lists of deleted rows, is searched, and `TableSearch` drops those
+    of what it finds.
+
+    Returns:
+        None: no row is deleted.
+    """
+    data = tables.by_lance(table)
+
+    import lance  # said to be missing by the line above, where it is
+
+    bare = [
+        dataclasses.replace(it.metadata, deletion_file=None)
+        for it in data.get_fragments()
+        if it.num_deletions
+    ]
+    if not bare:
+        return None
+    # Detached: at no moment is it the newest version, which the next sync would go on from.
+    made = lance.LanceDataset.commit(
+        data,
+        lance.LanceOperation.Update(updated_fragments=bare),
+        read_version=data.version,
+        detached=True,
+    )
+    return int(made.version)
 
 
 def make_searchable(
@@ -149,13 +240,11 @@ def make_searchable(
     measured: Measured | None,
     known: Callable[[], tuple[Floats, Floats]],
 ) -> Measured:
-    """Build the table's approximate index, or extend it, and measure what it finds.
+    """See that the table has an approximate index, and that it is known what that finds.
 
-    Rows that the index lacks would be found all the same, one by one: a thousand of a million make
-    a search more than half as long again. They are added to it, which takes a second in a million
-    rows, where the index as it was built has place for them: once a few thousand rows have changed,
-    recall is measured again. Where it has fallen below what is needed, the index is built
-    anew, since the rows may have moved away from what it was built on.
+    Once a few thousand rows have changed, recall is measured again. Where it has fallen below what
+    is needed, the index is built anew, since the rows may have moved away from what it was built
+    on.
 
     Args:
         uri: where the tables are.
@@ -167,25 +256,21 @@ def make_searchable(
     from lancedb.index import IvfRq
 
     with tables.explained("indexed"):
-        found = table.index_stats("vector_idx") if table.list_indices() else None
-        if found is not None:
-            if found.num_unindexed_rows:
-                # Into one, since each part of an index is searched by itself.
-                tables.by_lance(table).optimize.optimize_indices(num_indices_to_merge=_ALL_PARTS)
-                table.checkout_latest()
+        if table.list_indices():
+            undeleted = undeleted_version(table)
             if measured is not None and measured.changed <= _MOST_UNMEASURED:
-                return measured
-            effort = _effort_for(uri, table, *known())
+                return measured._replace(undeleted=undeleted)
+            effort = _effort_for(uri, table, undeleted, *known())
             if effort.recall >= neighbours.ENOUGH_RECALL:
-                return Measured(effort, 0)
-        # One file of rows in place of one for each chunk: a search reads those that it found out of
-        # it in half the time.
-        table.optimize(cleanup_older_than=_NEVER)
+                return Measured(effort, 0, undeleted)
         table.create_index("vector", config=IvfRq(distance_type="cosine"), replace=True)
-        return Measured(_effort_for(uri, table, *known()), 0)
+        undeleted = undeleted_version(table)
+        return Measured(_effort_for(uri, table, undeleted, *known()), 0, undeleted)
 
 
-def _effort_for(uri: str, table: "LanceTable", queries: Floats, reached: Floats) -> Effort:
+def _effort_for(
+    uri: str, table: "LanceTable", undeleted: int | None, queries: Floats, reached: Floats
+) -> Effort:
     """The least effort that finds enough, by the search that will answer."""
-    search = TableSearch(uri, table.name, table.version)
+    search = TableSearch(uri, table.name, table.version, undeleted)
     return neighbours.least_effort(lambda effort: search.nearest(queries, DEPTH, effort), reached)

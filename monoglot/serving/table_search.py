@@ -5,22 +5,37 @@ to another and back, and reads the schema twice: a millisecond of ten among a mi
 """
 
 import functools
+import logging
+import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import polars as pl
 
+from monoglot.errors import StoreError
 from monoglot.remote.place import storage_options
 from monoglot.serving.kept_rows import Keeping, KeptRows
 from monoglot.serving.neighbours import Effort, Floats, Hits
-from monoglot.serving.tables import ANSWERING, explained
+from monoglot.serving.row_labels import RowPlaces
+from monoglot.serving.tables import ANSWERING, explained, open_at, rows_of
 
 if TYPE_CHECKING:
     from lancedb.query import AsyncVectorQuery
     from lancedb.table import AsyncTable
 
     _Query = Callable[[AsyncVectorQuery], AsyncVectorQuery]
+
+_SPARE = 0.05  # of the rows that are wanted: asked for beside them, where some are deleted
+_LOGGER = logging.getLogger(__name__)
+
+
+class _Undeleted(NamedTuple):
+    """A version that has the deleted rows, too; which rows are not; and how many are, per one."""
+
+    table: "AsyncTable"
+    live: RowPlaces
+    deleted: float
 
 
 class TableSearch:
@@ -30,12 +45,13 @@ class TableSearch:
         uri: where the tables are.
         name: of the table.
         version: of it; what is written later is not seen.
+        undeleted: its version of `syncing.undeleted_version`, if it has one.
 
     Raises:
         StoreError: the table or the version is gone.
     """
 
-    def __init__(self, uri: str, name: str, version: int) -> None:
+    def __init__(self, uri: str, name: str, version: int, undeleted: int | None = None) -> None:
         from lancedb.background_loop import LOOP
 
         self._loop = LOOP
@@ -43,6 +59,19 @@ class TableSearch:
         self.keeping: Keeping | None = None
         with explained(f"opened at version {version} of {name}"):
             self._table: AsyncTable = LOOP.run(_opened(uri, name, version))
+        self._undeleted: _Undeleted | None = None
+        if undeleted is not None:
+            try:
+                self._undeleted = self._with_deleted(uri, name, version, undeleted)
+            except StoreError as error:  # removed by another program
+                _LOGGER.warning("searches take three times as long, until the next run: %s", error)
+
+    def _with_deleted(self, uri: str, name: str, version: int, undeleted: int) -> _Undeleted:
+        with explained(f"opened at version {undeleted} of {name}"):
+            table = self._loop.run(_opened(uri, name, undeleted))
+            count = self._loop.run(table.count_rows())
+        live = rows_of(open_at(uri, name, version))
+        return _Undeleted(table, RowPlaces(live), count / len(live) - 1)
 
     def keep_rows(self) -> None:
         """From now on, read all rows once enough was asked: for a process that serves."""
@@ -55,13 +84,14 @@ class TableSearch:
         No column is read: three of texts, for 200 rows of a million, take as long as to find them.
 
         Returns:
-            The k nearest of each, and where the rows are kept `effort.refine` times as many.
+            The k nearest of each, and maybe more: where the rows are kept `effort.refine` times as
+            many.
 
         Raises:
             StoreError: the table cannot be searched.
         """
         if effort is None:
-            return self._found(vectors, k, lambda query: query.bypass_vector_index())
+            return self._found(self._table, vectors, k, lambda query: query.bypass_vector_index())
         kept = self.keeping.after(len(vectors)) if self.keeping else None
         if kept is None:
             return self._near(vectors, k, effort, lambda query: query.refine_factor(effort.refine))
@@ -77,14 +107,15 @@ class TableSearch:
     def _near(self, vectors: Floats, k: int, effort: Effort, how: "_Query") -> Hits:
         """The k nearest of each vector by the index; scores are estimated, but for refined ones.
 
-        The partitions next to a vector may hold fewer rows than that, since those were deleted:
+        The partitions next to a vector may hold fewer rows than that, or most of them are deleted:
         then as many are read as it takes.
         """
-        found = self._found(vectors, k, lambda query: how(query).nprobes(effort.nprobes))
+        found = self._at_hand(vectors, k, lambda query: how(query).nprobes(effort.nprobes))
         few = np.flatnonzero(np.bincount(found.question, minlength=len(vectors)) < k)
         if not len(few):
             return found
         more = self._found(
+            self._table,
             vectors[few],
             k,
             lambda query: how(query).maximum_nprobes(0).minimum_nprobes(effort.nprobes),
@@ -96,9 +127,20 @@ class TableSearch:
             np.concatenate([found.score[enough], more.score]),
         )
 
-    def _found(self, vectors: Floats, k: int, how: "_Query") -> Hits:
+    def _at_hand(self, vectors: Floats, k: int, how: "_Query") -> Hits:
+        """The k nearest of each vector, or fewer where many are deleted."""
+        if self._undeleted is None:
+            return self._found(self._table, vectors, k, how)
+        table, live, deleted = self._undeleted
+        # Deleted rows crowd where others are that took their places: twice their share.
+        deeper = math.ceil(k * (1 + 2 * deleted + _SPARE))
+        found = self._found(table, vectors, deeper, how)
+        alive = live.holds(found.row)
+        return Hits(found.question[alive], found.row[alive], found.score[alive])
+
+    def _found(self, table: "AsyncTable", vectors: Floats, k: int, how: "_Query") -> Hits:
         with explained("searched"):
-            query = how(self._table.query().nearest_to(vectors).distance_type("cosine"))
+            query = how(table.query().nearest_to(vectors).distance_type("cosine"))
             # `_distance` is named, since LanceDB prints a warning per query where it is not.
             found = self._loop.run(query.with_row_id().select(["_distance"]).limit(k).to_arrow())
         one = "query_index" not in found.column_names

@@ -66,8 +66,9 @@ def model_of(found: "pa.Schema") -> str:
 def facts_of(found: "pa.Schema") -> dict[str, Any]:
     """Facts kept with a version, as `Index` records them when a sync ends; empty until then.
 
-    `content` (digest of the rows), `effort` of an approximate search, the votes' `temperature`, and
-    how many rows changed since either was measured: `unmeasured` and `drift`.
+    `content` (digest of the rows), `effort` of an approximate search and the version that it reads
+    (`undeleted`), the votes' `temperature`, and how many rows changed since effort or temperature
+    was measured: `unmeasured` and `drift`.
     """
     kept = (found.field("vector").metadata or {}).get(b"monoglot:facts", b"{}")
     return dict(json.loads(kept))
@@ -194,6 +195,14 @@ def sample_of(table: "LanceTable", count: int, digests: pl.DataFrame) -> pl.Data
 def ids_of(table: "LanceTable") -> pl.Series:
     """The id of every row."""
     return _columns_of(table, "row_id")["row_id"]
+
+
+def rows_of(table: "LanceTable") -> NDArray[np.uint64]:
+    """LanceDB's id of every row, ascending."""
+    query = table.search().select(["_rowid"])
+    with explained("read"):
+        parts = [it["_rowid"].to_numpy() for it in query.to_batches(batch_size=_ROWS_PER_BLOCK)]
+    return np.sort(np.concatenate(parts))
 
 
 def _columns_of(table: "LanceTable", *columns: str, with_row: bool = False) -> pl.DataFrame:
