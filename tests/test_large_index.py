@@ -303,17 +303,32 @@ def test_a_table_of_before_edits_were_counted_is_measured_once(large, large_fold
         assert measured == [1]
 
 
-def test_the_effort_is_the_least_that_finds_more_than_what_is_promised():
-    """What is measured on a sample may come out a little lower for other queries."""
-    finds = {20: 940, 40: 992, 80: 996, 100: 999}
+def least_effort_where(found_of_1000):
+    """The effort that is chosen where a search finds so many of a thousand true neighbours."""
 
     def search(effort):
         row = np.arange(1_000)
-        score = (row < finds[effort.nprobes]).astype(np.float32)
+        score = (row < found_of_1000(effort)).astype(np.float32)
         return neighbours.Hits(row // 10, row.astype(np.uint64), score)
 
-    effort = neighbours.least_effort(search, np.ones(100, np.float32))
-    assert (effort.nprobes, effort.recall) == (80, 0.996)
+    return neighbours.least_effort(search, np.ones(100, np.float32))
+
+
+@pytest.mark.parametrize("enough", [10, 20, 80, 100, 300, 640])
+def test_the_effort_is_the_least_that_finds_more_than_what_is_promised(enough):
+    """What is measured on a sample may come out a little lower for other queries."""
+    effort = least_effort_where(lambda it: 994 if it.nprobes >= enough else 993)
+    assert (effort.recall, effort.refine) == (0.994, 1)
+    assert effort.nprobes == min(it for it in neighbours._PROBES if it >= enough)
+
+
+def test_where_codes_lose_too_much_more_is_scored_and_else_the_best_is_taken():
+    def found(effort):
+        return min(effort.nprobes, 700) + effort.refine
+
+    assert least_effort_where(lambda it: 994 if it.refine > 1 else 980).nprobes == 160
+    best = least_effort_where(found)
+    assert (best.nprobes, best.refine, best.recall) == (1_000_000, 20, 0.72)
 
 
 def test_where_approximate_search_finds_too_little_it_is_exact(large_folder):

@@ -107,7 +107,8 @@ def with_text_digests(rows: pl.DataFrame) -> pl.DataFrame:
 def _digests(texts: pl.Series) -> pl.Series:
     # 128 bits, since two texts with one digest would share a vector unnoticed. Polars' own hash
     # changes with its version; SHA-256 of a million short texts takes two seconds.
-    return pl.Series([hashlib.sha256(text.encode()).hexdigest()[:32] for text in texts])
+    encoded = texts.cast(pl.Binary).to_list()
+    return pl.Series([hashlib.sha256(text).hexdigest()[:32] for text in encoded])
 
 
 def content_digest(row_digests: pl.Series) -> str:

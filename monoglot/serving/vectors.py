@@ -44,9 +44,9 @@ class Asked(NamedTuple):
     scores: Floats
 
     def known_neighbours(self) -> tuple[Floats, Floats]:
-        """Every second query, and the score of its tenth nearest row, to measure a search by."""
-        tenth = np.sort(self.scores[::2], axis=1)[:, -neighbours.NEIGHBOURS]
-        return self.sample.matrix[::2], tenth
+        """Each query, and the score of its tenth nearest row, to measure a search by."""
+        tenth = np.sort(self.scores, axis=1)[:, -neighbours.NEIGHBOURS]
+        return self.sample.matrix, tenth
 
     def temperature(self) -> float:
         """Of the votes of the rows beside the asked one; see `votes`."""
