@@ -3,6 +3,7 @@
 import json
 import sqlite3
 import sys
+import time
 from pathlib import Path
 
 import lancedb
@@ -10,6 +11,7 @@ import polars as pl
 import pytest
 import yaml
 from llm_server import Fault, LLMServer
+from test_index import DIMENSIONS, encode, knowledge_base, set_cell
 from tiny_line import edit_kb, write_line
 
 from flows import cli
@@ -30,6 +32,9 @@ from monoglot.identity import frame_digest
 from monoglot.knowledge.knowledge_base import load_knowledge_base
 from monoglot.matching import Pattern
 from monoglot.runs import Runs
+from monoglot.serving import index as index_module
+from monoglot.serving import pruning
+from monoglot.serving.forgetting import find_in_index
 from monoglot.serving.index import Index
 from monoglot.serving.releases import Releases
 from monoglot.store import Store
@@ -141,6 +146,18 @@ def places_of(root: Path) -> set[str]:
             if SECRET in str(table.to_arrow().drop_columns("vector").to_pylist()).lower():
                 found.add(f"index/{folder.stem}")
     return found
+
+
+def test_a_deleted_row_is_found_in_the_version_that_is_searched(tmp_path, monkeypatch):
+    monkeypatch.setattr(index_module, "EXACT_NUMBERS", 0)
+    store = Store.open(str(tmp_path))
+    rows = knowledge_base([f"question {number}" for number in range(300)])
+    for query in (SECRET, "question 7"):
+        index = Index.of_model(store.index_uri, "a" * 64, DIMENSIONS)
+        done = index.sync(set_cell(rows, "r00007", "query", query), encode)
+    pruning.prune(store, done.table, {done.version}, time.time())
+    (found,) = find_in_index(store, PATTERN)
+    assert found.rows == ("r00007",)
 
 
 def test_a_planted_address_is_everywhere_and_then_nowhere(planted, monoglot):

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import lancedb
 import numpy as np
@@ -159,6 +160,71 @@ def test_a_sync_that_is_killed_leaves_no_deleted_row_to_the_next_one(
     assert index.sync(edited, clustered).encoded == 0
     assert index.content_of_rows() == index.content
     assert len(index) == edited.height
+    asked = edited.filter(pl.col("query").str.ends_with("edited"))["query"].to_list()
+    assert index.search(clustered(asked), 1)["query"].to_list() == asked
+
+
+def test_rows_are_found_after_two_syncs_that_were_cut_off_came_back_to_the_same_rows(
+    large, large_folder, monkeypatch
+):
+    first = some_edited(large, 0)
+    open_index(large_folder, dimensions=32).sync(first, clustered)
+    with monkeypatch.context() as patch:
+        patch.setattr(syncing, "add_to_index", lambda _: pytest.fail("killed"))
+        for rows in (some_edited(large, 1), first):
+            with pytest.raises(pytest.fail.Exception, match="killed"):
+                open_index(large_folder, dimensions=32).sync(rows, clustered)
+    open_index(large_folder, dimensions=32).sync(first, clustered)
+    index = open_index(large_folder, dimensions=32)
+    asked = first["query"][:120].to_list()
+    assert index.search(clustered(asked), 1)["query"].to_list() == asked
+    poor = index._search()._at_hand(clustered(asked), 200, lambda query: query.nprobes(300))
+    assert np.bincount(poor.question).min() >= 200
+
+
+def test_an_index_names_no_file_of_which_no_row_is_left(large, large_folder):
+    """Or else a search would ask of each code whether its row is deleted."""
+    for number in range(3):
+        index = open_index(large_folder, dimensions=32)
+        index.sync(set_cell(large, "r00003", "query", f"about 150 case new {number}"), clustered)
+        there = {it.fragment_id for it in files_of(index)}
+        (segment,) = index._table.to_lance().describe_indices()[0].segments
+        assert set(segment.fragment_ids) == there
+    assert index.search(clustered(["about 150 case new 2"]), 1)["row_id"].to_list() == ["r00003"]
+
+
+def test_where_what_is_near_was_deleted_more_is_read(large, large_folder, monkeypatch):
+    topic = pl.int_range(pl.len()) % 200 == 7
+    edited = large.with_columns(
+        query=pl.when(topic).then(pl.col("query") + " edited").otherwise("query")
+    )
+    result = open_index(large_folder, dimensions=32).sync(edited, clustered)
+    index = Index.at(str(large_folder), result.table, result.version)
+    read = []
+    found = TableSearch._found
+    monkeypatch.setattr(
+        TableSearch, "_found", lambda *given: read.append(given[3]) or found(*given)
+    )
+    asked = clustered(["about 7 case new", "about 8 case new"])
+    rows = index.nearest(asked, 200)
+    assert rows.group_by("question").len()["len"].to_list() == [200, 200]
+    assert len(read) == 2  # and not a third time, with all partitions
+    live = index.vectors()
+    reached = exact_scores(index, asked, 200)
+    scores = rows["score"].to_numpy().reshape(2, 200)
+    assert np.isclose(scores, reached, atol=1e-5).mean() > 0.5
+    assert len(live.row_ids) == large.height
+
+
+def test_no_two_worn_files_beside_each_other_are_rewritten_at_a_time():
+    def file(number, rows, gone):
+        return SimpleNamespace(fragment_id=number, physical_rows=rows, num_deletions=gone)
+
+    shares = (0.2, 0.3, 0.29, 0.05, 0.19, 0.28, 0.0, 0.25)
+    files = [file(10 + n, 1_000, int(1_000 * share)) for n, share in enumerate(shares)]
+    assert syncing._most_worn(files, rows=8_000) == {11, 15}
+    assert syncing._most_worn(files, rows=1_000) == {11}
+    assert syncing._most_worn(files[3:4], rows=8_000) == set()
 
 
 def test_where_the_version_with_deleted_rows_was_removed_searches_go_on_and_it_is_said(
@@ -174,7 +240,7 @@ def test_where_the_version_with_deleted_rows_was_removed_searches_go_on_and_it_i
     found = again.search(asked, 10)
     assert found["row_id"].to_list() == expected["row_id"].to_list()
     (said,) = [record.getMessage() for record in caplog.records]
-    assert "three times as long" in said
+    assert "until rows of the index change" in said
 
 
 HOLD_THE_IDS = """
@@ -275,7 +341,8 @@ def test_a_sync_killed_before_its_last_commit_leaves_no_effort_to_an_index_made_
 ):
     index = open_index(large_folder, dimensions=32)
     facts = tables.facts_of(index._table.schema)
-    wrong = facts | {"effort": {"nprobes": 1, "refine": 1, "recall": 1.0}}
+    effort = {"nprobes": 1, "refine": 1, "recall": 1.0}
+    wrong = facts | {"effort": effort, "version": index.version + 1}
     index._table.update_field_metadata(tables.facts_update(wrong))
 
     def killed(_facts):

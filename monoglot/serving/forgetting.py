@@ -52,7 +52,8 @@ def find_in_index(store: Store, pattern: Pattern) -> list[TableMatches]:
         with tables.explained("read"):
             newest = lancedb.connect(store.index_uri).open_table(folder.stem)
             versions = [listed["version"] for listed in newest.list_versions()]
-        for version in versions:
+        # What was deleted can still be read in the version that is searched.
+        for version in [*versions, *_undeleted(store, folder.stem, versions)]:
             table = tables.open_at(store.index_uri, folder.stem, version)
             with tables.explained("read"):
                 held = pl.DataFrame(table.search().select([*tables.TEXTS]).to_arrow())
@@ -62,6 +63,18 @@ def find_in_index(store: Store, pattern: Pattern) -> list[TableMatches]:
         raw = any(pattern.in_file(path) for path in folder.rglob("*") if path.is_file())
         if ids or raw:
             found.append(TableMatches(folder.stem, tuple(ids), tuple(ids.values())))
+    return found
+
+
+def _undeleted(store: Store, name: str, versions: Sequence[int]) -> set[int]:
+    """The versions of `syncing.undeleted_version` that these name and that are there."""
+    found = set()
+    for version in versions:
+        schema = tables.open_at(store.index_uri, name, version).schema
+        undeleted = tables.facts_of(schema).get("undeleted")
+        manifest = Path(store.index_uri) / f"{name}.lance" / "_versions" / f"d{undeleted}.manifest"
+        if undeleted is not None and manifest.exists():
+            found.add(int(undeleted))
     return found
 
 

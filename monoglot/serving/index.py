@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 # Numbers in all vectors: so many (80 MB) are kept in memory. One query is compared with all of them
 # in 4 ms on two cores, where an approximate search of as many rows takes 5, and of twice as many 3.
 EXACT_NUMBERS = 20_000_000
+_ONCE_EXACT_NUMBERS = 40_000_000  # in versions that were made when so many were kept in memory
 
 
 @dataclass(frozen=True)
@@ -73,12 +74,15 @@ class _Seen(NamedTuple):
     temperature: float | None
     drift: int
     undeleted: int | None
+    is_whole: bool
 
 
 def _look(table: "LanceTable") -> _Seen:
     schema = table.schema
     facts = tables.facts_of(schema)
     effort = facts.get("effort")
+    # Facts stay with the table as it is written on, by a sync that is cut off.
+    is_whole = facts.get("version", table.version) == table.version
     return _Seen(
         version=int(table.version),
         rows=int(table.count_rows()),
@@ -89,7 +93,8 @@ def _look(table: "LanceTable") -> _Seen:
         unmeasured=facts.get("unmeasured"),
         temperature=facts.get("temperature"),
         drift=int(facts.get("drift", 0)),
-        undeleted=facts.get("undeleted"),
+        undeleted=facts.get("undeleted") if is_whole else None,
+        is_whole=is_whole,
     )
 
 
@@ -97,7 +102,7 @@ def _measured(before: _Seen, edits: int) -> Measured | None:
     """How a version was searched, after some edits; None: not by an index, or it does not tell."""
     if before.effort is None or before.unmeasured is None:
         return None
-    return Measured(before.effort, before.unmeasured + edits, before.undeleted)
+    return Measured(before.effort, before.unmeasured + edits)
 
 
 class Index:
@@ -225,7 +230,10 @@ class Index:
         removed = have.join(wanted, on="row_id", how="anti")["row_id"]
         updated = changed.join(have, on="row_id", how="semi").height
         content = tables.content_digest(wanted["row_digest"])
-        cut_off = tables.content_digest(have["row_digest"]) != self.content  # by a kill, before
+        # By a kill, before.
+        cut_off = (
+            not self._seen.is_whole or tables.content_digest(have["row_digest"]) != self.content
+        )
         encoded = 0
         try:
             if changed.height:
@@ -284,6 +292,7 @@ class Index:
         if anew or has_drifted(drift, now.rows):
             temperature, drift = asked().temperature(), 0
         facts = {
+            "version": int(self._table.version) + 1,
             "content": content,
             "effort": searched and asdict(searched.effort),
             "unmeasured": searched and searched.changed,
@@ -412,8 +421,9 @@ class Index:
         return self._whole()[0][distinct].with_columns(row=distinct)
 
     def _in_memory(self) -> bool:
-        # One without an effort was made when more were kept in memory.
-        return self.effort is None or _fits_memory(len(self), self.dimensions)
+        if self.effort is None:
+            return len(self) * self.dimensions <= _ONCE_EXACT_NUMBERS
+        return _fits_memory(len(self), self.dimensions)
 
     def _nearest_in_memory(self, vectors: Floats, k: int) -> pl.DataFrame:
         rows, matrix = self._whole()

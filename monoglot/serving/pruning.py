@@ -58,18 +58,15 @@ def _staying(table: "LanceTable", named: Collection[int]) -> set[int]:
 
     Then it is not known what is needed.
     """
+    made = _versions(table).keys()
     with tables.explained("read"):
-        made = {it["version"] for it in table.list_versions()}
         # What somebody tagged by hand stays: that is what a tag is for.
         tagged = {tag["version"] for tag in table.tags.list().values()}
     return made & {*named, *tagged, max(made)} if made & set(named) else set()
 
 
 def _old(table: "LanceTable", staying: Collection[int], before: float) -> list[int]:
-    if not staying:
-        return []
-    with tables.explained("read"):
-        made = {it["version"]: it["timestamp"].timestamp() for it in table.list_versions()}
+    made = _versions(table) if staying else {}
     return [version for version, when in made.items() if when < before and version not in staying]
 
 
@@ -78,14 +75,24 @@ def _remove_detached(
 ) -> None:
     """Remove manifests of `syncing.undeleted_version` that no version names, as Lance never does.
 
-    Whatever else they need belongs to the version that named them.
+    Whatever else they need belongs to the version that named them. The table is left at one of its
+    versions.
     """
+    if not staying:
+        return
     needed = set()
-    for version in staying:
+    for version in _versions(table):
         with tables.explained("read"):
             table.checkout(version)
             needed.add(f"d{tables.facts_of(table.schema).get('undeleted')}.manifest")
-    for entry in store.files.below(f"index/{table.name}.lance/_versions") if staying else ():
+    for entry in store.files.below(f"index/{table.name}.lance/_versions"):
         name = PurePosixPath(entry.name).name
-        if name.startswith("d") and name not in needed and entry.changed < before:
+        is_detached = name.startswith("d") and name.endswith(".manifest")
+        if is_detached and name not in needed and entry.changed < before:
             store.files.remove(entry.name)
+
+
+def _versions(table: "LanceTable") -> dict[int, float]:
+    """All versions of a table, and when each was made: seconds since the epoch."""
+    with tables.explained("read"):
+        return {it["version"]: it["timestamp"].timestamp() for it in table.list_versions()}

@@ -14,13 +14,13 @@ from monoglot.serving.neighbours import Effort, Floats
 from monoglot.serving.table_search import TableSearch
 
 if TYPE_CHECKING:
-    from lance import LanceFragment
+    from lance import LanceDataset, LanceFragment
     from lancedb.table import LanceTable
 
 Encode = Callable[[Sequence[str]], Floats]
 Progress = Callable[[int, int], None]
 
-CHUNK = 20_000  # texts per commit
+CHUNK = 20_000  # texts encoded at a time
 # Rows that may have changed since an index's recall was measured.
 _MOST_UNMEASURED = 5_000
 # A table is some eight files of rows, so that a worn one can be rewritten by itself, and the small
@@ -47,7 +47,7 @@ class Measured(NamedTuple):
 
     effort: Effort
     changed: int
-    undeleted: int | None
+    undeleted: int | None = None
 
 
 def write_rows(
@@ -144,14 +144,39 @@ def add_to_index(table: "LanceTable") -> None:
             # Into one, since each part of an index is searched by itself.
             tables.by_lance(table).optimize.optimize_indices(num_indices_to_merge=_ALL_PARTS)
             table.checkout_latest()
+            _leave_out_emptied(tables.by_lance(table))
+            table.checkout_latest()
+
+
+def _leave_out_emptied(data: "LanceDataset") -> None:
+    """Have the index that was just written not name files of which no row is left.
+
+    Lance goes on naming them, and while it does, asks of each code whether its row is deleted.
+    """
+    import lance
+
+    made = data.read_transaction(data.version).operation
+    if not isinstance(made, lance.LanceOperation.CreateIndex):
+        return
+    there = {it.fragment_id for it in data.get_fragments()}
+    named = [
+        dataclasses.replace(it, fragment_ids=there & set(it.fragment_ids))
+        for it in made.new_indices
+    ]
+    if named != made.new_indices:
+        lance.LanceDataset.commit(
+            data,
+            lance.LanceOperation.CreateIndex(new_indices=named, removed_indices=made.new_indices),
+            read_version=data.version,
+        )
 
 
 def tidy(table: "LanceTable") -> None:
     """Merge the small files that edits leave, and rewrite worn ones, once it is worth it.
 
-    The release before keeps the files that it has. So of the worn ones at most a quarter of all
-    rows are rewritten at a time: LanceDB's `optimize` would copy all of a table that has less than
-    a million, and twice as much would be there.
+    The release before keeps the files that it has. So worn ones are rewritten one at a time, or
+    more up to a quarter of all rows: LanceDB's `optimize` would copy all of a table that has less
+    than a million, and twice as much would be there.
     """
     with tables.explained("tidied"):
         data = tables.by_lance(table)
@@ -168,7 +193,7 @@ def tidy(table: "LanceTable") -> None:
             and gone < _MOST_GONE * rows
         ):
             return
-        merged = small | _most_worn(files, rows)
+        merged = small | _most_worn([it for it in files if it.fragment_id not in small], rows)
         data.optimize.compact_files(
             target_rows_per_fragment=_rows_per_file(rows),
             excluded_fragment_ids=[it.fragment_id for it in files if it.fragment_id not in merged],
@@ -187,18 +212,22 @@ def _rows_of(file: "LanceFragment") -> int:
 def _most_worn(files: Sequence["LanceFragment"], rows: int) -> set[int]:
     """Ids of worn files to rewrite now: one, and more up to a quarter of all rows.
 
-    No two that are beside each other, which Lance would make into one.
+    Args:
+        files: in their order, without small ones. No two that are beside each other are chosen,
+            which Lance would make into one.
+        rows: of the table.
     """
     worn = [n for n, it in enumerate(files) if it.num_deletions > _WORN * it.physical_rows]
     worn.sort(key=lambda n: files[n].num_deletions / files[n].physical_rows, reverse=True)
     chosen: set[int] = set()
     copied = 0
     for number in worn:
+        if chosen & {number - 1, number + 1}:
+            continue
         copied += _rows_of(files[number])
         if chosen and copied > _REWRITTEN * rows:
             break
-        if not chosen & {number - 1, number + 1}:
-            chosen.add(number)
+        chosen.add(number)
     return {files[number].fragment_id for number in chosen}
 
 
@@ -211,18 +240,17 @@ def undeleted_version(table: "LanceTable") -> int | None:
     of what it finds.
 
     Returns:
-        None: no row is deleted.
+        None: no row is deleted, or most are, which are better left out from the start.
     """
     data = tables.by_lance(table)
 
-    import lance  # said to be missing by the line above, where it is
+    import lance  # the line above says it, where it is missing
 
+    files = data.get_fragments()
     bare = [
-        dataclasses.replace(it.metadata, deletion_file=None)
-        for it in data.get_fragments()
-        if it.num_deletions
+        dataclasses.replace(it.metadata, deletion_file=None) for it in files if it.num_deletions
     ]
-    if not bare:
+    if not bare or sum(it.num_deletions for it in files) > table.count_rows():
         return None
     # Detached: at no moment is it the newest version, which the next sync would go on from.
     made = lance.LanceDataset.commit(

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     _Query = Callable[[AsyncVectorQuery], AsyncVectorQuery]
 
 _SPARE = 0.05  # of the rows that are wanted: asked for beside them, where some are deleted
+_DEEPER = 4  # times as many are asked for, where most of those were deleted
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -63,8 +64,8 @@ class TableSearch:
         if undeleted is not None:
             try:
                 self._undeleted = self._with_deleted(uri, name, version, undeleted)
-            except StoreError as error:  # removed by another program
-                _LOGGER.warning("searches take three times as long, until the next run: %s", error)
+            except StoreError as error:
+                _LOGGER.warning("searches take longer, until rows of the index change: %s", error)
 
     def _with_deleted(self, uri: str, name: str, version: int, undeleted: int) -> _Undeleted:
         with explained(f"opened at version {undeleted} of {name}"):
@@ -107,28 +108,38 @@ class TableSearch:
     def _near(self, vectors: Floats, k: int, effort: Effort, how: "_Query") -> Hits:
         """The k nearest of each vector by the index; scores are estimated, but for refined ones.
 
-        The partitions next to a vector may hold fewer rows than that, or most of them are deleted:
-        then as many are read as it takes.
+        The partitions next to a vector may hold fewer rows than that, or what is near it be deleted
+        for the most part: then more are read, and at last as many as it takes.
         """
-        found = self._at_hand(vectors, k, lambda query: how(query).nprobes(effort.nprobes))
-        few = np.flatnonzero(np.bincount(found.question, minlength=len(vectors)) < k)
-        if not len(few):
-            return found
-        more = self._found(
-            self._table,
-            vectors[few],
-            k,
-            lambda query: how(query).maximum_nprobes(0).minimum_nprobes(effort.nprobes),
-        )
-        enough = ~np.isin(found.question, few)
-        return Hits(
-            np.concatenate([found.question[enough], few[more.question]]),
-            np.concatenate([found.row[enough], more.row]),
-            np.concatenate([found.score[enough], more.score]),
-        )
+
+        def probing(query: "AsyncVectorQuery") -> "AsyncVectorQuery":
+            return how(query).nprobes(effort.nprobes)
+
+        def to_the_end(query: "AsyncVectorQuery") -> "AsyncVectorQuery":
+            return how(query).maximum_nprobes(0).minimum_nprobes(effort.nprobes)
+
+        searches: list[Callable[[Floats], Hits]] = [
+            lambda some: self._at_hand(some, k, probing),
+            lambda some: self._found(self._table, some, k, to_the_end),
+        ]
+        if self._undeleted is not None:
+            searches.insert(1, lambda some: self._at_hand(some, _DEEPER * k, probing))
+        asked = np.arange(len(vectors))
+        parts = []
+        for search in searches:
+            found = search(vectors[asked])
+            few = np.bincount(found.question, minlength=len(asked)) < k
+            if search is searches[-1]:
+                few[:] = False  # there are no more
+            done = ~few[found.question]
+            parts.append(Hits(asked[found.question[done]], found.row[done], found.score[done]))
+            asked = asked[few]
+            if not len(asked):
+                break
+        return Hits(*(np.concatenate(values) for values in zip(*parts, strict=True)))
 
     def _at_hand(self, vectors: Floats, k: int, how: "_Query") -> Hits:
-        """The k nearest of each vector, or fewer where many are deleted."""
+        """The k nearest of each vector, or fewer where what is near it is deleted."""
         if self._undeleted is None:
             return self._found(self._table, vectors, k, how)
         table, live, deleted = self._undeleted

@@ -66,9 +66,9 @@ def model_of(found: "pa.Schema") -> str:
 def facts_of(found: "pa.Schema") -> dict[str, Any]:
     """Facts kept with a version, as `Index` records them when a sync ends; empty until then.
 
-    `content` (digest of the rows), `effort` of an approximate search and the version that it reads
-    (`undeleted`), the votes' `temperature`, and how many rows changed since effort or temperature
-    was measured: `unmeasured` and `drift`.
+    `version` that they are facts of, `content` (digest of the rows), `effort` of an approximate
+    search and the version that it reads (`undeleted`), the votes' `temperature`, and how many rows
+    changed since effort or temperature was measured: `unmeasured` and `drift`.
     """
     kept = (found.field("vector").metadata or {}).get(b"monoglot:facts", b"{}")
     return dict(json.loads(kept))
