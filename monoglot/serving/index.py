@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from lancedb.table import LanceTable
 
 # Numbers in all vectors: so many (80 MB) are kept in memory. One query is compared with all of them
-# in 4 ms on two cores, about what an approximate search takes there, which grows less with the rows.
+# in 4 ms on two cores, about what an approximate search takes there, which grows less with rows.
 EXACT_NUMBERS = 20_000_000
 _ONCE_EXACT_NUMBERS = 40_000_000  # in versions that were made when so many were kept in memory
 
