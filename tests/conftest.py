@@ -13,6 +13,7 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 
 import pytest
 from hypothesis import settings
+from large_table import large, large_folder, large_table, little_memory  # noqa: F401  fixtures
 from s3_server import machine, s3  # noqa: F401  fixtures
 from tiny_line import write_line
 

@@ -28,8 +28,8 @@ from monoglot.remote.lease import Lease
 from monoglot.remote.place import connection, place_of
 from monoglot.retention import clean, find_leavings
 from monoglot.runs import Runs
+from monoglot.serving import compaction, pruning
 from monoglot.serving import index as index_module
-from monoglot.serving import pruning, syncing
 from monoglot.serving.index import Index
 from monoglot.serving.neighbours import Effort
 from monoglot.serving.releases import Release, Releases
@@ -125,7 +125,7 @@ def test_a_table_in_a_bucket_is_searched_without_a_copy(machine, location, monke
 def test_the_files_and_versions_of_a_table_in_a_bucket_are_tidied_and_removed(
     machine, location, monkeypatch
 ):
-    monkeypatch.setattr(syncing, "_MOST_SMALL_FILES", 2)
+    monkeypatch.setattr(compaction, "_MOST_SMALL_FILES", 2)
     monkeypatch.setattr(index_module, "EXACT_NUMBERS", 0)
     store = Store.open(location)
     digest = "d" * 64

@@ -18,7 +18,6 @@ from monoglot.serving.index import Index
 from monoglot.store import Store
 
 TITLE = "The index, built and refreshed"
-_REFRESHES = 200
 
 
 def measure(*, quick: bool, data: Path | None) -> list[Figure]:
@@ -40,12 +39,11 @@ def measure(*, quick: bool, data: Path | None) -> list[Figure]:
                 figures.append(Figure("the same as a share of the build", share, "x"))
         recall = 1.0 if index.effort is None else index.effort.recall
         figures.append(Figure("recall@10 afterwards, as measured", recall, "", least=0.99))
-    few, many = (40, 20) if quick else (_REFRESHES, 60)
     return [
         *figures,
         _by_transformer(quick=quick, data=data),
-        *_growth(few, 20, data),
-        *_growth(many, 2_000, data),
+        *_growth(40 if quick else 200, 20, data),
+        *_growth(20 if quick else 60, 2_000, data),
     ]
 
 

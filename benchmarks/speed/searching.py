@@ -47,9 +47,9 @@ print(time.perf_counter() - started)
 
 
 def measure(*, quick: bool, data: Path | None) -> list[Figure]:
-    """Stores of three sizes, made and searched."""
+    """Stores of several sizes, made and searched."""
     figures = _transformer()
-    for size in (3_000, 20_000) if quick else (3_000, 100_000, 1_000_000):
+    for size in (3_000, 20_000) if quick else (3_000, 50_000, 100_000, 1_000_000):
         with tempfile.TemporaryDirectory() as folder:
             figures += _measured(Path(folder), size, data)
     return figures

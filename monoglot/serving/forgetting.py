@@ -67,7 +67,7 @@ def find_in_index(store: Store, pattern: Pattern) -> list[TableMatches]:
 
 
 def _undeleted(store: Store, name: str, versions: Sequence[int]) -> set[int]:
-    """The versions of `syncing.undeleted_version` that these name and that are there."""
+    """The versions of `approximate.undeleted_version` that these name and that are there."""
     found = set()
     for version in versions:
         schema = tables.open_at(store.index_uri, name, version).schema

@@ -16,11 +16,12 @@ import polars as pl
 
 from monoglot.errors import StaleVectorsError
 from monoglot.learning import votes
-from monoglot.serving import neighbours, syncing, tables
+from monoglot.serving import approximate, compaction, neighbours, syncing, tables
+from monoglot.serving.approximate import Measured
 from monoglot.serving.drift import has_drifted
 from monoglot.serving.neighbours import Effort, Floats
 from monoglot.serving.row_labels import RowLabels
-from monoglot.serving.syncing import Encode, Measured, Progress
+from monoglot.serving.syncing import Encode, Progress
 from monoglot.serving.table_search import TableSearch
 from monoglot.serving.tables import ANSWERING
 from monoglot.serving.vectors import Asked, Vectors
@@ -251,8 +252,8 @@ class Index:
             edits = changed.height + len(removed)
             anew = cut_off or self.temperature is None
             if anew or edits:
-                syncing.add_to_index(self._table)
-                syncing.tidy(self._table)
+                approximate.extend(self._table)
+                compaction.compact(self._table)
                 self._finish(content, edits, anew=anew)
         finally:
             self._seen = _look(self._table)
@@ -281,7 +282,7 @@ class Index:
         asked = functools.cache(self._asked)  # both measurements take the same pass over all rows
         searched = None
         if not _fits_memory(now.rows, now.dimensions):
-            searched = syncing.make_searchable(
+            searched = approximate.make_searchable(
                 self._uri,
                 self._table,
                 None if anew else _measured(before, edits),

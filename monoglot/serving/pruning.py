@@ -25,8 +25,7 @@ def old_versions(store: Store, name: str, named: Collection[int], before: float)
         named: versions that are needed.
         before: seconds since the epoch; a version made later stays.
     """
-    table = _open(store, name)
-    return _old(table, _staying(table, named), before)
+    return _old(_open(store, name), named, before)
 
 
 def prune(store: Store, name: str, named: Collection[int], before: float) -> int:
@@ -39,12 +38,11 @@ def prune(store: Store, name: str, named: Collection[int], before: float) -> int
         StoreError: they cannot be removed.
     """
     table = _open(store, name)
-    staying = _staying(table, named)
-    old = _old(table, staying, before)
+    old = _old(table, named, before)
     with tables.explained("cleaned up"):
         if old:
             tables.by_lance(table).cleanup_old_versions(versions=old)
-    _remove_detached(store, table, staying, before)
+    _remove_detached(store, table, before)
     return len(old)
 
 
@@ -53,46 +51,31 @@ def _open(store: Store, name: str) -> "LanceTable":
         return tables.connect(store.index_uri).open_table(name)
 
 
-def _staying(table: "LanceTable", named: Collection[int]) -> set[int]:
-    """What is named, tagged or newest; empty where none of the named ones is there.
-
-    Then it is not known what is needed.
-    """
-    made = _versions(table).keys()
+def _old(table: "LanceTable", named: Collection[int], before: float) -> list[int]:
     with tables.explained("read"):
-        # What somebody tagged by hand stays: that is what a tag is for.
+        made = {it["version"]: it["timestamp"].timestamp() for it in table.list_versions()}
         tagged = {tag["version"] for tag in table.tags.list().values()}
-    return made & {*named, *tagged, max(made)} if made & set(named) else set()
-
-
-def _old(table: "LanceTable", staying: Collection[int], before: float) -> list[int]:
-    made = _versions(table) if staying else {}
+    # What somebody tagged by hand stays: that is what a tag is for.
+    staying = {*named, *tagged, max(made)}
+    # Where none of the named ones is there, it is not known what is needed.
+    if not made.keys() & set(named):
+        return []
     return [version for version, when in made.items() if when < before and version not in staying]
 
 
-def _remove_detached(
-    store: Store, table: "LanceTable", staying: Collection[int], before: float
-) -> None:
-    """Remove manifests of `syncing.undeleted_version` that no version names, as Lance never does.
+def _remove_detached(store: Store, table: "LanceTable", before: float) -> None:
+    """Remove manifests of `approximate.undeleted_version` that no version names: Lance never does.
 
     Whatever else they need belongs to the version that named them. The table is left at one of its
     versions.
     """
-    if not staying:
-        return
     needed = set()
-    for version in _versions(table):
-        with tables.explained("read"):
-            table.checkout(version)
+    with tables.explained("read"):
+        for listed in table.list_versions():
+            table.checkout(listed["version"])
             needed.add(f"d{tables.facts_of(table.schema).get('undeleted')}.manifest")
     for entry in store.files.below(f"index/{table.name}.lance/_versions"):
         name = PurePosixPath(entry.name).name
         is_detached = name.startswith("d") and name.endswith(".manifest")
         if is_detached and name not in needed and entry.changed < before:
             store.files.remove(entry.name)
-
-
-def _versions(table: "LanceTable") -> dict[int, float]:
-    """All versions of a table, and when each was made: seconds since the epoch."""
-    with tables.explained("read"):
-        return {it["version"]: it["timestamp"].timestamp() for it in table.list_versions()}

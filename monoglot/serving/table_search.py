@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     _Query = Callable[[AsyncVectorQuery], AsyncVectorQuery]
 
-_SPARE = 0.05  # of the rows that are wanted: asked for beside them, where some are deleted
+_SPARE = 5  # percent of the rows that are wanted: asked for beside them, where some are deleted
 _DEEPER = 4  # times as many are asked for, where most of those were deleted
 _LOGGER = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ class TableSearch:
         uri: where the tables are.
         name: of the table.
         version: of it; what is written later is not seen.
-        undeleted: its version of `syncing.undeleted_version`, if it has one.
+        undeleted: its version of `approximate.undeleted_version`, if it has one.
 
     Raises:
         StoreError: the table or the version is gone.
@@ -63,11 +63,11 @@ class TableSearch:
         self._undeleted: _Undeleted | None = None
         if undeleted is not None:
             try:
-                self._undeleted = self._with_deleted(uri, name, version, undeleted)
+                self._undeleted = self._open_undeleted(uri, name, version, undeleted)
             except StoreError as error:
                 _LOGGER.warning("searches take longer, until rows of the index change: %s", error)
 
-    def _with_deleted(self, uri: str, name: str, version: int, undeleted: int) -> _Undeleted:
+    def _open_undeleted(self, uri: str, name: str, version: int, undeleted: int) -> _Undeleted:
         with explained(f"opened at version {undeleted} of {name}"):
             table = self._loop.run(_opened(uri, name, undeleted))
             count = self._loop.run(table.count_rows())
@@ -144,8 +144,8 @@ class TableSearch:
             return self._found(self._table, vectors, k, how)
         table, live, deleted = self._undeleted
         # Deleted rows crowd where others are that took their places: twice their share.
-        deeper = math.ceil(k * (1 + 2 * deleted + _SPARE))
-        found = self._found(table, vectors, deeper, how)
+        percent = 100 + math.ceil(200 * deleted) + _SPARE
+        found = self._found(table, vectors, -(-k * percent // 100), how)
         alive = live.holds(found.row)
         return Hits(found.question[alive], found.row[alive], found.score[alive])
 
