@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from lancedb.table import LanceTable
 
 # Numbers in all vectors: so many (80 MB) are kept in memory. One query is compared with all of them
-# in 4 ms on two cores, about what an approximate search takes there, which grows less with rows.
+# in 5 ms on two cores (benchmarks/results/speed.md); an approximate search of twice as many takes
+# no longer.
 EXACT_NUMBERS = 20_000_000
 _ONCE_EXACT_NUMBERS = 40_000_000  # in versions that were made when so many were kept in memory
 
