@@ -77,7 +77,7 @@ def test_rows_are_found_after_two_syncs_that_were_cut_off_came_back_to_the_same_
     index = open_index(large_folder, dimensions=32)
     asked = first["query"][:120].to_list()
     assert index.search(clustered(asked), 1)["query"].to_list() == asked
-    poor = index._search()._at_hand(clustered(asked), 200, lambda query: query.nprobes(300))
+    poor = index._search()._at_hand(clustered(asked), 200, nprobes=300)
     assert np.bincount(poor.question).min() >= 200
 
 
@@ -102,12 +102,14 @@ def test_where_what_is_near_was_deleted_more_is_read(large, large_folder, monkey
     read = []
     found = TableSearch._found
     monkeypatch.setattr(
-        TableSearch, "_found", lambda *given: read.append(given[1]) or found(*given)
+        TableSearch,
+        "_found",
+        lambda *given, **how: read.append(given[1]) or found(*given, **how),
     )
     asked = clustered(["about 7 case new", "about 8 case new"])
     rows = index.nearest(asked, 200)
     assert rows.group_by("question").len()["len"].to_list() == [200, 200]
-    assert read == 2 * [index._search()._undeleted.table]  # and never all partitions
+    assert read == 2 * [index._search()._undeleted.data]  # and never all partitions
     reached = exact_scores(index, asked, 10)[:, -1]
     hits = neighbours.Hits(*(rows[it].to_numpy() for it in ("question", "row", "score")))
     assert neighbours.recall(hits, reached) >= 0.95

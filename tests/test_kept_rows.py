@@ -104,7 +104,7 @@ def test_a_query_whose_partition_was_emptied_is_answered_from_others(
     if is_kept:
         kept(index)
     gone = clustered([f"about {number} case gone" for number in range(20, 200)])
-    poor = index._search()._at_hand(gone, 200, lambda query: query.nprobes(1))
+    poor = index._search()._at_hand(gone, 200, nprobes=1)
     counts = np.bincount(poor.question, minlength=len(gone))
     assert counts.min() < 50  # else this test would show nothing
     known = clustered(["about 3 case new", "about 4 case new"])

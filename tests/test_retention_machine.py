@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import sys
 import tempfile
 import time
 from contextlib import contextmanager, suppress
@@ -257,10 +256,3 @@ def test_versions_stay_that_are_young_or_tagged_and_all_where_no_named_one_is_th
         else:
             with pytest.raises(StoreError):
                 Index.at(store.index_uri, table, made[number].version)
-
-
-def test_without_pylance_it_is_said_what_to_install(store, monkeypatch):
-    made = [sync(store, number) for number in range(3)]
-    monkeypatch.setitem(sys.modules, "lance", None)
-    with pytest.raises(StoreError, match="extra `pipeline`"):
-        pruning.prune(store, made[0].table, {made[2].version}, time.time())

@@ -83,10 +83,9 @@ def undeleted_version(table: "LanceTable") -> int | None:
     Returns:
         None: no row is deleted, or most are, which are better left out from the start.
     """
+    import lance
+
     data = tables.by_lance(table)
-
-    import lance  # the line above says it, where it is missing
-
     files = data.get_fragments()
     bare = [
         dataclasses.replace(it.metadata, deletion_file=None) for it in files if it.num_deletions

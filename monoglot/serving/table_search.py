@@ -1,30 +1,26 @@
 """`TableSearch`: one version of a table, asked for the rows nearest to vectors.
 
-By LanceDB's coroutines, a query in one step. Its synchronous table takes five, each from one thread
-to another and back, and reads the schema twice: a millisecond of ten among a million rows.
+By Lance's own library, pylance. LanceDB has the same search within, and takes half as long again
+for it: 8.5 ms where this takes 6, among a million rows on two cores.
 """
 
 import functools
 import logging
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import polars as pl
 
 from monoglot.errors import StoreError
-from monoglot.remote.place import storage_options
 from monoglot.serving.kept_rows import Keeping, KeptRows
 from monoglot.serving.neighbours import Effort, Floats, Hits
 from monoglot.serving.row_labels import RowPlaces
-from monoglot.serving.tables import ANSWERING, explained, open_at, rows_of
+from monoglot.serving.tables import ANSWERING, by_lance, explained, open_at, rows_of
 
 if TYPE_CHECKING:
-    from lancedb.query import AsyncVectorQuery
-    from lancedb.table import AsyncTable
-
-    _Query = Callable[[AsyncVectorQuery], AsyncVectorQuery]
+    from lance import LanceDataset
 
 _SPARE = 5  # percent of the rows that are wanted: asked for beside them, where some are deleted
 _DEEPER = 4  # times as many are asked for, where most of those were deleted
@@ -34,7 +30,7 @@ _LOGGER = logging.getLogger(__name__)
 class _Undeleted(NamedTuple):
     """A version that has the deleted rows, too; which rows are not; and how many are, per one."""
 
-    table: "AsyncTable"
+    data: "LanceDataset"
     live: RowPlaces
     deleted: float
 
@@ -53,26 +49,24 @@ class TableSearch:
     """
 
     def __init__(self, uri: str, name: str, version: int, undeleted: int | None = None) -> None:
-        from lancedb.background_loop import LOOP
-
-        self._loop = LOOP
         self._read = functools.partial(KeptRows.read, uri, name, version, ANSWERING)
         self.keeping: Keeping | None = None
+        self._table = open_at(uri, name, version)
         with explained(f"opened at version {version} of {name}"):
-            self._table: AsyncTable = LOOP.run(_opened(uri, name, version))
+            self._data = by_lance(self._table)
         self._undeleted: _Undeleted | None = None
         if undeleted is not None:
             try:
-                self._undeleted = self._open_undeleted(uri, name, version, undeleted)
+                self._undeleted = self._open_undeleted(undeleted)
             except StoreError as error:
                 _LOGGER.warning("searches take longer, until rows of the index change: %s", error)
 
-    def _open_undeleted(self, uri: str, name: str, version: int, undeleted: int) -> _Undeleted:
-        with explained(f"opened at version {undeleted} of {name}"):
-            table = self._loop.run(_opened(uri, name, undeleted))
-            count = self._loop.run(table.count_rows())
-        live = rows_of(open_at(uri, name, version))
-        return _Undeleted(table, RowPlaces(live), count / len(live) - 1)
+    def _open_undeleted(self, version: int) -> _Undeleted:
+        with explained(f"opened at version {version} of {self._table.name}"):
+            data = self._data.checkout_version(version)
+            count = data.count_rows()
+        live = rows_of(self._table)
+        return _Undeleted(data, RowPlaces(live), count / len(live) - 1)
 
     def keep_rows(self) -> None:
         """From now on, read all rows once enough was asked: for a process that serves."""
@@ -92,38 +86,31 @@ class TableSearch:
             StoreError: the table cannot be searched.
         """
         if effort is None:
-            return self._found(self._table, vectors, k, lambda query: query.bypass_vector_index())
+            return self._found(self._data, vectors, k, use_index=False)
         kept = self.keeping.after(len(vectors)) if self.keeping else None
         if kept is None:
-            return self._near(vectors, k, effort, lambda query: query.refine_factor(effort.refine))
-        return kept.scored(
-            self._near(vectors, k * effort.refine, effort, lambda query: query), vectors
-        )
+            return self._near(vectors, k, effort, refine_factor=effort.refine)
+        return kept.scored(self._near(vectors, k * effort.refine, effort), vectors)
 
     def stop_keeping(self) -> None:
         """Read no further, if rows are being read."""
         if self.keeping is not None:
             self.keeping.stop()
 
-    def _near(self, vectors: Floats, k: int, effort: Effort, how: "_Query") -> Hits:
+    def _near(self, vectors: Floats, k: int, effort: Effort, **how: Any) -> Hits:
         """The k nearest of each vector by the index; scores are estimated, but for refined ones.
 
         The partitions next to a vector may hold fewer rows than that, or what is near it be deleted
         for the most part: then more are read, and at last as many as it takes.
         """
-
-        def probing(query: "AsyncVectorQuery") -> "AsyncVectorQuery":
-            return how(query).nprobes(effort.nprobes)
-
-        def to_the_end(query: "AsyncVectorQuery") -> "AsyncVectorQuery":
-            return how(query).maximum_nprobes(0).minimum_nprobes(effort.nprobes)
-
+        probing = {"nprobes": effort.nprobes, **how}
+        to_the_end = {"minimum_nprobes": effort.nprobes, **how}
         searches: list[Callable[[Floats], Hits]] = [
-            lambda some: self._at_hand(some, k, probing),
-            lambda some: self._found(self._table, some, k, to_the_end),
+            lambda some: self._at_hand(some, k, **probing),
+            lambda some: self._found(self._data, some, k, **to_the_end),
         ]
         if self._undeleted is not None:
-            searches.insert(1, lambda some: self._at_hand(some, _DEEPER * k, probing))
+            searches.insert(1, lambda some: self._at_hand(some, _DEEPER * k, **probing))
         asked = np.arange(len(vectors))
         parts = []
         for search in searches:
@@ -138,23 +125,25 @@ class TableSearch:
                 break
         return Hits(*(np.concatenate(values) for values in zip(*parts, strict=True)))
 
-    def _at_hand(self, vectors: Floats, k: int, how: "_Query") -> Hits:
+    def _at_hand(self, vectors: Floats, k: int, **how: Any) -> Hits:
         """The k nearest of each vector, or fewer where what is near it is deleted."""
         if self._undeleted is None:
-            return self._found(self._table, vectors, k, how)
-        table, live, deleted = self._undeleted
+            return self._found(self._data, vectors, k, **how)
+        data, live, deleted = self._undeleted
         # Deleted rows crowd where others are that took their places: twice their share.
         percent = 100 + math.ceil(200 * deleted) + _SPARE
-        found = self._found(table, vectors, -(-k * percent // 100), how)
+        found = self._found(data, vectors, -(-k * percent // 100), **how)
         alive = live.holds(found.row)
         return Hits(found.question[alive], found.row[alive], found.score[alive])
 
-    def _found(self, table: "AsyncTable", vectors: Floats, k: int, how: "_Query") -> Hits:
+    def _found(self, data: "LanceDataset", vectors: Floats, k: int, **how: Any) -> Hits:
+        """The k nearest of each vector; `how` is what Lance's `nearest` takes beside them."""
+        one = len(vectors) == 1
+        asked = {"column": "vector", "q": vectors[0] if one else vectors, "k": k, **how}
         with explained("searched"):
-            query = how(table.query().nearest_to(vectors).distance_type("cosine"))
-            # `_distance` is named, since LanceDB prints a warning per query where it is not.
-            found = self._loop.run(query.with_row_id().select(["_distance"]).limit(k).to_arrow())
-        one = "query_index" not in found.column_names
+            found = data.to_table(
+                columns=["_distance"], with_row_id=True, nearest={"metric": "cosine", **asked}
+            )
         return Hits(
             np.zeros(len(found), np.int64) if one else found["query_index"].to_numpy().astype(int),
             found["_rowid"].to_numpy(),
@@ -171,14 +160,6 @@ class TableSearch:
         if kept is not None:
             return kept.texts_of(rows.to_numpy())
         with explained("read"):
-            query = self._table.take_row_ids(rows.to_list()).with_row_id().select(list(ANSWERING))
-            return pl.DataFrame(self._loop.run(query.to_arrow())).rename({"_rowid": "row"})
-
-
-async def _opened(uri: str, name: str, version: int) -> "AsyncTable":
-    import lancedb
-
-    base = await lancedb.connect_async(uri, storage_options=storage_options(uri))
-    table = await base.open_table(name)
-    await table.checkout(version)
-    return table
+            query = self._table.take_row_ids(rows.to_list()).with_row_id()
+            found = query.select(list(ANSWERING)).to_arrow()
+            return pl.DataFrame(found).rename({"_rowid": "row"})

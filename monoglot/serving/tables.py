@@ -160,18 +160,8 @@ def dimensions_of(found: "pa.Schema") -> int:
 
 
 def by_lance(table: "LanceTable") -> "LanceDataset":
-    """A table by Lance's own library, which does some things that LanceDB does not pass on.
-
-    Raises:
-        StoreError: it is not installed.
-    """
-    try:
-        return table.to_lance()
-    except ImportError as error:
-        raise StoreError(
-            "pylance is not installed, which writing an index takes: it comes with the extra "
-            "`pipeline`."
-        ) from error
+    """A table by Lance's own library, which does some things that LanceDB does not pass on."""
+    return table.to_lance()
 
 
 def digests_of(table: "LanceTable") -> pl.DataFrame:
