@@ -28,7 +28,7 @@ def show_done(console: Console, found: Found, release: Release | None) -> None:
     say(console, "Removed from the store." if found.is_in_store else "Nothing to remove.", "bold")
     if release is not None:
         say(console, f"Release {release.id} is in production: the same model, without these rows.")
-    for line in to_do(found, release):
+    for line in to_do(found):
         say(console, f"  - {line}")
 
 
@@ -66,7 +66,7 @@ def _numbers(lines: list[int]) -> str:
     return shown + more
 
 
-def to_do(found: Found, release: Release | None) -> list[str]:
+def to_do(found: Found) -> list[str]:
     """What must be rebuilt, and how."""
     steps = []
     if found.own or found.elsewhere:
@@ -75,7 +75,7 @@ def to_do(found: Found, release: Release | None) -> list[str]:
         steps.append(
             "`monoglot run`: computes again what was removed, and trains a model that never saw it."
         )
-    if release is not None:
+    if found.tables:
         steps.append(
             "Services keep the old rows in memory until `Retriever.refresh()` or a restart."
         )
@@ -104,5 +104,5 @@ def as_json(found: Found, release: Release | None, *, removed: bool) -> dict[str
         "models_trained_on_it": list(found.models),
         "releases_with_these_models": found.releases,
         "release": None if release is None else release.id,
-        "to_do": to_do(found, release),
+        "to_do": to_do(found),
     }

@@ -140,7 +140,7 @@ def forget(store: Store, found: Found, pattern: Pattern) -> Release | None:
     Killed and given again, it goes on: every step leaves a store that works.
 
     Returns:
-        The release that is in production now, where it had to be made anew; else None.
+        The release that is in production, where it changed; else None.
 
     Raises:
         InputError: a release would be left without rows.
@@ -152,14 +152,13 @@ def forget(store: Store, found: Found, pattern: Pattern) -> Release | None:
             f"{out.line}, and what comes back may hold the text again. Take the answers in first "
             "(`monoglot run`), or `monoglot batches --cancel` and then `monoglot run`."
         )
-    releases = Releases(store)
-    before = releases.current()
+    before = Releases(store).current()
     with store.explained():
         for table in found.tables:
             forget_in_table(store, table.name, pattern)
         _amend(store, found, pattern)
         for location in found.artifacts:
-            shutil.rmtree(store.root / location)
+            store.files.remove_folder(location)
         for folder in found.resumable:
             shutil.rmtree(folder)
         for path in found.files:
@@ -167,28 +166,23 @@ def forget(store: Store, found: Found, pattern: Pattern) -> Release | None:
         for folder in {path.parent for path in found.queries}:
             forget_in_log(folder, pattern)
     forget_in_ledger(store.ledger_path, found.ledger)
-    now = releases.current()
-    if before is None or now is None or now == before:
-        return None
-    # Under a new id, so that services notice: they compare ids.
-    made = Release(
-        **now.model_dump(exclude={"id", "created", "previous", "reason"}),
-        reason="rows were forgotten (`monoglot forget`); the model is kept",
-    )
-    return releases.promote(made)
+    now = Releases(store).current()
+    return None if now == before else now
 
 
 def _amend(store: Store, found: Found, pattern: Pattern) -> None:
     """Have no release, nor the candidate that awaits approval, name what is to be removed."""
     approval = Approval(store)
     for release in approval.known():
-        amended = _without_artifacts(store, release, found, pattern)
-        if amended != release:
-            approval.amend(amended)
+        changes = _without_artifacts(store, release, found, pattern)
+        if changes:
+            approval.amend(release.id, changes)
 
 
-def _without_artifacts(store: Store, release: Release, found: Found, pattern: Pattern) -> Release:
-    """A release that names nothing of what is to be removed."""
+def _without_artifacts(
+    store: Store, release: Release, found: Found, pattern: Pattern
+) -> dict[str, object]:
+    """What a release is to say in place of naming what is to be removed."""
     changes: dict[str, object] = {}
     if release.knowledge_base.location in found.artifacts:
         rows = store.table(release.knowledge_base)
@@ -202,7 +196,7 @@ def _without_artifacts(store: Store, release: Release, found: Found, pattern: Pa
         asked = getattr(release, name)
         if asked is not None and asked.location in found.artifacts:
             changes[name] = None
-    return release.model_copy(update=changes)
+    return changes
 
 
 def _keep_rows(store: Store, rows: pl.DataFrame) -> Artifact:

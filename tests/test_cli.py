@@ -247,7 +247,7 @@ def test_search_says_whether_it_is_sure(monoglot, line):
     sure = now.abstention.overall.model_copy(update={"score": -1.0})
     languages = {"hi-Latn": sure, "ar": sure.model_copy(update={"score": 1.01})}
     kept = now.abstention.model_copy(update={"overall": sure, "languages": languages})
-    releases.amend(now.model_copy(update={"abstention": kept}))
+    releases.amend(now.id, {"abstention": kept})
     told = json.loads(monoglot("search", "order cancel karo", *config, "--json")[1])
     assert told["confident"] is told["answers"][0]["confident"] is False
     best = told["answers"][0]
@@ -277,7 +277,7 @@ def test_search_says_why_it_is_never_sure_or_cannot_know(monoglot, line):
         (now.abstention.model_copy(update={"overall": never}), "and none is enough"),
         (None, "this release has no threshold"),
     ):
-        releases.amend(now.model_copy(update={"abstention": kept}))
+        releases.amend(now.id, {"abstention": kept})
         assert said in one_line(monoglot("search", "order cancel karo", *config)[1])
         told = json.loads(monoglot("search", "order cancel karo", *config, "--json")[1])
         assert told["threshold"] is None

@@ -65,7 +65,7 @@ def test_the_candidate_names_nothing_that_is_gone_and_can_be_approved(config, st
 def test_what_the_candidate_says_of_it_is_told(config, store):
     approval, candidate = Approval(store), Approval(store).waiting()
     assert find(config, store, PATTERN).manifests == []
-    approval.amend(candidate.model_copy(update={"reason": f"asked by {SECRET}"}))
+    approval.amend(candidate.id, {"reason": f"asked by {SECRET}"})
     assert find(config, store, PATTERN).manifests == [store.root / CANDIDATE]
 
 

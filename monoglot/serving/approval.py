@@ -6,11 +6,12 @@ It never answers anyone, and nothing is held while it waits: no lock, no process
 one at most, since a later candidate was compared on a later knowledge base: the former gives way.
 """
 
+from collections.abc import Mapping
 from typing import NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict
 
-from monoglot.errors import InputError, RunError, StoreError
+from monoglot.errors import InputError, RunError, StoreBusyError, StoreError
 from monoglot.serving.manifest import Release
 from monoglot.serving.releases import Releases
 from monoglot.store import Store
@@ -90,17 +91,24 @@ class Approval:
         waiting = self.waiting()
         return [*self._releases.history(), *([waiting] if waiting else [])]
 
-    def amend(self, release: Release) -> None:
-        """Write one of `known` anew: only where what it names must not be kept (`forget`).
+    def amend(self, release: str, changes: Mapping[str, object]) -> None:
+        """Change one of `known`: only where what it names must not be kept (`forget`).
+
+        The candidate first, then the release that it may have become meanwhile: a promotion finds
+        the candidate changed, or its manifest is there already.
+
+        Args:
+            release: its id.
+            changes: fields and their values; the others stay as they are by now.
 
         Raises:
             StoreError: the store cannot be written.
         """
         found = self._read()
-        if found is not None and found.release.id == release.id:
-            self._write(found.model_copy(update={"release": release}))
-        else:
-            self._releases.amend(release)
+        if found is not None and found.release.id == release:
+            amended = found.release.model_copy(update=dict(changes))
+            self._write(found.model_copy(update={"release": amended}))
+        self._releases.amend(release, changes)
 
     def waiting(self) -> Release | None:
         """The candidate that waits, or None."""
@@ -122,7 +130,7 @@ class Approval:
             InputError: no candidate waits, or there is no such release.
             RunError: the candidate fits no more: what it was compared with, or the knowledge base
                 in production, is another by now; or it does not hold what it says.
-            StoreBusyError: the pointer moved at this very moment.
+            StoreBusyError: the pointer moved at this very moment, or the candidate changed.
             StoreError: a part of it is gone, or the store cannot be written.
         """
         found = self._read()
@@ -132,10 +140,22 @@ class Approval:
         overtaken = found.overtaken_by(self._releases.get(pointer.release)) if pointer else None
         if overtaken is not None:
             raise RunError(overtaken)
-        done = self._releases.promote(found.release, seq=pointer.seq if pointer else 0)
-        with self._store.explained():
-            self._store.files.remove(CANDIDATE)
+        done = self._releases.promote(
+            found.release,
+            seq=pointer.seq if pointer else 0,
+            check=lambda: self._check_unchanged(found),
+        )
+        if self._kept() == found:  # else a later one, which awaits approval
+            with self._store.explained():
+                self._store.files.remove(CANDIDATE)
         return done
+
+    def _check_unchanged(self, candidate: Candidate) -> None:
+        if self._read() != candidate:
+            raise StoreBusyError(
+                f"candidate {candidate.release.id} was changed, or gave way to another one, at "
+                "this very moment; it was not promoted. Run again."
+            )
 
     def _reinstate(self, release: str | None) -> Release:
         """Make a kept release current again, after a look at its index."""
@@ -152,17 +172,19 @@ class Approval:
 
     def _read(self) -> Candidate | None:
         """What waits; not what was approved by a process killed before it could clear up."""
+        found = self._kept()
+        return None if found is None or self._releases.was_current(found.release.id) else found
+
+    def _kept(self) -> Candidate | None:
+        """What the file holds."""
         try:
             text = self._store.files.read(CANDIDATE)
-            if text is None:
-                return None
-            found = Candidate.model_validate_json(text)
+            return None if text is None else Candidate.model_validate_json(text)
         except (OSError, ValueError) as error:
             raise StoreError(
                 f"{self._store.files.told(CANDIDATE)}: cannot be read ({error}). Remove it, "
                 "and run with --force for a new candidate."
             ) from error
-        return None if self._releases.was_current(found.release.id) else found
 
 
 class Awaiting(NamedTuple):

@@ -3,10 +3,14 @@
 LanceDB keeps what was deleted in older versions and in its data files, so the table is rebuilt
 beside the old one: each version that a release names, oldest first, with the vectors it has. The
 manifests then name the new versions, and the old folder goes. At every moment each manifest names
-a table that is there, so a killed run leaves every release answering; the command is given again.
+a table that is there, so a killed run leaves every release answering; the command is given again,
+and takes up a table that was left beside its place. A service that reads of a folder that goes
+looks what its release names by now (`Retriever`).
 """
 
+import logging
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Mapping, Sequence
@@ -27,6 +31,9 @@ from monoglot.serving.syncing import Encode
 from monoglot.serving.verification import check_index
 from monoglot.store import Store
 
+_ASIDE = re.compile("-[0-9a-f]{8}$")  # ends the name of a table that is being rebuilt
+_LOGGER = logging.getLogger(__name__)
+
 
 class TableMatches(NamedTuple):
     """What a table holds of a pattern, in any of its versions.
@@ -43,10 +50,10 @@ class TableMatches(NamedTuple):
 
 
 def find_in_index(store: Store, pattern: Pattern) -> list[TableMatches]:
-    """The tables that hold the pattern; every version is read."""
+    """The tables that hold the pattern, every version of which is read; and unfinished ones."""
     import lancedb
 
-    found = []
+    found, named = [], {release.index_table for release in Approval(store).known()}
     for folder in sorted(Path(store.index_uri).glob("*.lance")):
         ids: dict[str, str] = {}
         with tables.explained("read"):
@@ -61,7 +68,9 @@ def find_in_index(store: Store, pattern: Pattern) -> list[TableMatches]:
                 text = next(text for text in row.values() if text and pattern.is_in(text))
                 ids[row["row_id"]] = pattern.example(text)
         raw = any(pattern.in_file(path) for path in folder.rglob("*") if path.is_file())
-        if ids or raw:
+        home = _home(folder.stem)
+        is_left = home != folder.stem and not {home, folder.stem} <= named
+        if ids or raw or is_left:
             found.append(TableMatches(folder.stem, tuple(ids), tuple(ids.values())))
     return found
 
@@ -81,7 +90,8 @@ def _undeleted(store: Store, name: str, versions: Sequence[int]) -> set[int]:
 def forget_in_table(store: Store, name: str, pattern: Pattern) -> None:
     """Rebuild a table without the matching rows, and have the releases name the new one.
 
-    So does the candidate that awaits approval, which is no release yet.
+    So does the candidate that awaits approval, which is no release yet. The new one takes the old
+    one's place, where the next sync looks for its vectors.
 
     Raises:
         InputError: a release would be left without rows.
@@ -92,15 +102,19 @@ def forget_in_table(store: Store, name: str, pattern: Pattern) -> None:
     if not using:
         _remove(store, name)
         return
-    aside = f"{name}-{uuid.uuid4().hex[:8]}"
+    home = _home(name)
+    aside = f"{home}-{uuid.uuid4().hex[:8]}"
     versions = _rebuild(store, name, using, pattern, aside)
-    changed = [_seen_in(store, release, aside, versions) for release in using]
-    for release in changed:
-        approval.amend(release)
+    for release in using:
+        approval.amend(release.id, _seen_in(store, release, aside, versions))
     _remove(store, name)
-    _copy(store, aside, name)
-    for release in changed:
-        approval.amend(release.model_copy(update={"index_table": name}))
+    if name != home and any(it.index_table == home for it in approval.known()):
+        return  # a sync went on there since this was killed
+    if name != home and _is_there(store, home):
+        _remove(store, home)
+    _copy(store, aside, home)
+    for release in using:
+        approval.amend(release.id, {"index_table": home})
     _remove(store, aside)
 
 
@@ -128,19 +142,29 @@ def _rebuild(
     return versions
 
 
-def _seen_in(store: Store, release: Release, table: str, versions: Mapping[int, int]) -> Release:
-    """A release as it is in the new table, checked."""
+def _seen_in(
+    store: Store, release: Release, table: str, versions: Mapping[int, int]
+) -> dict[str, object]:
+    """What a release says of itself in the new table, checked."""
     index = Index.at(store.index_uri, table, versions[release.index_version])
-    now = release.model_copy(
-        update={
-            "index_table": table,
-            "index_version": index.version,
-            "index_content": index.content,
-            "rows": len(index),
-        }
-    )
-    check_index(index, now)
-    return now
+    changes: dict[str, object] = {
+        "index_table": table,
+        "index_version": index.version,
+        "index_content": index.content,
+        "rows": len(index),
+    }
+    check_index(index, release.model_copy(update=changes))
+    before = Index.at(store.index_uri, release.index_table, release.index_version)
+    if release.abstention is not None and index.temperature != before.temperature:
+        # Confidence is a share of the votes: with another temperature it is another one.
+        _LOGGER.warning(
+            "release %s loses its thresholds, since its votes have another temperature without "
+            "these rows: until `monoglot run` calibrates anew, no answer says whether it is "
+            "confident",
+            release.id,
+        )
+        changes["abstention"] = None
+    return changes
 
 
 def _lookup(rows: pl.DataFrame, matrix: Floats) -> Encode:
@@ -157,5 +181,14 @@ def _copy(store: Store, name: str, to: str) -> None:
     half.rename(target)
 
 
+def _home(name: str) -> str:
+    """Where a table belongs that may be beside it."""
+    return _ASIDE.sub("", name)
+
+
+def _is_there(store: Store, name: str) -> bool:
+    return (Path(store.index_uri) / f"{name}.lance").is_dir()
+
+
 def _remove(store: Store, name: str) -> None:
-    shutil.rmtree(Path(store.index_uri) / f"{name}.lance")
+    store.files.remove_folder(f"index/{name}.lance")

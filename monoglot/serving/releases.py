@@ -14,7 +14,7 @@ are seen from the store's own, which may be moved.
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -126,7 +126,13 @@ class Releases(History):
         index = self.index(release)
         check_index(index, release)
 
-    def promote(self, release: Release, *, seq: int | None = None) -> Release:
+    def promote(
+        self,
+        release: Release,
+        *,
+        seq: int | None = None,
+        check: Callable[[], None] | None = None,
+    ) -> Release:
         """Check a release, write its manifest, and make it current by one swap of the pointer.
 
         Promoting the release that is current again, after a crash for instance, changes nothing.
@@ -134,6 +140,7 @@ class Releases(History):
         Args:
             release: `previous` and `seq` are filled in here.
             seq: what the pointer's `seq` must be still (0: there is none yet); None: whatever.
+            check: called while the pointer cannot move, and raises where it must not.
 
         Raises:
             StoreBusyError: another run moved the pointer meanwhile.
@@ -150,6 +157,8 @@ class Releases(History):
                     f"another run made {now.release if now else 'no release'} current meanwhile; "
                     f"release {release.id} was not promoted. Run again."
                 )
+            if check is not None:
+                check()
             kept = release.model_copy(
                 update={"previous": now.release if now else None, "seq": still.seq + 1}
             )
@@ -167,15 +176,21 @@ class Releases(History):
             told = self._files.told(name)
             raise StoreError(f"{told}: another release has this id. Promote under a new one.")
 
-    def amend(self, release: Release) -> None:
-        """Write a manifest anew: only where what it names must not be kept (`monoglot forget`).
+    def amend(self, release: str, changes: Mapping[str, object]) -> None:
+        """Change a manifest: only where what it names must not be kept (`monoglot forget`).
+
+        Args:
+            release: its id; nothing happens where there is no such manifest.
+            changes: fields and their values; the others stay as they are by now.
 
         Raises:
             StoreError: the store cannot be written.
         """
-        self.get(release.id)
-        with self._store.explained():
-            self._files.write(manifest_of(release.id), release.model_dump_json(indent=1))
+        with self._moving():
+            found = self._read(release)
+            if found is not None:
+                amended = found.model_copy(update=dict(changes))
+                self._files.write(manifest_of(release), amended.model_dump_json(indent=1))
 
     def rollback(self, release: str | None = None) -> Release:
         """Make an older release current again. Nothing is built: only the pointer moves.

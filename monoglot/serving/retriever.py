@@ -120,8 +120,8 @@ class Retriever:
         self._device = device
         self._log = log
         self._refreshing = threading.Lock()
-        # What could not be loaded (None: not even the pointer), and until when it is left alone.
-        self._failed: tuple[str | None, float] = (None, 0.0)
+        # What could not be loaded (None: not even its manifest), and until when it is left alone.
+        self._failed: tuple[Release | None, float] = (None, 0.0)
         with _uncollected():
             self._held = self._load(self._current(), None)
 
@@ -150,25 +150,27 @@ class Retriever:
             self._refreshing.release()
 
     def _follow(self) -> bool:
-        """Hold the release that is current, unless it has just failed to load."""
+        """Hold the release that is current, unless it has just failed to load.
+
+        Compared whole, since `monoglot forget` changes what a release names, and not its id.
+        """
         failed, until = self._failed
         is_pausing = time.monotonic() < until
         if is_pausing and failed is None:
             return False
         wanted = None
         try:
-            pointer = self._releases.pointer()
-            wanted = pointer.release if pointer else None
-            if wanted == self._held.release.id or (is_pausing and wanted == failed):
+            wanted = self._current()
+            if wanted == self._held.release or (is_pausing and wanted == failed):
                 return False
-            before, self._held = self._held, self._load(self._current(), self._held)
+            before, self._held = self._held, self._load(wanted, self._held)
             before.index.stop_loading()
         except Exception as error:
             self._failed = (wanted, time.monotonic() + RETRY_S)
             _LOGGER.warning(
                 "release %s goes on answering, since %s cannot be loaded: %s",
                 self._held.release.id,
-                "the current one" if wanted is None else wanted,
+                "the current one" if wanted is None else wanted.id,
                 error,
                 exc_info=not isinstance(error, MonoglotError),
             )
@@ -205,20 +207,27 @@ class Retriever:
 
         Raises:
             InputError: a text is empty or no valid Unicode, or k is not positive.
+            StoreError: the index cannot be read, nor that of the release that is current by now.
         """
         _check_queries(texts, k)
         held = self._held
-        vectors = held.encoder.encode(texts)
-        best = [
-            answers
-            for start in range(0, len(texts), _QUERIES_PER_SEARCH)
-            for answers in _best(held.index, vectors[start : start + _QUERIES_PER_SEARCH], k)
-        ]
+        try:
+            best = _answered(held, texts, k)
+        except StoreError:  # its files went, as they do where rows are forgotten
+            held = self._held_after(held)
+            best = _answered(held, texts, k)
         abstention = held.release.abstention
         if abstention is not None:
             best = _judged(best, abstention.score_of(language))
         self._tell(texts, best, language, held.release.id)
         return best
+
+    def _held_after(self, held: _Held) -> _Held:
+        """What answers instead of what cannot any more, or the same where there is nothing else."""
+        with self._refreshing:
+            if self._held is held:
+                self._follow()
+            return self._held
 
     def _tell(
         self, texts: Sequence[str], found: list[list[Answer]], language: str | None, release: str
@@ -281,6 +290,16 @@ def _check_queries(texts: Sequence[str], k: int) -> None:
                 f"query {number} of {len(texts)} is not valid Unicode: it holds half of a "
                 "surrogate pair, as JSON or a terminal may leave it. Decode it again."
             )
+
+
+def _answered(held: _Held, texts: Sequence[str], k: int) -> list[list[Answer]]:
+    """The k likeliest labels of each text."""
+    vectors = held.encoder.encode(texts)
+    return [
+        answers
+        for start in range(0, len(texts), _QUERIES_PER_SEARCH)
+        for answers in _best(held.index, vectors[start : start + _QUERIES_PER_SEARCH], k)
+    ]
 
 
 def _best(index: Index, vectors: Floats, k: int) -> list[list[Answer]]:
