@@ -90,5 +90,5 @@ def refresh_index(request: RunRequest) -> RunRecord | None:
             reasons=(release.reason,),
             inputs=inputs.key,
         )
-        tidy(place.store, config.retention, key)
+        tidy(place.store, config.retention, inputs.key)
         return record

@@ -113,19 +113,22 @@ def _left_after_refresh(inputs: Inputs, runs: Runs, current: Release) -> Standin
 def chosen_by_hand(store: Store, rows_digest: str) -> str | None:
     """Why an unchanged knowledge base is not put into production again, or None.
 
-    The last run put it there, and someone has chosen another release since: that stays.
+    It was there, and someone has chosen another release since: that stays. Told from the releases
+    alone, since a run that was killed after its promotion left no record.
 
     Args:
-        store: where runs and releases are.
+        store: where the releases are.
         rows_digest: of the knowledge base's rows, as its stage stores them.
     """
-    last, current = Runs(store).last(), Releases(store).current()
-    if last is None or current is None or last.release == current.id:
-        return None
-    if last.knowledge_base.digest != rows_digest:
+    releases = Releases(store)
+    pointer, current = releases.pointer(), releases.current()
+    if pointer is None or current is None or pointer.seq == current.seq:
+        return None  # by its promotion
+    newest = max(releases.history(), key=lambda release: release.seq)
+    if newest.id == current.id or newest.knowledge_base.digest != rows_digest:
         return None
     return (
-        f"the knowledge base is that of run {last.run}, after which release {current.id} was "
+        f"the knowledge base is that of release {newest.id}, after which release {current.id} was "
         "chosen by hand; it stays (`--force` overrules it)"
     )
 

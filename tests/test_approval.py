@@ -12,9 +12,9 @@ from typer.testing import CliRunner
 
 from flows.cli import app
 from monoglot.config import RetentionConfig
-from monoglot.errors import InputError, RunError, StoreError
+from monoglot.errors import InputError, RunError, StoreBusyError, StoreError
 from monoglot.retention import clean
-from monoglot.serving.approval import Approval
+from monoglot.serving.approval import Approval, Candidate
 from monoglot.serving.releases import Releases
 from monoglot.store import Store
 
@@ -53,6 +53,42 @@ def test_an_approved_candidate_is_current_and_waits_no_more(store, approval, is_
     with pytest.raises(InputError, match="no candidate awaits approval"):
         approval.promote()
     assert approval.promote(before.id).id == releases.current().id == before.id
+
+
+def test_a_candidate_that_changed_while_it_was_checked_is_not_promoted(approval, monkeypatch):
+    candidate, verify = approval.waiting(), Releases.verify
+
+    def changing(self, release):
+        verify(self, release)
+        approval.amend(candidate.id, {"evaluation": None, "reason": "another"})
+
+    monkeypatch.setattr(Releases, "verify", changing)
+    with pytest.raises(StoreBusyError, match="was changed"):
+        approval.promote()
+    assert approval.waiting().reason == "another"
+
+
+def test_a_candidate_that_comes_while_another_is_promoted_waits(store, approval, monkeypatch):
+    later = release_of(store, texts_of(5), model_digest="d" * 64)
+    move = Releases._move
+
+    def coming(self, *given):
+        move(self, *given)
+        approval._write(Candidate(release=later, compared_with=MODEL))
+
+    monkeypatch.setattr(Releases, "_move", coming)
+    done = approval.promote()
+    assert done.model_digest == OTHER_MODEL
+    assert approval.waiting() == later
+
+
+def test_what_is_amended_as_it_is_promoted_keeps_its_place_among_the_releases(store, approval):
+    before, candidate = Releases(store).current(), approval.waiting()
+    done = approval.promote()
+    approval.amend(candidate.id, {"reason": "amended"})
+    assert Releases(store).current() == done.model_copy(update={"reason": "amended"})
+    assert done.previous == before.id
+    approval.amend("unknown", {"reason": "amended"})
 
 
 def test_the_same_candidate_again_is_the_one_that_waits_and_another_takes_its_place(

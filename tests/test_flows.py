@@ -10,6 +10,7 @@ from llm_server import LLMServer
 from prefect.client.orchestration import get_client
 from tiny_line import configure, edit_kb, request_of, store_of, write_line
 
+from flows import refresh_index as refresh_module
 from flows.refresh_index import refresh_index
 from flows.retrain import retrain
 from monoglot import Retriever
@@ -293,6 +294,22 @@ def test_a_release_chosen_by_hand_stays_until_something_changes(line):
     assert "chosen by hand" in plan_of(line).work.reasons[0]
     assert refresh_index(request_of(line, force=True)).release == current_of(line).id
     assert current_of(line).index_content == second.index_content
+
+
+@pytest.mark.slow
+def test_a_rollback_stays_though_the_refresh_before_it_was_killed_once_promoted(line, monkeypatch):
+    first = current_of(line)
+    edit_kb(line, reworded)
+    with monkeypatch.context() as patch:
+        patch.setattr(refresh_module, "keep_record", lambda *_, **__: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            refresh_index(request_of(line))
+    assert current_of(line).id != first.id
+    assert refresh_index(request_of(line)) is None
+    Releases(store_of(line)).rollback()
+    assert refresh_index(request_of(line)) is None
+    assert current_of(line) == first
+    assert "chosen by hand" in plan_of(line).work.reasons[0]
 
 
 @pytest.mark.slow

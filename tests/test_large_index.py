@@ -109,10 +109,11 @@ def measured(monkeypatch):
     return times
 
 
+@pytest.mark.parametrize(("most", "expected"), [(100, [0, 1, 1, 2, 2]), (5_000, [0, 0, 0, 1, 1])])
 def test_rows_that_are_added_to_the_index_have_it_measured_again_once_they_are_many(
-    large, large_folder, monkeypatch, measured
+    large, large_folder, monkeypatch, measured, most, expected
 ):
-    monkeypatch.setattr(approximate, "_MOST_UNMEASURED", 200)
+    monkeypatch.setattr(approximate, "_MOST_UNMEASURED", most)
     seen = []
     for number in range(5):
         large = some_edited(large, number)
@@ -121,8 +122,8 @@ def test_rows_that_are_added_to_the_index_have_it_measured_again_once_they_are_m
         seen.append(len(measured))
         stats = index._table.index_stats("vector_idx")
         assert (stats.num_unindexed_rows, stats.num_indices) == (0, 1)
-    # Once it has 240 rows that it was measured without.
-    assert seen == [0, 0, 0, 1, 1]
+    # 60 are edited each time: once there are more than `most`, or than one in a hundred.
+    assert seen == expected
     assert index.effort.recall >= neighbours.ENOUGH_RECALL
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from monoglot.learning.votes import DEPTH
 from monoglot.serving import neighbours, tables
+from monoglot.serving.drift import has_drifted
 from monoglot.serving.neighbours import Effort, Floats
 from monoglot.serving.table_search import TableSearch
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from lance import LanceDataset
     from lancedb.table import LanceTable
 
-# Rows that may have changed since an index's recall was measured.
+# Rows that may have changed since an index's recall was measured, of however many.
 _MOST_UNMEASURED = 5_000
 _ALL_PARTS = 1_000  # more than an index has
 
@@ -110,9 +111,9 @@ def make_searchable(
 ) -> Measured:
     """See that the table has an approximate index, and that it is known what that finds.
 
-    Once a few thousand rows have changed, recall is measured again. Where it has fallen below what
-    is needed, the index is built anew, since the rows may have moved away from what it was built
-    on.
+    Once one row in a hundred has changed, or a few thousand have, recall is measured again. Where
+    it has fallen below what is needed, the index is built anew, since the rows may have moved away
+    from what it was built on.
 
     Args:
         uri: where the tables are.
@@ -126,7 +127,7 @@ def make_searchable(
     with tables.explained("indexed"):
         if table.list_indices():
             undeleted = undeleted_version(table)
-            if measured is not None and measured.changed <= _MOST_UNMEASURED:
+            if measured is not None and not _is_outdated(measured.changed, table.count_rows()):
                 return measured._replace(undeleted=undeleted)
             effort = _effort_for(uri, table, undeleted, *known())
             if effort.recall >= neighbours.ENOUGH_RECALL:
@@ -134,6 +135,10 @@ def make_searchable(
         table.create_index("vector", config=IvfRq(distance_type="cosine"), replace=True)
         undeleted = undeleted_version(table)
         return Measured(_effort_for(uri, table, undeleted, *known()), 0, undeleted)
+
+
+def _is_outdated(changed: int, rows: int) -> bool:
+    return changed > _MOST_UNMEASURED or has_drifted(changed, rows)
 
 
 def _effort_for(

@@ -278,20 +278,18 @@ class Index:
             edits: rows that changed.
             anew: measure all again, however few they are.
         """
-        before = self._seen
-        now = _look(self._table)
+        before, self._seen = self._seen, _look(self._table)
         asked = functools.cache(self._asked)  # both measurements take the same pass over all rows
         searched = None
-        if not _fits_memory(now.rows, now.dimensions):
+        if not _fits_memory(len(self), self.dimensions):
             searched = approximate.make_searchable(
                 self._uri,
                 self._table,
                 None if anew else _measured(before, edits),
                 lambda: asked().known_neighbours(),
             )
-        self._seen = _look(self._table)._replace(effort=searched and searched.effort)
         temperature, drift = before.temperature, before.drift + edits
-        if anew or has_drifted(drift, now.rows):
+        if anew or has_drifted(drift, len(self)):
             temperature, drift = asked().temperature(), 0
         facts = {
             "version": int(self._table.version) + 1,
