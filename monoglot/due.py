@@ -1,7 +1,7 @@
 """What is due: nothing, a refresh of the index, or a training; decided from files and records.
 
-Loads tables and nothing heavier, so that a check every few minutes costs next to nothing where
-nothing changed.
+Loads tables and nothing heavier, so that a check every few minutes costs little where nothing
+changed.
 """
 
 from dataclasses import dataclass
@@ -12,9 +12,9 @@ from monoglot.config import Config
 from monoglot.errors import ConfigError, StoreError
 from monoglot.generation.batch_records import outstanding_in
 from monoglot.generation.shared_ledger import ledger_file
-from monoglot.identity import frame_digest
 from monoglot.knowledge.changes import Changes, Work, compare, decide
 from monoglot.knowledge.knowledge_base import load_knowledge_base
+from monoglot.knowledge.rejects import Loaded
 from monoglot.runs import Runs
 from monoglot.serving.releases import Releases
 from monoglot.settings import Settings
@@ -60,14 +60,14 @@ def due_now(config: Config, settings: Settings, store: Store | None) -> Due:
     Raises:
         DataError: the knowledge base cannot be used.
     """
-    rows = load_knowledge_base(config.knowledge_base).rows
-    work = FIRST if store is None else _work_for(config, store, rows, config_changed=False)
+    loaded = load_knowledge_base(config.knowledge_base)
+    work = FIRST if store is None else _work_for(config, store, loaded, config_changed=False)
     out = store and settings.has_endpoint and outstanding_in(ledger_file(store))
     if out and work.kind != "retrain":
         reasons = work.reasons if work.kind == "refresh" else ()
         work = Work("retrain", (*reasons, out.line))
     current = None if store is None else Releases(store).current()
-    return Due(work, changes_since(store, rows), frame_digest(rows), current is not None)
+    return Due(work, changes_since(store, loaded.rows), loaded.digest, current is not None)
 
 
 def changes_since(store: Store | None, rows: pl.DataFrame) -> Changes:
@@ -109,7 +109,7 @@ def refuse_another_base(store: Store, rows: pl.DataFrame, place: str) -> None:
     )
 
 
-def work_of(inputs: Inputs, config: Config, store: Store, rows: pl.DataFrame) -> Work:
+def work_of(inputs: Inputs, config: Config, store: Store, loaded: Loaded) -> Work:
     """The decision of `monoglot plan`: on the knowledge base, all other files, config and code."""
     trained, current = Runs(store).last_retrain(), Releases(store).current()
     if trained is None or current is None:
@@ -121,26 +121,27 @@ def work_of(inputs: Inputs, config: Config, store: Store, rows: pl.DataFrame) ->
     if last is not None and last.unanswered:
         told = f"{last.unanswered:,} rows got no reply from the LLM, which is asked again"
         return Work("retrain", (told,))
-    return _work_for(config, store, rows, config_changed=inputs.config != trained.config)
+    return _work_for(config, store, loaded, config_changed=inputs.config != trained.config)
 
 
-def _work_for(config: Config, store: Store, rows: pl.DataFrame, *, config_changed: bool) -> Work:
+def _work_for(config: Config, store: Store, loaded: Loaded, *, config_changed: bool) -> Work:
     """Changes count from the last training, or many small ones would never add up."""
     trained, current = Runs(store).last_retrain(), Releases(store).current()
     if trained is None or current is None:
         return FIRST
     if not Releases(store).has_table(current):
         return Work("refresh", (f"the index of release {current.id} is gone",))
-    by_hand = chosen_by_hand(store, frame_digest(rows))
+    by_hand = chosen_by_hand(store, loaded.digest)
     if by_hand is not None and not config_changed:
         return Work("nothing", (by_hand,))
     before = _rows_of(store, trained.knowledge_base)
     if before is None:
         return Work("retrain", (_GONE,))
-    work = decide(compare(before, rows), config.policy, first=False, config_changed=config_changed)
-    if work.kind == "retrain":
+    since_training = compare(before, loaded.rows)
+    work = decide(since_training, config.policy, first=False, config_changed=config_changed)
+    if work.kind == "retrain" or trained.knowledge_base == current.knowledge_base:
         return work
-    since_release = compare(_rows_of(store, current.knowledge_base), rows)
+    since_release = compare(_rows_of(store, current.knowledge_base), loaded.rows)
     return decide(since_release, config.policy, first=False, config_changed=False)
 
 

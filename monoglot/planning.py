@@ -166,7 +166,7 @@ def make_plan(inputs: Inputs, config: Config, settings: Settings, store: Store |
     loaded = load_knowledge_base(config.knowledge_base)
     requests = tuple(_requests(config, settings, store, loaded.rows))
     return Plan(
-        work=FIRST if store is None else work_of(inputs, config, store, loaded.rows),
+        work=FIRST if store is None else work_of(inputs, config, store, loaded),
         changes=changes_since(store, loaded.rows),
         rows=loaded.rows.height,
         labels=loaded.rows["label"].n_unique(),
