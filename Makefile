@@ -20,7 +20,7 @@ help:  ## Explain the commands
 	@echo
 	@echo "Each command sets up what it needs. PYTHON=python3.12 chooses the Python (3.11 or later)."
 
-setup: $(VENV)/.installed  ## Build .venv with the pinned environment (2.5 GB; again only when a pin changes)
+setup: $(VENV)/.installed  ## Build .venv with the pinned environment (2.8 GB; again only when a pin changes)
 
 # The stamp is written last: an interrupted installation is taken up again by the next command.
 $(VENV)/.installed: pyproject.toml constraints.txt
