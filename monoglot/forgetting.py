@@ -28,7 +28,7 @@ from monoglot.remote.place import is_remote
 from monoglot.retention import MODEL_STAGES
 from monoglot.runs import Runs
 from monoglot.serving.approval import CANDIDATE, Approval
-from monoglot.serving.forgetting import TableMatches, find_in_index, forget_in_table
+from monoglot.serving.forgetting import TableMatches, find_in_index, forget_in_table, home_of
 from monoglot.serving.manifest import Release
 from monoglot.serving.releases import MODEL_FOLDER, Releases
 from monoglot.store import Artifact, Key, Store
@@ -154,8 +154,8 @@ def forget(store: Store, found: Found, pattern: Pattern) -> Release | None:
         )
     before = Releases(store).current()
     with store.explained():
-        for table in found.tables:
-            forget_in_table(store, table.name, pattern)
+        for name in sorted({home_of(table.name) for table in found.tables}):
+            forget_in_table(store, name, pattern)
         _amend(store, found, pattern)
         for location in found.artifacts:
             store.files.remove_folder(location)

@@ -124,7 +124,7 @@ def chosen_by_hand(store: Store, rows_digest: str) -> str | None:
     pointer, current = releases.pointer(), releases.current()
     if pointer is None or current is None or pointer.seq == current.seq:
         return None  # by its promotion
-    newest = max(releases.history(), key=lambda release: release.seq)
+    newest = max(releases.listing().releases, key=lambda release: release.seq)
     if newest.id == current.id or newest.knowledge_base.digest != rows_digest:
         return None
     return (
@@ -139,7 +139,7 @@ def reason_against_refresh(
     """Why a knowledge base needs no new version of the index, or None.
 
     Args:
-        store: where runs and releases are.
+        store: where the releases are.
         current: the release in production.
         rows_digest: of the knowledge base's rows, as its stage stores them.
         force: put it into production even where another release was chosen by hand.

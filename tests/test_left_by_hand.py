@@ -2,6 +2,8 @@
 
 import pytest
 from test_flows import current_of, plan_of, reworded
+from test_index import texts_of
+from test_releases import artifact, release_of
 from tiny_line import configure, edit_kb, request_of, store_of
 
 from flows.refresh_index import refresh_index
@@ -11,6 +13,8 @@ from monoglot.forgetting import find, forget
 from monoglot.matching import Pattern
 from monoglot.runs import Runs
 from monoglot.serving.releases import Releases
+from monoglot.standing import chosen_by_hand
+from monoglot.store import Store
 
 pytestmark = pytest.mark.usefixtures("prefect_api", "no_endpoint")
 
@@ -18,6 +22,24 @@ pytestmark = pytest.mark.usefixtures("prefect_api", "no_endpoint")
 def due_in(folder):
     config, settings = request_of(folder).read()
     return due_now(config, settings, store_of(folder)).work
+
+
+def test_a_choice_is_told_from_the_releases_whatever_else_is_damaged(tmp_path):
+    store = Store.open(str(tmp_path))
+    releases = Releases(store)
+    made = [
+        releases.promote(
+            release_of(store, texts_of(5 + n), knowledge_base=artifact(store, "kb", f"rows {n}"))
+        )
+        for n in range(3)
+    ]
+    assert [chosen_by_hand(store, f"rows {n}") for n in range(3)] == [None, None, None]
+    back = releases.rollback()
+    (store.releases / f"manifests/{made[0].id}.json").write_text("{")
+    assert f"{made[2].id}, after which release {back.id} was" in chosen_by_hand(store, "rows 2")
+    assert chosen_by_hand(store, "rows 3") is None
+    releases.rollback(made[2].id)
+    assert chosen_by_hand(store, "rows 2") is None
 
 
 @pytest.mark.slow

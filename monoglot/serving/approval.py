@@ -145,7 +145,8 @@ class Approval:
             seq=pointer.seq if pointer else 0,
             check=lambda: self._check_unchanged(found),
         )
-        if self._kept() == found:  # else a later one, which awaits approval
+        kept = self._kept()
+        if kept is not None and kept.release.id == done.id:  # else a later one, which waits
             with self._store.explained():
                 self._store.files.remove(CANDIDATE)
         return done

@@ -53,7 +53,7 @@ def find_in_index(store: Store, pattern: Pattern) -> list[TableMatches]:
     """The tables that hold the pattern, every version of which is read; and unfinished ones."""
     import lancedb
 
-    found, named = [], {release.index_table for release in Approval(store).known()}
+    found = []
     for folder in sorted(Path(store.index_uri).glob("*.lance")):
         ids: dict[str, str] = {}
         with tables.explained("read"):
@@ -68,9 +68,7 @@ def find_in_index(store: Store, pattern: Pattern) -> list[TableMatches]:
                 text = next(text for text in row.values() if text and pattern.is_in(text))
                 ids[row["row_id"]] = pattern.example(text)
         raw = any(pattern.in_file(path) for path in folder.rglob("*") if path.is_file())
-        home = _home(folder.stem)
-        is_left = home != folder.stem and not {home, folder.stem} <= named
-        if ids or raw or is_left:
+        if ids or raw or home_of(folder.stem) != folder.stem:
             found.append(TableMatches(folder.stem, tuple(ids), tuple(ids.values())))
     return found
 
@@ -91,41 +89,48 @@ def forget_in_table(store: Store, name: str, pattern: Pattern) -> None:
     """Rebuild a table without the matching rows, and have the releases name the new one.
 
     So does the candidate that awaits approval, which is no release yet. The new one takes the old
-    one's place, where the next sync looks for its vectors.
+    one's place, where the next sync looks for its vectors, and that of all that a killed process
+    left beside it.
+
+    Args:
+        store: whose index it is.
+        name: of the table, `home_of` one that was found.
+        pattern: what its rows match.
 
     Raises:
         InputError: a release would be left without rows.
         StoreError: the store cannot be written.
     """
     approval = Approval(store)
-    using = [release for release in approval.known() if release.index_table == name]
-    if not using:
-        _remove(store, name)
-        return
-    home = _home(name)
-    aside = f"{home}-{uuid.uuid4().hex[:8]}"
-    versions = _rebuild(store, name, using, pattern, aside)
-    for release in using:
-        approval.amend(release.id, _seen_in(store, release, aside, versions))
-    _remove(store, name)
-    if name != home and any(it.index_table == home for it in approval.known()):
-        return  # a sync went on there since this was killed
-    if name != home and _is_there(store, home):
-        _remove(store, home)
-    _copy(store, aside, home)
-    for release in using:
-        approval.amend(release.id, {"index_table": home})
-    _remove(store, aside)
+    there = [path.stem for path in Path(store.index_uri).glob("*.lance")]
+    old = [it for it in there if home_of(it) == name]
+    using = [release for release in approval.known() if release.index_table in old]
+    aside = f"{name}-{uuid.uuid4().hex[:8]}"
+    if using:
+        versions = _rebuild(store, using, pattern, aside)
+        for release in using:
+            approval.amend(release.id, _seen_in(store, release, aside, versions))
+    for it in old:
+        _remove(store, it)
+    if using:
+        _copy(store, aside, name)
+        for release in using:
+            approval.amend(release.id, {"index_table": name})
+        _remove(store, aside)
 
 
 def _rebuild(
-    store: Store, name: str, using: Sequence[Release], pattern: Pattern, aside: str
-) -> dict[int, int]:
-    """Write every version that is named into a new table, called `aside`: old version -> new."""
+    store: Store, using: Sequence[Release], pattern: Pattern, aside: str
+) -> dict[tuple[str, int], int]:
+    """Write every version that is named into a new table, called `aside`.
+
+    Returns:
+        (table, version) -> version of the new table.
+    """
     scratch = store.root / "tmp" / f"forget-{uuid.uuid4().hex}"
     versions = {}
-    for version in sorted({release.index_version for release in using}):
-        old = Index.at(store.index_uri, name, version)
+    for place in sorted({(release.index_table, release.index_version) for release in using}):
+        old = Index.at(store.index_uri, *place)
         rows, matrix = old.read(tables.TEXTS)
         kept = rows.filter(~pattern.in_rows(rows))
         if kept.is_empty():
@@ -134,7 +139,7 @@ def _rebuild(
                 "more exactly what to forget, or remove the store."
             )
         new = Index.of_model(str(scratch), old.model_digest, old.dimensions)
-        versions[version] = new.sync(kept, _lookup(rows, matrix)).version
+        versions[place] = new.sync(kept, _lookup(rows, matrix)).version
     shutil.move(
         scratch / f"{tables.table_name(old.model_digest)}.lance",
         Path(store.index_uri) / f"{aside}.lance",
@@ -143,10 +148,11 @@ def _rebuild(
 
 
 def _seen_in(
-    store: Store, release: Release, table: str, versions: Mapping[int, int]
+    store: Store, release: Release, table: str, versions: Mapping[tuple[str, int], int]
 ) -> dict[str, object]:
     """What a release says of itself in the new table, checked."""
-    index = Index.at(store.index_uri, table, versions[release.index_version])
+    place = release.index_table, release.index_version
+    index = Index.at(store.index_uri, table, versions[place])
     changes: dict[str, object] = {
         "index_table": table,
         "index_version": index.version,
@@ -154,13 +160,13 @@ def _seen_in(
         "rows": len(index),
     }
     check_index(index, release.model_copy(update=changes))
-    before = Index.at(store.index_uri, release.index_table, release.index_version)
+    before = Index.at(store.index_uri, *place)
     if release.abstention is not None and index.temperature != before.temperature:
         # Confidence is a share of the votes: with another temperature it is another one.
         _LOGGER.warning(
             "release %s loses its thresholds, since its votes have another temperature without "
-            "these rows: until `monoglot run` calibrates anew, no answer says whether it is "
-            "confident",
+            "these rows: until `monoglot run --force` calibrates anew, no answer says whether it "
+            "is confident",
             release.id,
         )
         changes["abstention"] = None
@@ -181,13 +187,9 @@ def _copy(store: Store, name: str, to: str) -> None:
     half.rename(target)
 
 
-def _home(name: str) -> str:
+def home_of(name: str) -> str:
     """Where a table belongs that may be beside it."""
     return _ASIDE.sub("", name)
-
-
-def _is_there(store: Store, name: str) -> bool:
-    return (Path(store.index_uri) / f"{name}.lance").is_dir()
 
 
 def _remove(store: Store, name: str) -> None:

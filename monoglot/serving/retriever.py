@@ -7,8 +7,9 @@
 A search always ranks: what comes first is there even where it is not to be trusted, so that a
 service can offer it as a guess, or log it. Whether to answer with it is `Answer.confident`.
 
-It holds one release, model and index together, until `refresh` is called and finds another one.
-Whatever goes wrong then is logged as a warning, and the release that it holds goes on answering.
+It holds one release, model and index together, until `refresh` is called and finds another one, or
+its files go while it answers (`monoglot forget`). Whatever goes wrong then is logged as a warning,
+and the release that it holds goes on answering.
 """
 
 import contextlib
@@ -28,11 +29,13 @@ import polars as pl
 from monoglot.errors import InputError, MonoglotError, StaleVectorsError, StoreError
 from monoglot.learning.encoder import Encoder
 from monoglot.learning.votes import DEPTH, votes
+from monoglot.remote.place import is_remote
 from monoglot.serving.index import Index
 from monoglot.serving.neighbours import Floats
 from monoglot.serving.releases import NO_RELEASE, Release, Releases
 from monoglot.store import Store
 
+_MOST_MOVES = 3  # of a table, while one that it was moved to is loaded
 _QUERIES_PER_SEARCH = 256  # 200 rows vote on each
 # A threshold is a question's own confidence, and the same text in another batch has another one by
 # a few units in the last place of a float32.
@@ -102,7 +105,8 @@ class Retriever:
     """Answers from a store's current release. Any number of threads may search at once.
 
     A large knowledge base it reads into temporary files, in the background, once it was asked often
-    enough; see `kept_rows`. Where there is no room, a warning is logged.
+    enough; see `kept_rows`. Where there is no room, a warning is logged. Lance's threads do not
+    survive a fork: where a server forks its workers, make it in each of them.
 
     Args:
         store: the store's folder, as in `monoglot.yaml`.
@@ -120,8 +124,9 @@ class Retriever:
         self._device = device
         self._log = log
         self._refreshing = threading.Lock()
-        # What could not be loaded (None: not even its manifest), and until when it is left alone.
-        self._failed: tuple[Release | None, float] = (None, 0.0)
+        # What could not be loaded (an id: for its manifest; None: for the pointer), and until when
+        # it is left alone.
+        self._failed: tuple[Release | str | None, float] = (None, 0.0)
         with _uncollected():
             self._held = self._load(self._current(), None)
 
@@ -152,14 +157,21 @@ class Retriever:
     def _follow(self) -> bool:
         """Hold the release that is current, unless it has just failed to load.
 
-        Compared whole, since `monoglot forget` changes what a release names, and not its id.
+        Compared whole, since `monoglot forget` changes what a release names, and not its id; but
+        for stores in a bucket, which it refuses.
         """
         failed, until = self._failed
         is_pausing = time.monotonic() < until
         if is_pausing and failed is None:
             return False
-        wanted = None
+        wanted: Release | str | None = None
         try:
+            pointer = self._releases.pointer()
+            wanted = pointer.release if pointer else None
+            if is_pausing and wanted == failed:
+                return False
+            if wanted == self._held.release.id and is_remote(self._store.location):
+                return False
             wanted = self._current()
             if wanted == self._held.release or (is_pausing and wanted == failed):
                 return False
@@ -170,7 +182,7 @@ class Retriever:
             _LOGGER.warning(
                 "release %s goes on answering, since %s cannot be loaded: %s",
                 self._held.release.id,
-                "the current one" if wanted is None else wanted.id,
+                wanted.id if isinstance(wanted, Release) else wanted or "the current one",
                 error,
                 exc_info=not isinstance(error, MonoglotError),
             )
@@ -210,23 +222,34 @@ class Retriever:
             StoreError: the index cannot be read, nor that of the release that is current by now.
         """
         _check_queries(texts, k)
-        held = self._held
-        try:
-            best = _answered(held, texts, k)
-        except StoreError:  # its files went, as they do where rows are forgotten
-            held = self._held_after(held)
-            best = _answered(held, texts, k)
+        held, best = self._answered(texts, k)
         abstention = held.release.abstention
         if abstention is not None:
             best = _judged(best, abstention.score_of(language))
         self._tell(texts, best, language, held.release.id)
         return best
 
+    def _answered(self, texts: Sequence[str], k: int) -> tuple[_Held, list[list[Answer]]]:
+        """What answered, and what.
+
+        Where the files of a release go, as they do where rows are forgotten, whatever is current by
+        now answers in its place.
+        """
+        held = self._held
+        while True:
+            try:
+                return held, _ranked(held, texts, k)
+            except StoreError:
+                before, held = held, self._held_after(held)
+                if held is before:
+                    raise
+
     def _held_after(self, held: _Held) -> _Held:
         """What answers instead of what cannot any more, or the same where there is nothing else."""
         with self._refreshing:
-            if self._held is held:
-                self._follow()
+            for _ in range(_MOST_MOVES):
+                if self._held is held:
+                    self._follow()
             return self._held
 
     def _tell(
@@ -292,7 +315,7 @@ def _check_queries(texts: Sequence[str], k: int) -> None:
             )
 
 
-def _answered(held: _Held, texts: Sequence[str], k: int) -> list[list[Answer]]:
+def _ranked(held: _Held, texts: Sequence[str], k: int) -> list[list[Answer]]:
     """The k likeliest labels of each text."""
     vectors = held.encoder.encode(texts)
     return [
